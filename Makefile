@@ -1,0 +1,56 @@
+# make demo   install, write a small data set, train on it, test, predict videos (about 20 minutes on 2 cores)
+# make test   install, check style and types, run all tests
+# Both install into $(VENV) first if needed; started again, they do only what is missing.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SCENES := --train_scenes 112 --val_scenes 4 --test_scenes 8 --frames 16 --height 64 --width 64 --workers 2
+CONFIG := --config configs/co3d_demo.yaml
+WEIGHTS := --ckpt_path demo/fit/last.ckpt
+
+.PHONY: demo test lint clean-demo
+.DELETE_ON_ERROR:
+
+demo: demo/.predicted
+	@echo
+	@echo "Done. Look at"
+	@echo "  demo/test/index.html      scores, and for each scene its context, true views, estimate, samples, depth"
+	@echo "  demo/predict/index.html   videos around each sampled scene"
+	@echo "  tensorboard --logdir runs curves and pictures of the training"
+
+# (A new installation is no reason to make it again.)
+demo/.data: | $(VENV)/.installed
+	$(BIN)/dfm data make-co3d demo/co3d $(SCENES)
+	@touch $@
+
+# A training that was interrupted goes on from its last checkpoint.
+demo/.trained: demo/.data
+	$(BIN)/dfm fit $(CONFIG) $(if $(wildcard demo/fit/last.ckpt),$(WEIGHTS))
+	@touch $@
+
+demo/.tested: demo/.trained
+	$(BIN)/dfm test $(CONFIG) $(WEIGHTS)
+	@touch $@
+
+demo/.predicted: demo/.tested
+	$(BIN)/dfm predict $(CONFIG) $(WEIGHTS) --data.test_scenes 2
+	@touch $@
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, %s is %d.%d: make PYTHON=python3.12 ..." % (sys.executable, *sys.version_info[:2]) if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --upgrade pip
+	$(BIN)/python -m pip install --editable ".[dev]"
+	@touch $@
+
+clean-demo:
+	rm -rf demo

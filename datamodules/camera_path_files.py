@@ -1,0 +1,35 @@
+"""Camera paths from files: RealEstate10k's camera text files and transforms.json."""
+
+from pathlib import Path
+
+from jaxtyping import Float64
+from torch import Tensor
+
+from datamodules.captures.transforms import read_transforms
+from datamodules.image_files import UnreadableError
+from datamodules.realestate10k.camera_files import read_camera_file
+from dfm_lightning.errors import UserError
+from dfm_lightning.geometry.cameras import is_valid_pose
+
+
+def read_camera_path(path: Path) -> Float64[Tensor, "n 4 4"]:
+    """Camera-to-world poses, OpenCV axes, in the file's own world and unit of length.
+
+    Args:
+        path: a text file of RealEstate10k (.txt), or a transforms.json (.json), whose pictures are not needed.
+    """
+    if path.suffix.lower() == ".txt":
+        try:
+            poses, _ = read_camera_file(path).cameras()
+        except UnreadableError as error:
+            raise UserError(str(error)) from None
+    elif path.suffix.lower() == ".json":
+        _, poses, _ = read_transforms(path)
+    else:
+        raise UserError(f"{path}: a camera path is a .txt of RealEstate10k or a transforms.json")
+    bad = (~is_valid_pose(poses)).nonzero().flatten().tolist()
+    if bad:
+        raise UserError(
+            f"{path}: {len(bad)} of {len(poses)} lines hold no camera, the first is number {bad[0] + 1}"
+        )
+    return poses

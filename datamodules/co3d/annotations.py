@@ -1,0 +1,164 @@
+"""Reads the annotation files of Co3D (version 2): frames, sequences, set lists, evaluation batches.
+
+Keys that are not known are ignored, absent ones taken as null.
+"""
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dfm_lightning.errors import UserError
+
+SUBSETS_FILE = "category_to_subset_name_list.json"
+# The paths in some files of version 2 begin with the folder in which the data set was made.
+_FOREIGN_PREFIX = "/large_experiments/p3/replay/datasets/co3d/co3d45k_220512/export_v23/"
+
+FrameId = tuple[str, int]
+"""Sequence name and frame number."""
+
+
+class DepthAnnotation(NamedTuple):
+    """Paths relative to the root. The stored half floats times `scale_adjustment` are in the world's unit."""
+
+    path: str
+    scale_adjustment: float
+    mask_path: str | None
+
+
+class FrameAnnotation(NamedTuple):
+    """One frame. `size` is (height, width); `viewpoint` is as in the file."""
+
+    sequence: str
+    number: int
+    path: str
+    size: tuple[int, int]
+    viewpoint: dict[str, Any] | None
+    mask_path: str | None
+    depth: DepthAnnotation | None
+
+
+class CategoryAnnotations(NamedTuple):
+    """What a category's folder says. `quality` is the camera quality score by sequence, None where there is none.
+
+    `checksum` is that of the frame annotations' file.
+    """
+
+    frames: list[FrameAnnotation]
+    quality: dict[str, float | None]
+    checksum: int
+
+
+def find_categories(root: Path) -> dict[str, list[str]]:
+    """The subsets that each category of a root has, by the files that are there."""
+    if not root.is_dir():
+        raise UserError(f"expected a Co3D root, but there is no folder {root}")
+    categories = {}
+    for path in sorted(root.glob("*/frame_annotations.jgz")):
+        lists = sorted(path.parent.glob("set_lists/set_lists_*.json"))
+        categories[path.parent.name] = [file.stem.removeprefix("set_lists_") for file in lists]
+    if not categories:
+        raise UserError(f"{root} is no Co3D root: no folder in it holds a frame_annotations.jgz")
+    return categories
+
+
+def check_choice(root: Path, category: str, subset: str) -> None:
+    """Refuse a category or subset that a root does not have, saying which there are."""
+    categories = find_categories(root)
+    if category not in categories:
+        raise UserError(f"{root} has no category {category!r}; it has: {', '.join(categories)}")
+    if subset not in categories[category]:
+        known = ", ".join(categories[category]) or "none at all"
+        raise UserError(f"category {category!r} in {root} has no subset {subset!r}; it has: {known}")
+
+
+def read_category(root: Path, category: str) -> CategoryAnnotations:
+    """Read the annotations of all frames and sequences of a category."""
+    path = root / category / "frame_annotations.jgz"
+    entries, checksum = _read_jgz(path)
+    try:
+        frames = [parse_frame(entry) for entry in entries]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: a frame lacks something or has it in another form ({error!r})") from None
+    return CategoryAnnotations(frames, _read_quality(root / category / "sequence_annotations.jgz"), checksum)
+
+
+def read_set_list(root: Path, category: str, subset: str) -> dict[str, list[FrameId]]:
+    """The frames of each split ("train", "val", "test") of a subset."""
+    path = root / category / "set_lists" / f"set_lists_{subset}.json"
+    lists = _read_json(path)
+    try:
+        return {split: [_frame_id(entry) for entry in lists.get(split, [])] for split in ("train", "val", "test")}
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a set list of Co3D ({error!r})") from None
+
+
+def read_eval_batches(root: Path, category: str, subset: str) -> list[list[FrameId]]:
+    """The evaluation batches of a subset, target first; none where there is no such file."""
+    path = root / category / "eval_batches" / f"eval_batches_{subset}.json"
+    if not path.exists():
+        return []
+    try:
+        return [[_frame_id(entry) for entry in batch] for batch in _read_json(path)]
+    except (IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: not a file of evaluation batches of Co3D ({error!r})") from None
+
+
+def _read_quality(path: Path) -> dict[str, float | None]:
+    if not path.exists():
+        return {}
+    entries, _ = _read_jgz(path)
+    try:
+        return {entry["sequence_name"]: entry.get("viewpoint_quality_score") for entry in entries}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: a sequence lacks something or has it in another form ({error!r})") from None
+
+
+def parse_frame(entry: dict[str, Any]) -> FrameAnnotation:
+    """One entry of a file of frame annotations. Raises KeyError, TypeError or ValueError for what is none."""
+    height, width = entry["image"]["size"]
+    mask, depth = entry.get("mask"), entry.get("depth")
+    return FrameAnnotation(
+        sequence=entry["sequence_name"],
+        number=int(entry["frame_number"]),
+        path=_local(entry["image"]["path"]),
+        size=(int(height), int(width)),
+        viewpoint=entry.get("viewpoint"),
+        mask_path=_local(mask["path"]) if mask and mask.get("path") else None,
+        depth=_depth(depth) if depth and depth.get("path") else None,
+    )
+
+
+def _depth(entry: dict[str, Any]) -> DepthAnnotation:
+    mask_path = entry.get("mask_path")
+    scale = entry.get("scale_adjustment")
+    return DepthAnnotation(
+        _local(entry["path"]), 1.0 if scale is None else float(scale), _local(mask_path) if mask_path else None
+    )
+
+
+def _frame_id(entry: list[Any]) -> FrameId:
+    return str(entry[0]), int(entry[1])
+
+
+def _local(path: str) -> str:
+    return path.removeprefix(_FOREIGN_PREFIX)
+
+
+def _read_jgz(path: Path) -> tuple[list[dict[str, Any]], int]:
+    try:
+        packed = path.read_bytes()
+        entries = json.loads(gzip.decompress(packed))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"{path}: expected gzip of a JSON list ({error})") from None
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: expected gzip of a JSON list, not of a {type(entries).__name__}")
+    return entries, zlib.crc32(packed)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected a JSON file ({error})") from None

@@ -1,0 +1,70 @@
+"""Reads the files of a frame: image, mask, depth."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from datamodules.co3d.sequences import Frame
+from datamodules.image_files import UnreadableError, open_picture
+from dfm_lightning.geometry.images import centre_box, crop_and_resize, square_image
+
+# The largest value of an image in [-1, 1] that counts as all black: what JPEG makes of black.
+_BLACK = -0.95
+
+
+def read_view(
+    frame: Frame, intrinsics: Float[Tensor, "3 3"], size: int
+) -> tuple[Float[Tensor, "3 {size} {size}"], Float[Tensor, "3 3"]]:
+    """A frame's image, cropped to its central square and resized, and the intrinsics that go with it.
+
+    Raises:
+        UnreadableError: the camera cannot be used, the file is missing or damaged, its size is not what the
+            annotation says, or the image is all black, as images that are not to be seen are on the test set.
+    """
+    if frame.problem is not None:
+        raise UnreadableError(f"{frame.path}: {frame.problem}")
+    with open_picture(frame.path, str(frame.path)) as picture:
+        if picture.size != (frame.size[1], frame.size[0]):
+            found, expected = (f"{width}×{height}" for width, height in (picture.size, frame.size[::-1]))
+            raise UnreadableError(f"{frame.path}: is {found} pixels, but its annotation says {expected}")
+        image, cropped = square_image(picture, intrinsics, size)
+    if image.max() < _BLACK:
+        raise UnreadableError(f"{frame.path}: is all black, so redacted: it cannot be trained on or compared with")
+    return image, cropped
+
+
+def read_mask(frame: Frame, size: int) -> Float[Tensor, "1 {size} {size}"]:
+    """The foreground's probability, cropped and resized like the image."""
+    if frame.mask_path is None:
+        raise UnreadableError(f"{frame.path}: has no mask")
+    with open_picture(frame.mask_path, str(frame.mask_path)) as picture:
+        grey = crop_and_resize(picture.convert("L"), centre_box(*picture.size), size, size)
+    return torch.from_numpy(np.array(grey, dtype=np.float32))[None] / 255
+
+
+def read_depth(root: Path, frame: Frame) -> tuple[Float[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    """Depth along the camera's z axis in the data set's units, and where it is known."""
+    if frame.depth is None:
+        raise UnreadableError(f"{frame.path}: has no depth")
+    path = root / frame.depth.path
+    with open_picture(path, str(path)) as picture:
+        bits = np.array(picture)
+    if bits.ndim != 2:
+        raise UnreadableError(f"{path}: expected one channel of 16 bits")
+    # The bits of a 16-bit PNG are those of a half float.
+    depth = bits.astype(np.uint16).view(np.float16).astype(np.float32) * np.float32(frame.depth.scale_adjustment)
+    known = np.isfinite(depth) & (depth > 0)
+    if frame.depth.mask_path is not None:
+        known &= _read_bits(root / frame.depth.mask_path, depth.shape)
+    return depth, known
+
+
+def _read_bits(path: Path, shape: tuple[int, ...]) -> Bool[np.ndarray, "h w"]:
+    with open_picture(path, str(path)) as picture:
+        bits = np.array(picture) > 0
+    if bits.shape != shape:
+        raise UnreadableError(f"{path}: is of another size than its depth")
+    return bits

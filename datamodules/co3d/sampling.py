@@ -1,0 +1,93 @@
+"""Which frames of a sequence take which role: at random in training, always the same in evaluation."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from datamodules.co3d.annotations import FrameId
+from datamodules.views import Roles
+
+NovelFrames = Literal["between", "anywhere"]
+
+
+def distance_range(frames: int, contexts: int, distance: tuple[int, int]) -> tuple[int, int]:
+    """The distances that fit a sequence: `distance`, or less where `contexts` of them exceed the sequence."""
+    high = max(1, min(distance[1], (frames - 1) // contexts))
+    return max(1, min(distance[0], high)), high
+
+
+def draw_roles(
+    frames: int,
+    contexts: int,
+    novel: int,
+    distance: tuple[int, int],
+    novel_frames: NovelFrames = "between",
+) -> Roles:
+    """Draw the roles of a training item from torch's global generator.
+
+    Going back from the target, context views follow at distances drawn from `distance`, the nearest first: with
+    all of them the first frame and the target are as far apart as in the authors' code (20 to 40 frames for each
+    context), and so they are with only the first few, for a step that uses fewer. A novel view lies between
+    the target and one of the contexts. The direction of time is random.
+
+    Args:
+        frames: length of the sequence, more than `contexts`.
+        contexts: number of context views.
+        novel: number of novel views.
+        distance: least and greatest number of frames between neighbouring views; less in short sequences.
+        novel_frames: where novel views come from.
+    """
+    low, high = distance_range(frames, contexts, distance)
+    back = torch.randint(low, high + 1, (contexts,)).cumsum(dim=0).tolist()
+    target = back[-1] + _draw(frames - back[-1])
+    context = [target - steps for steps in back]
+    if novel_frames == "between":
+        unseen = [_draw_between(context[_draw(contexts)], target) for _ in range(novel)]
+    else:
+        unseen = [_draw(frames) for _ in range(novel)]
+    if torch.rand(()) < 0.5:
+        last = frames - 1
+        context, target, unseen = [last - c for c in context], last - target, [last - u for u in unseen]
+    return Roles(context, target, unseen)
+
+
+def choose_roles(
+    numbers: list[int], eligible: list[int], batch: list[FrameId], novel: int, distance: tuple[int, int]
+) -> Roles:
+    """The roles of an evaluation item: one context, one target, and novel views evenly around the object.
+
+    Target and context are the first two frames of the evaluation batch. A batch of the target alone has its
+    context at the middle of `distance` before it (after it, where there is none before). Without a batch the
+    context is the first eligible frame, the target as far behind it, but no further than a third of them.
+
+    Args:
+        numbers: the frame numbers of the whole sequence in order.
+        eligible: positions in it of the frames of the split, from which the novel views are chosen.
+        batch: the sequence's evaluation batch; empty without one.
+        novel: number of novel views; fewer if there are no more frames.
+        distance: as in training.
+    """
+    moderate = min((distance[0] + distance[1]) // 2, max(1, len(eligible) // 3))
+    given = [numbers.index(number) for _, number in batch[:2] if number in numbers]
+    if not given:
+        context, target = eligible[0], eligible[moderate]
+    elif len(given) == 1:
+        target = given[0]
+        context = target - moderate if target >= moderate else target + moderate
+    else:
+        target, context = given
+    rest = [position for position in eligible if position not in (context, target)]
+    count = min(novel, len(rest))
+    # The middles of equal parts, so that none is a neighbour of a context at the beginning.
+    chosen = ((np.arange(count) + 0.5) / max(count, 1) * len(rest)).astype(int)
+    return Roles([context], target, [rest[index] for index in chosen])
+
+
+def _draw(count: int) -> int:
+    return int(torch.randint(count, ()))
+
+
+def _draw_between(first: int, last: int) -> int:
+    """A position strictly between two, or the first where they are neighbours."""
+    return first + (1 + _draw(last - first - 1) if last - first > 1 else 0)

@@ -1,0 +1,99 @@
+"""The scale of each scene: a typical distance in the data set's units, by which cameras and depths are divided."""
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from datamodules.co3d.frames import read_depth
+from datamodules.co3d.sequences import Sequence
+from datamodules.image_files import UnreadableError
+from dfm_lightning.files import write_json
+from dfm_lightning.geometry.trajectories import focus_point
+
+CACHE_FILE = "scene_scales.json"
+# Depth maps that are looked at in a sequence; further ones hardly change the median.
+_DEPTH_MAPS = 10
+
+_log = logging.getLogger(__name__)
+
+
+class SceneScale(NamedTuple):
+    """`value` is in the data set's units (not a number where nothing tells), `source` what it is the median of."""
+
+    value: float
+    source: Literal["depth", "cameras"]
+
+    @property
+    def is_valid(self) -> bool:
+        return bool(np.isfinite(self.value)) and self.value > 0
+
+
+def compute_scale(root: Path, sequence: Sequence) -> SceneScale:
+    """The median depth over a sequence; without depths, the cameras' median distance to the point they look at."""
+    usable = sequence.usable()
+    with_depth = [sequence.frames[position] for position in usable if sequence.frames[position].depth]
+    chosen = np.unique(np.linspace(0, len(with_depth) - 1, min(_DEPTH_MAPS, len(with_depth))).round().astype(int))
+    medians = []
+    for index in chosen:
+        try:
+            depth, known = read_depth(root, with_depth[index])
+        except UnreadableError as error:
+            _log.warning("%s; the scale of the scene is found without it", error)
+            continue
+        if known.any():
+            medians.append(float(np.median(depth[known])))
+    if medians:
+        return SceneScale(float(np.median(medians)), "depth")
+    if len(usable) < 2:
+        return SceneScale(float("nan"), "cameras")
+    poses = sequence.camera_to_world[usable].double()
+    distance = (poses[:, :3, 3] - focus_point(poses)).norm(dim=1)
+    return SceneScale(float(torch.median(distance)), "cameras")
+
+
+def load_scales(
+    root: Path,
+    category: str,
+    checksum: int,
+    sequences: Iterable[Sequence],
+    cache_dir: Path | None = None,
+) -> dict[str, SceneScale]:
+    """The scales of sequences by name, read from the category's cache file where it has them.
+
+    What is not in the file is computed and added to it. The file is in the category's folder, or in
+    `cache_dir/category`; one that belongs to other annotations (by their checksum) is not used.
+    """
+    path = (cache_dir or root) / category / CACHE_FILE
+    known = _read_cache(path, checksum)
+    missing = [sequence for sequence in sequences if sequence.name not in known]
+    if not missing:
+        return known
+    for sequence in track(missing, f"Scales of the scenes of {category}"):
+        known[sequence.name] = compute_scale(root, sequence)
+    content = {name: {"scale": known[name].value, "source": known[name].source} for name in sorted(known)}
+    finite = {name: entry for name, entry in content.items() if known[name].is_valid}
+    try:
+        write_json(path, {"annotations_checksum": checksum, "scales": finite})
+    except OSError as error:
+        _log.warning("the scales of the scenes are not kept, so computed every time: %s (set cache_dir)", error)
+    return known
+
+
+def _read_cache(path: Path, checksum: int) -> dict[str, SceneScale]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["annotations_checksum"] != checksum:
+            return {}
+        scales = {name: SceneScale(float(e["scale"]), e["source"]) for name, e in content["scales"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("%s cannot be used and is made again (%r)", path, error)
+        return {}
+    return {name: scale for name, scale in scales.items() if scale.is_valid}

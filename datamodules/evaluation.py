@@ -1,0 +1,108 @@
+"""Evaluation and prediction: the same views of each scene every time, all of them known to be readable."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxtyping import Float64
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.image_files import UnreadableError
+from datamodules.scenes import Scene, SceneReader
+from datamodules.views import Roles, make_request, read_batch, read_images
+from dfm_lightning.errors import UserError
+from dfm_lightning.types import Batch, Request
+
+
+class EvaluationItem(NamedTuple):
+    """The frames of a scene in their roles."""
+
+    key: str
+    roles: Roles
+
+
+class EvaluationScenes(Dataset):
+    """The same views of each scene every time."""
+
+    def __init__(self, reader: SceneReader, items: list[EvaluationItem], image_size: int) -> None:
+        self.reader = reader
+        self.items = items
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Batch:
+        key, roles = self.items[index]
+        try:
+            return read_batch(self.reader.scene(key), roles, self.image_size)
+        except UnreadableError as error:
+            raise UserError(f"{error} (read well before, so changed since)") from None
+
+
+MakePath = Callable[[Scene, Roles], Float64[Tensor, "n 4 4"]]
+"""The absolute poses to be seen in a prediction."""
+
+
+class PathRequests(Dataset):
+    """The context of each scene, and a path from which it is to be seen."""
+
+    def __init__(
+        self, reader: SceneReader, items: list[EvaluationItem], path: MakePath, image_size: int, output_size: int
+    ) -> None:
+        self.reader = reader
+        self.items = items
+        self.path = path
+        self.image_size = image_size
+        self.output_size = output_size
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Request:
+        key, roles = self.items[index]
+        try:
+            scene = self.reader.scene(key)
+            context = read_images(scene, roles.context, self.image_size)
+        except UnreadableError as error:
+            raise UserError(f"{error} (read well before, so changed since)") from None
+        return make_request(key, context, self.path(scene, roles), self.output_size)
+
+
+class Selection(NamedTuple):
+    """Evaluation items whose frames have all been read once, and the scenes left out with the reason."""
+
+    items: list[EvaluationItem]
+    skipped: list[tuple[str, str]]
+
+
+def readable_items(
+    reader: SceneReader, keys: list[str], choose: Callable[[Scene], Roles], count: int | None, images: bool = True
+) -> Selection:
+    """The first so many scenes whose frames can be read, with roles chosen by a function.
+
+    Every frame is decoded once, before hours of sampling depend on it.
+
+    Args:
+        reader: the scenes.
+        keys: scenes in the order in which they are wanted.
+        choose: gives a scene's roles, or raises UnreadableError.
+        count: how many scenes are wanted; all if None.
+        images: whether all roles' images are needed, or those of the context alone.
+    """
+    items: list[EvaluationItem] = []
+    skipped = []
+    wanted = len(keys) if count is None else count
+    for key in track(keys, "Reading the frames to be used", disable=len(keys) < 100):
+        if len(items) == wanted:
+            break
+        try:
+            scene = reader.scene(key)
+            roles = choose(scene)
+            for position in roles.positions() if images else roles.context:
+                scene.frame(position)
+            items.append(EvaluationItem(key, roles))
+        except UnreadableError as error:
+            skipped.append((key, str(error)))
+    return Selection(items, skipped)

@@ -1,0 +1,116 @@
+"""Samples of a generator on disk: made once, in parts, by one process or several."""
+
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from datamodules.ffhq_gan.samples import ImageGenerator
+from dfm_lightning.errors import UserError
+from dfm_lightning.files import whole_file, write_json
+from dfm_lightning.geometry.images import downsample
+
+# Seeds k · SHARD to (k + 1) · SHARD − 1 lie in shard k.
+SHARD = 256
+DRAWN_AT_ONCE = 32
+OPEN_SHARDS = 32
+
+
+class StoredSample(NamedTuple):
+    """An image as 8-bit numbers, and its code."""
+
+    image: UInt8[Tensor, "3 h w"]
+    code: Float[Tensor, " w_dim"]
+
+
+class SampleCache:
+    """A folder of samples, found by their seeds.
+
+    `cache.json` says what they are samples of: a folder made with another generator, truncation or resolution is
+    refused. A shard is a file of codes and a file of images, which appears last and whole: so a shard is there
+    or not, whoever was interrupted while making it, and processes may share the work.
+
+    Args:
+        folder: where the samples are, or will be.
+        generator: what they are samples of.
+        resolution: height and width that images are downsampled to.
+    """
+
+    def __init__(self, folder: Path, generator: ImageGenerator, resolution: int) -> None:
+        self.folder = folder
+        self.generator = generator
+        self.resolution = resolution
+        self._claim()
+        self._open = lru_cache(OPEN_SHARDS)(self._read)
+
+    def _claim(self) -> None:
+        """Write what the folder holds, or check that it holds the same."""
+        wanted = {
+            "generator": self.generator.fingerprint,
+            "truncation": self.generator.truncation,
+            "resolution": self.resolution,
+            "shard": SHARD,
+        }
+        path = self.folder / "cache.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            write_json(path, wanted)
+            return
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}): remove it or choose another folder") from error
+        for name, value in wanted.items():
+            if found.get(name) != value:
+                raise UserError(
+                    f"the samples in {self.folder} were made with {name} {found.get(name)}, not {value}: "
+                    "choose another folder, or remove this one"
+                )
+
+    def missing(self, seeds: Iterable[range], part: int = 0, parts: int = 1) -> list[int]:
+        """The shards that are not there yet, of those that hold the given seeds.
+
+        Of several parts that share the work, each shard belongs to one, whatever the others have made by now.
+        """
+        shards = {shard for part in seeds if part for shard in range(part[0] // SHARD, part[-1] // SHARD + 1)}
+        return [shard for shard in sorted(shards) if shard % parts == part and not self._images(shard).exists()]
+
+    def make(self, shard: int, device: torch.device) -> None:
+        """Draw and write one shard."""
+        seeds = range(shard * SHARD, (shard + 1) * SHARD)
+        codes, images = [], []
+        for first in range(0, SHARD, DRAWN_AT_ONCE):
+            code, image = self.generator.draw(seeds[first : first + DRAWN_AT_ONCE], device)
+            small = downsample(image, (self.resolution, self.resolution))
+            codes.append(code.cpu())
+            images.append(((small.clamp(-1, 1) + 1) * 127.5).round().byte().cpu())
+        for path, parts in ((self._codes(shard), codes), (self._images(shard), images)):
+            with whole_file(path) as aside:
+                np.save(aside, torch.cat(parts).numpy(), allow_pickle=False)
+
+    def __getitem__(self, seed: int) -> StoredSample:
+        """The sample of a seed, from a shard that has been made."""
+        images, codes = self._open(seed // SHARD)
+        place = seed % SHARD
+        return StoredSample(torch.from_numpy(images[place].copy()), torch.from_numpy(codes[place].copy()))
+
+    def _read(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
+        paths = (self._images(shard), self._codes(shard))
+        images, codes = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
+        return images, codes
+
+    def _images(self, shard: int) -> Path:
+        return self.folder / "images" / f"{shard:07}.npy"
+
+    def _codes(self, shard: int) -> Path:
+        return self.folder / "codes" / f"{shard:07}.npy"
+
+
+def unit_images(images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """8-bit images in [-1, 1]."""
+    return images.float() / 127.5 - 1

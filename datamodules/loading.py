@@ -1,0 +1,182 @@
+"""Data loaders whose batches are functions of the seed and their number, so that training resumes exactly.
+
+A resumed run must see what the uninterrupted one would have seen, whatever the number of workers and wherever it
+stopped. So the training items form one endless stream: all of them in random order, again in another order, and
+so on, dealt out to the processes like cards. A checkpoint remembers how many batches were taken from it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from dfm_lightning.randomness import generator_for
+
+Collate = Callable[[list[Any]], Any]
+
+# Consecutive batches of a process come from so many places in the data in turn. A loader with as many workers, or
+# a divisor of it, then reads in each worker from few containers at a time.
+_LANES = 8
+
+
+class StreamItems(Dataset):
+    """A data set's items under the numbers pass · len + index.
+
+    While an item is made, torch's global generator is seeded by its number. So a data set that augments draws
+    from that generator as usual, and makes the same item in whatever process and after every restart.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, number: int) -> Any:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator_for("training item", number).initial_seed())
+            return self.dataset[number % len(self)]
+
+
+class StreamOrder(DistributedSampler):
+    """The numbers of this process's next items, from item `start` of its share of the stream on.
+
+    Gives as many as make up one pass over the data in whole batches: a batch may hold the end of one pass and
+    the beginning of the next. (Lightning leaves a `DistributedSampler` as it is.)
+    """
+
+    def __init__(self, items: StreamItems, batch_size: int, containers: Sequence[int] | None = None) -> None:
+        super().__init__(items, *processes())
+        self.containers = containers
+        self.batch_size = batch_size
+        self.num_samples = batch_size * math.ceil(len(items) / (batch_size * self.num_replicas))
+        self.start = 0
+        self._permutation = lru_cache(maxsize=2)(self._permute)
+
+    def __iter__(self) -> Iterator[int]:
+        items = len(self.dataset)  # type: ignore[arg-type]
+        for turn in range(self.start, self.start + self.num_samples):
+            passes, position = divmod(turn * self.num_replicas + self.rank, items)
+            yield passes * items + self._permutation(passes)[position]
+
+    def _permute(self, passes: int) -> list[int]:
+        items = len(self.dataset)  # type: ignore[arg-type]
+        order = torch.randperm(items, generator=generator_for("training order", passes))
+        return order.tolist() if self.containers is None else self._gathered(order.numpy(), passes)
+
+    def _gathered(self, order: np.ndarray, passes: int) -> list[int]:
+        """Reorder a pass so that items of one container are taken by one process, in one lane of batches.
+
+        Containers in random order, with their items in random order, are cut into equal parts, one for each
+        lane of each process.
+        """
+        container = np.asarray(self.containers)[order]
+        _, first_seen, which = np.unique(container, return_index=True, return_inverse=True)
+        by_container = order[np.argsort(first_seen[which], kind="stable")]
+        turn, rank = np.divmod(passes * len(order) + np.arange(len(order)), self.num_replicas)
+        lane = rank * _LANES + turn // self.batch_size % _LANES
+        gathered = np.empty_like(order)
+        gathered[np.argsort(lane, kind="stable")] = by_container
+        return gathered.tolist()
+
+
+class StreamLoader(DataLoader):
+    """Continues where it stopped, in the middle of a pass or not; Lightning keeps its state in the checkpoint."""
+
+    _taken = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self.sampler.start = self._taken * self.batch_size  # type: ignore[attr-defined, operator]
+        for batch in super().__iter__():
+            self._taken += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches this process has taken since training began; the same in each process."""
+        return {"batches": self._taken}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue after that many batches."""
+        self._taken = state["batches"]
+
+
+class EachOnce(DistributedSampler):
+    """This process's share of a data set in its own order: no item twice, none left out.
+
+    The shares may differ by one, or be empty; a datamodule that uses it sets its attribute
+    `allow_zero_length_dataloader_with_multiple_devices`.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset, *processes())
+        self.share = range(self.rank, len(dataset), self.num_replicas)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.share)
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+
+def training_loader(
+    dataset: Dataset,
+    batch_size: int,
+    workers: int = 0,
+    collate: Collate | None = None,
+    containers: Sequence[int] | None = None,
+) -> DataLoader:
+    """A shuffling loader for `train_dataloader`.
+
+    Args:
+        dataset: the training items. What they draw at random comes from torch's global generator, and no other.
+        batch_size: items in a batch of one process. There are no ragged batches.
+        workers: processes that read items.
+        collate: makes a batch of a list of items; `default_collate` unless given.
+        containers: for each item, the number of the file it shares with others. Items of one file are then taken
+            by one process and one after the other, so that few files are open at a time.
+    """
+    items = StreamItems(dataset)
+    return StreamLoader(
+        items,
+        batch_size=batch_size,
+        sampler=StreamOrder(items, batch_size, containers),
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )
+
+
+def evaluation_loader(
+    dataset: Dataset, batch_size: int, workers: int = 0, collate: Collate | None = None
+) -> DataLoader:
+    """A loader for `test_dataloader` and `predict_dataloader`: each item once, in one of the processes.
+
+    Not for validation during training, where every process has to take the same number of batches.
+
+    Args:
+        dataset: the items. What they draw at random comes from generators named by their key.
+        batch_size: items in a batch of one process.
+        workers: processes that read items.
+        collate: makes a batch of a list of items; `default_collate` unless given.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EachOnce(dataset),
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def processes() -> tuple[int, int]:
+    """The number of processes that share the data, and the number of this one."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_world_size(), distributed.get_rank()
+    return 1, 0

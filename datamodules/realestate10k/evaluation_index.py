@@ -1,0 +1,68 @@
+"""pixelSplat's evaluation index: which frames of which scenes are context and targets."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from datamodules.views import Roles
+from dfm_lightning.errors import UserError
+
+
+class IndexEntry(NamedTuple):
+    """0-based positions of frames in a scene's full camera file."""
+
+    context: list[int]
+    target: list[int]
+
+    def roles(self, contexts: int) -> Roles:
+        """The roles with the first so many contexts given.
+
+        Diffused is the target farthest from every context given; the others are looked at from the same sample.
+        """
+        given = self.context[:contexts]
+        farthest = max(self.target, key=lambda target: min(abs(target - context) for context in given))
+        return Roles(given, farthest, [target for target in self.target if target != farthest])
+
+
+class EvaluationIndex(NamedTuple):
+    """The entries by scene, and how many scenes the file names without frames (null)."""
+
+    entries: dict[str, IndexEntry]
+    nulls: int
+
+
+def read_evaluation_index(path: Path) -> EvaluationIndex:
+    """Read an evaluation index. Raises UserError if the file is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        entries = {str(key): _entry(value) for key, value in content.items() if value is not None}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f'{path} should be an evaluation index {{scene: null | {{"context": [i, j], "target": [k, ...]}}}}: '
+            f"{type(error).__name__}: {error}"
+        ) from None
+    if not entries:
+        raise UserError(f"{path}: the evaluation index names no scene with frames")
+    return EvaluationIndex(entries, len(content) - len(entries))
+
+
+def _entry(value: dict[str, list[int]]) -> IndexEntry:
+    context, target = ([int(position) for position in value[name]] for name in ("context", "target"))
+    if not context or not target or min(*context, *target, 0) < 0:
+        raise ValueError(f"expected positions from 0 on of at least one context and one target, got {value}")
+    return IndexEntry(context, target)
+
+
+def known_scenes(index: EvaluationIndex, path: Path, known: set[str], skip_missing: bool) -> list[str]:
+    """The scenes of an index that a data set has, in the order of the index.
+
+    Raises:
+        UserError: if it lacks some, unless they are to be skipped, or all.
+    """
+    missing = [key for key in index.entries if key not in known]
+    if missing and (not skip_missing or len(missing) == len(index.entries)):
+        raise UserError(
+            f"{path} names {len(missing)} scenes of {len(index.entries)} that the data set does not have, such as "
+            f"{missing[0]!r}; set data.missing_scenes to skip to go without them"
+        )
+    return [key for key in index.entries if key in known]

@@ -1,0 +1,46 @@
+"""Which form of RealEstate10k, or whose capture, lies at a root."""
+
+from pathlib import Path
+from typing import Literal
+
+from datamodules.captures import is_capture, open_capture
+from datamodules.realestate10k.chunks import INDEX_FILE, ChunkReader
+from datamodules.realestate10k.frame_folders import FolderReader
+from datamodules.realestate10k.mat_files import MatReader
+from datamodules.scenes import SceneReader
+from dfm_lightning.errors import UserError
+
+Split = Literal["train", "test"]
+
+
+def open_reader(root: Path, split: Split, capture_depth: float) -> SceneReader:
+    """The scenes of a split, by what lies at the root.
+
+    Args:
+        root: holds <split>/*.torch with index.json; or <split>.mat and realestate/<split>/<scene>/data.npz; or
+            <split>/<scene>.txt with folders <split>/<scene>/ of frames. Or it is a capture of one's own, whose one
+            scene is for test.
+        split: which scenes.
+        capture_depth: a capture is scaled so that what it shows is typically at this distance.
+
+    Raises:
+        UserError: if none of these is there.
+    """
+    if not root.is_dir():
+        raise UserError(f"expected a folder with RealEstate10k or a capture, but there is no folder {root}")
+    if is_capture(root):
+        if split == "train":
+            raise UserError(f"{root} is a capture of one scene: it is for test and predict, not for training")
+        return open_capture(root, capture_depth)
+    for base in (root, root / "RealEstate10K"):
+        folder = base / split
+        if (folder / INDEX_FILE).is_file() or any(folder.glob("*.torch")):
+            return ChunkReader(folder)
+        if (base / f"{split}.mat").is_file():
+            return MatReader(base, split)
+        if any(folder.glob("*.txt")):
+            return FolderReader(folder)
+    raise UserError(
+        f"{root} holds no RealEstate10k: expected {split}/*.torch with {INDEX_FILE}, {split}.mat, or "
+        f"{split}/<scene>.txt; or a capture with transforms.json, poses_bounds.npy or COLMAP's sparse model"
+    )

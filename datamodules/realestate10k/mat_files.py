@@ -1,0 +1,71 @@
+"""The form that the paper's authors read: poses in train.mat and test.mat, frames in one .npz file a scene."""
+
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+import scipy.io
+import torch
+from PIL import Image
+
+from datamodules.image_files import UnreadableError
+from datamodules.realestate10k.camera_files import COLUMNS, CameraPath
+from datamodules.scenes import Scene, SceneReader
+from dfm_lightning.errors import UserError
+
+
+class MatScene(Scene):
+    """A table of poses, and an archive of decoded pictures named by timestamp."""
+
+    def __init__(self, key: str, table: np.ndarray, archive: Path) -> None:
+        self._archive = archive
+        if table.ndim != 2 or table.shape[1] != COLUMNS or not len(table):
+            raise UnreadableError(f"{key}: expected poses [N, {COLUMNS}], got {list(table.shape)}")
+        timestamps = np.nan_to_num(table[:, 0], nan=-1).astype(np.int64)
+        path = CameraPath("", torch.from_numpy(timestamps), torch.from_numpy(table[:, 1:].copy()))
+        super().__init__(key, *path.cameras())
+        self._names = [f"{time}.jpg" for time in timestamps.tolist()]
+        try:
+            with ZipFile(archive) as members:
+                self._members = {name.removesuffix(".npy") for name in members.namelist()}
+        except (OSError, BadZipFile) as error:
+            raise UnreadableError(f"{archive}: not a readable archive of frames ({error})") from None
+
+    def has_frame(self, position: int) -> bool:
+        return self._names[position] in self._members
+
+    def frame(self, position: int) -> Image.Image:
+        name = self._names[position]
+        try:
+            with np.load(self._archive, allow_pickle=False) as archive:
+                array = archive[name]
+            return Image.fromarray(array).convert("RGB")
+        except Exception as error:  # a damaged archive fails in as many ways as zip, zlib and numpy know
+            raise UnreadableError(f"{name} in {self._archive}: not a readable picture ({error})") from None
+
+
+class MatReader(SceneReader):
+    """The scenes of `<root>/<split>.mat` with `<root>/realestate/<split>/<scene>/data.npz`."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        path = root / f"{split}.mat"
+        self._frames = root / "realestate" / split
+        self._tables = load_tables(path)
+        self.description = f"{len(self._tables)} scenes as {path.name} with archives of frames"
+
+    def keys(self) -> list[str]:
+        return sorted(self._tables)
+
+    def scene(self, key: str) -> Scene:
+        return MatScene(key, self._tables[key], self._frames / key / "data.npz")
+
+
+def load_tables(path: Path) -> dict[str, np.ndarray]:
+    """The poses [N, 19] of all scenes."""
+    try:
+        content = scipy.io.loadmat(path)
+    # loadmat knows many ways to fail, and NotImplementedError for the HDF5 form of MATLAB 7.3.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{path} should be a MATLAB file (5.0) of poses [N, 19] a scene: {reason}") from None
+    return {key: np.asarray(table, np.float64) for key, table in content.items() if not key.startswith("__")}

@@ -1,0 +1,54 @@
+"""Which frames of a scene take which role: at random in training, always the same in evaluation."""
+
+import numpy as np
+import torch
+
+from datamodules.views import Roles
+
+
+def draw_roles(positions: list[int], contexts: int, novel: int, distance: tuple[int, int]) -> Roles:
+    """Draw the roles of a training item from torch's global generator.
+
+    The target is at a distance from the first context drawn from `distance`, the further contexts and the novel
+    views are between them. The direction of time is random.
+
+    Args:
+        positions: positions of the frames that can be used, in order; at least contexts + 1 + novel.
+        contexts: number of context views.
+        novel: number of novel views.
+        distance: least and greatest number of frames between first context and target. A scene in which no
+            two frames are as far apart gives its first and its last.
+    """
+    if torch.rand(()) < 0.5:
+        positions = positions[::-1]
+    start, end = _draw_ends(positions, distance, contexts - 1 + novel)
+    between = positions[start + 1 : end]
+    chosen = [between[i] for i in torch.randperm(len(between))[: contexts - 1 + novel].tolist()]
+    return Roles([positions[start], *chosen[: contexts - 1]], positions[end], chosen[contexts - 1 :])
+
+
+def _draw_ends(positions: list[int], distance: tuple[int, int], between: int) -> tuple[int, int]:
+    """Indices of the first context and the target, with at least so many frames between them."""
+    elapsed = np.abs(np.array(positions) - positions[0])
+    earliest = np.maximum(np.searchsorted(elapsed, elapsed + distance[0]), np.arange(len(elapsed)) + between + 1)
+    choices = np.searchsorted(elapsed, elapsed + distance[1], side="right") - earliest
+    starts = np.flatnonzero(choices > 0)
+    if not len(starts):
+        return 0, len(positions) - 1
+    start = int(starts[int(torch.randint(len(starts), ()))])
+    return start, int(earliest[start]) + int(torch.randint(int(choices[start]), ()))
+
+
+def choose_roles(positions: list[int], contexts: int, novel: int, distance: tuple[int, int]) -> Roles:
+    """The roles of an evaluation item without an index: the first frame, a target in the middle of `distance`
+    (less far in a short scene), the rest evenly between the two."""
+    middle = positions[0] + (distance[0] + distance[1]) // 2
+    end = max(contexts + novel, sum(position <= middle for position in positions) - 1)
+    between = spread(positions[1:end], contexts - 1 + novel)
+    return Roles([positions[0], *between[novel:]], positions[end], between[:novel])
+
+
+def spread(positions: list[int], count: int) -> list[int]:
+    """So many of the given positions, evenly from among them; all where they are fewer."""
+    count = min(count, len(positions))
+    return [positions[int((part + 0.5) * len(positions) / count)] for part in range(count)]

@@ -1,0 +1,117 @@
+"""What lies at a root of RealEstate10k or of a capture, and whether all of it can be read."""
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+from rich.progress import track
+
+from datamodules.captures import is_capture
+from datamodules.image_files import UnreadableError
+from datamodules.problems import Problem
+from datamodules.realestate10k.forms import Split, open_reader
+from datamodules.scenes import Scene, SceneReader
+from dfm_lightning.errors import UserError
+
+# The scale of a capture does not matter to whether it can be read.
+_DEPTH = 1.0
+
+
+class SplitReport(NamedTuple):
+    """One split: what form it has, and, by number of usable frames, how many scenes."""
+
+    split: Split
+    form: str
+    lengths: Counter[int]
+    unreadable: int
+
+    def __str__(self) -> str:
+        frames = sum(length * count for length, count in self.lengths.items())
+        shortest, longest = min(self.lengths, default=0), max(self.lengths, default=0)
+        return (
+            f"{self.split}: {self.form}; {frames} frames with camera and picture, {shortest} to {longest} each; "
+            f"{self.unreadable} scenes cannot be opened"
+        )
+
+
+class RootReport(NamedTuple):
+    """All splits of a root; printed, a line for each."""
+
+    root: Path
+    splits: list[SplitReport]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.root}", *map(str, self.splits)])
+
+
+def inspect_root(root: Path) -> RootReport:
+    """Say what a root of RealEstate10k or a capture holds; `verify_root` reads every picture.
+
+    Args:
+        root: folder with RealEstate10k in any of its forms, or a capture.
+    """
+    return RootReport(root, [_inspect(split, reader) for split, reader in open_splits(Path(root)).items()])
+
+
+def open_splits(root: Path) -> dict[Split, SceneReader]:
+    """The readers of the splits that a root has. Raises UserError if it has none."""
+    readers: dict[Split, SceneReader] = {}
+    wrong = []
+    splits: tuple[Split, ...] = ("test",) if is_capture(root) else get_args(Split)
+    for split in splits:
+        try:
+            readers[split] = open_reader(root, split, _DEPTH)
+        except UserError as error:
+            wrong.append(error)
+    if not readers:
+        raise wrong[0]
+    return readers
+
+
+def _inspect(split: Split, reader: SceneReader) -> SplitReport:
+    lengths: Counter[int] = Counter()
+    unreadable = 0
+    for key in track(reader.keys(), f"Opening the scenes of {split}", transient=True):
+        try:
+            lengths[len(reader.scene(key).usable_positions())] += 1
+        except UnreadableError:
+            unreadable += 1
+    return SplitReport(split, reader.description, lengths, unreadable)
+
+
+def verify_root(root: Path) -> list[Problem]:
+    """Read every camera and every picture of a root of RealEstate10k, or of a capture.
+
+    Args:
+        root: folder with RealEstate10k in any of its forms, or a capture.
+
+    Returns:
+        What cannot be used, scene by scene; nothing if all is well.
+    """
+    problems = []
+    for split, reader in open_splits(Path(root)).items():
+        for key in track(reader.keys(), f"Reading the scenes of {split}", transient=True):
+            try:
+                found = _check(reader.scene(key))
+            except UnreadableError as error:
+                found = [str(error)]
+            problems += [Problem(f"{split}/{key}", what) for what in found]
+    return problems
+
+
+def _check(scene: Scene) -> list[str]:
+    """What is wrong with a scene: cameras first, then pictures."""
+    cameras = scene.has_camera().tolist()
+    useless = [position for position, valid in enumerate(cameras) if not valid]
+    found = []
+    if useless:
+        found.append(f"{len(useless)} of {len(cameras)} cameras are useless, such as number {useless[0]}")
+    bad = []
+    for position in range(len(cameras)):
+        try:
+            scene.frame(position)
+        except UnreadableError as error:
+            bad.append(str(error))
+    if bad:
+        found.append(f"{len(bad)} of {len(cameras)} pictures are missing or damaged, such as {bad[0]}")
+    return found

@@ -1,0 +1,34 @@
+"""Counts what training replaces because it cannot be read, in all worker processes."""
+
+import logging
+
+import torch
+from torch.utils.data import get_worker_info
+
+_log = logging.getLogger(__name__)
+
+
+class Replacements:
+    """How many draws were replaced; each problem is named once, in a warning of each worker.
+
+    Args:
+        workers: number of worker processes.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._warned: set[str] = set()
+        # In memory that workers share: each counts in a place of its own, the main process in the first.
+        self._counts = torch.zeros(workers + 1, dtype=torch.int64).share_memory_()
+
+    @property
+    def count(self) -> int:
+        """The sum over all processes."""
+        return int(self._counts.sum())
+
+    def report(self, problem: str) -> None:
+        """Count a draw that is replaced because of a problem."""
+        worker = get_worker_info()
+        self._counts[0 if worker is None else worker.id + 1] += 1
+        if problem not in self._warned:
+            self._warned.add(problem)
+            _log.warning("%s; other views are used instead", problem)

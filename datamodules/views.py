@@ -1,0 +1,72 @@
+"""From images and cameras to batches and requests."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datamodules.scenes import Scene
+from dfm_lightning.geometry.cameras import build_cameras
+from dfm_lightning.geometry.images import square_image
+from dfm_lightning.types import Batch, Request, Views, map_tensors
+
+
+class Roles(NamedTuple):
+    """Positions of frames in a scene, by the role they play. The first context is the reference of all poses."""
+
+    context: list[int]
+    target: int
+    novel: list[int]
+
+    def positions(self) -> list[int]:
+        """All of them: context, target, novel."""
+        return [*self.context, self.target, *self.novel]
+
+
+class PosedImages(NamedTuple):
+    """Square images in [-1, 1] with absolute camera-to-world poses and normalised intrinsics."""
+
+    images: Float[Tensor, "v 3 s s"]
+    camera_to_world: Float[Tensor, "v 4 4"]
+    intrinsics: Float[Tensor, "v 3 3"]
+
+    def views(self, reference: Float[Tensor, "4 4"]) -> Views:
+        """The images as observations, with poses relative to a reference camera's."""
+        size = self.images.shape[-1]
+        cameras = build_cameras(self.camera_to_world, self.intrinsics, reference, size, size)
+        return map_tensors(Tensor.float, Views(self.images, cameras))
+
+
+def read_images(scene: Scene, positions: list[int], size: int) -> PosedImages:
+    """Read frames of a scene, cropped to their central square and resized.
+
+    Raises:
+        UnreadableError: if one of them is missing or damaged.
+    """
+    read = [square_image(scene.frame(position), scene.intrinsics[position], size) for position in positions]
+    images, intrinsics = (torch.stack(part) for part in zip(*read, strict=True))
+    return PosedImages(images, scene.camera_to_world[positions], intrinsics)
+
+
+def make_batch(key: str, posed: PosedImages, contexts: int, truth: dict[str, Tensor]) -> Batch:
+    """A batch element (no batch dimension) of images in the order context, target, novel."""
+    views = posed.views(reference=posed.camera_to_world[0])
+    parts = slice(contexts), slice(contexts, contexts + 1), slice(contexts + 1, None)
+    context, target, novel = (map_tensors(lambda tensor, p=part: tensor[p], views) for part in parts)
+    return Batch(context, target, novel, key, truth)  # type: ignore[arg-type]
+
+
+def read_batch(scene: Scene, roles: Roles, size: int) -> Batch:
+    """Read a scene's frames in their roles (no batch dimension). Raises UnreadableError."""
+    return make_batch(scene.key, read_images(scene, roles.positions(), size), len(roles.context), {})
+
+
+def make_request(key: str, context: PosedImages, path: Float[Tensor, "n 4 4"], size: int) -> Request:
+    """A request (no batch dimension) to see what the context shows along a path of absolute poses.
+
+    The path's cameras have the lens of the first context camera, and images of `size` pixels a side.
+    """
+    reference = context.camera_to_world[0]
+    cameras = build_cameras(path, context.intrinsics[:1].expand(len(path), 3, 3), reference, size, size)
+    return Request(context.views(reference), map_tensors(Tensor.float, cameras), key)  # type: ignore[arg-type]

@@ -1,0 +1,9 @@
+"""What a run leaves behind: predictions, reports, pictures; and what it shows while it runs."""
+
+from dfm_lightning.callbacks.prediction_writer import PredictionWriter
+from dfm_lightning.callbacks.sample_pictures import SamplePictures
+from dfm_lightning.callbacks.scene_writer import SceneWriter
+from dfm_lightning.callbacks.tensor_writer import TensorWriter
+from dfm_lightning.callbacks.test_report import TestReport
+
+__all__ = ["PredictionWriter", "SamplePictures", "SceneWriter", "TensorWriter", "TestReport"]

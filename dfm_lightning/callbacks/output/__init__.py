@@ -1,0 +1,26 @@
+"""Writing results to disk for people: whole files and folders, pictures, videos, a page to look at."""
+
+from dfm_lightning.callbacks.output.page import Picture, Section, Video, write_page
+from dfm_lightning.callbacks.output.pictures import (
+    colour_map,
+    image_to_uint8,
+    images_to_uint8,
+    labelled_grid,
+    side_by_side,
+    write_png,
+)
+from dfm_lightning.callbacks.output.video import write_video
+
+__all__ = [
+    "Picture",
+    "Section",
+    "Video",
+    "colour_map",
+    "image_to_uint8",
+    "images_to_uint8",
+    "labelled_grid",
+    "side_by_side",
+    "write_page",
+    "write_png",
+    "write_video",
+]

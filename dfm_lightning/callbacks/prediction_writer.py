@@ -1,0 +1,182 @@
+"""Writing predictions: each sample a folder that appears whole, none drawn twice."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from dfm_lightning.callbacks.fingerprints import fingerprint, weights_fingerprint
+from dfm_lightning.callbacks.output import Picture, Section, Video, write_page
+from dfm_lightning.errors import UserError
+from dfm_lightning.files import file_name, remove_leftovers, whole_folder, write_json
+from dfm_lightning.module import DiffusionWithForwardModel, nothing_is_finished
+from dfm_lightning.randomness import user_seed
+from dfm_lightning.types import Prediction, Request, map_tensors
+
+MANIFEST = "sample.json"
+
+
+class PredictionWriter(BasePredictionWriter, ABC):
+    """Draws the predictions of `dfm predict` one by one, and writes each into a folder.
+
+    The folder of a sample, `SCENE/sample_00` and so on, appears when all of it is written, with a `sample.json`
+    that says what it was made with. What is there already, made with the same seed, weights and settings for
+    the same context and cameras, is not drawn again: an interrupted run goes on where it stopped.
+
+    Args:
+        output: folder to write into.
+        overwrite: replace samples that were made with other settings, instead of stopping at them.
+    """
+
+    def __init__(self, output: str, overwrite: bool = False) -> None:
+        super().__init__("batch")
+        self.output = Path(output)
+        self.overwrite = overwrite
+        self._made_with: dict[str, Any] = {}
+        # Key and sample of what is there, and the fingerprint of the request that it answers.
+        self._finished: dict[tuple[str, int], str] = {}
+
+    @abstractmethod
+    def write(self, prediction: Prediction, folder: Path) -> None:
+        """Write one sample into an empty folder."""
+
+    def figures(self, folder: Path) -> list[Picture | Video]:
+        """What the page of all predictions shows of a sample: here all pictures that are not in a subfolder."""
+        return [Picture(path, path.stem) for path in sorted(folder.glob("*.png"))]
+
+    # --- Lightning's hooks ------------------------------------------------------------------------------
+
+    # In `setup` and `teardown` alone all processes meet: one without any scene skips the hooks between them.
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Clear away what a killed run has left half-written."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "predict":
+            if trainer.is_global_zero:
+                remove_leftovers(self.output)
+            trainer.strategy.barrier()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find what is there already."""
+        assert isinstance(pl_module, DiffusionWithForwardModel)
+        writers = [type(c).__name__ for c in trainer.callbacks if isinstance(c, PredictionWriter)]  # type: ignore[attr-defined]
+        if len(writers) > 1:
+            raise UserError(f"predictions can be written once only: give one writer, not {' and '.join(writers)}")
+        made_with = {"seed": user_seed(), "weights": weights_fingerprint(pl_module), **pl_module.settings()}
+        self._made_with = json.loads(json.dumps(made_with))
+        self._finished = dict(self._find_finished())
+        pl_module.is_finished = lambda key, sample: (key, sample) in self._finished
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Make sure that what is there was made for this context and these parameters."""
+        for key, request in requests_by_key(batch).items():
+            others = [draw for draw, answered in self._finished.items() if draw[0] == key and answered != request]
+            if others and not self.overwrite:
+                raise UserError(
+                    f"{self.folder(*others[0])} was made for another context or other cameras: "
+                    "choose another output folder, or set overwrite to true"
+                )
+            for draw in others:
+                del self._finished[draw]
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Iterator[Prediction],
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Draw and write what is pending of a batch."""
+        requests = requests_by_key(batch)
+        # `predict_step` only hands out an iterator; its work is done here, and in the precision it asked for.
+        with trainer.precision_plugin.predict_step_context():
+            for sample in prediction:
+                self._write_whole(sample, requests[sample.key])
+        if trainer.is_global_zero:
+            self._write_index()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Show what all processes have written."""
+        if stage != "predict":
+            return
+        assert isinstance(pl_module, DiffusionWithForwardModel)
+        pl_module.is_finished = nothing_is_finished
+        trainer.strategy.barrier()
+        if trainer.is_global_zero and self._made_with:
+            self._write_index()
+            print(f"predictions: {self.output / 'index.html'}")
+
+    # --- files ------------------------------------------------------------------------------------------
+
+    def folder(self, key: str, sample: int) -> Path:
+        """Where a sample is written."""
+        return self.output / file_name(key) / f"sample_{sample:02}"
+
+    def _write_whole(self, prediction: Prediction, request: str) -> None:
+        with whole_folder(self.folder(prediction.key, prediction.sample)) as folder:
+            self.write(prediction, folder)
+            manifest = {"key": prediction.key, "sample": prediction.sample, "request": request}
+            write_json(folder / MANIFEST, {**manifest, "made_with": self._made_with})
+
+    def _find_finished(self) -> Iterator[tuple[tuple[str, int], str]]:
+        for path in sorted(self.output.glob(f"*/*/{MANIFEST}")):
+            manifest = read_manifest(path)
+            changed = differences(manifest["made_with"], self._made_with)
+            if not changed:
+                yield (manifest["key"], manifest["sample"]), manifest["request"]
+            elif not self.overwrite:
+                raise UserError(
+                    f"{path.parent} was made with other settings ({', '.join(changed)}): "
+                    "choose another output folder, or set overwrite to true"
+                )
+
+    def _write_index(self) -> None:
+        scenes: dict[str, list[Picture | Video]] = {}
+        for path in sorted(self.output.glob(f"*/*/{MANIFEST}")):
+            manifest = read_manifest(path)
+            if manifest["made_with"] != self._made_with:
+                continue  # to be replaced, or of a scene that is no longer asked for
+            figures = [
+                figure._replace(
+                    path=figure.path.relative_to(self.output),
+                    caption=f"sample {manifest['sample']}: {figure.caption}",
+                )
+                for figure in self.figures(path.parent)
+            ]
+            scenes.setdefault(manifest["key"], []).extend(figures)
+        settings = ", ".join(f"{name} {value}" for name, value in self._made_with.items())
+        sections = [Section(key, figures=figures) for key, figures in scenes.items()]
+        write_page(self.output / "index.html", "Predictions", [*sections, Section("Settings", settings)])
+
+
+def requests_by_key(request: Request) -> dict[str, str]:
+    """The fingerprint of each scene's context and parameters."""
+    asked = (request.context, request.params)
+    return {key: fingerprint(map_tensors(lambda t, i=index: t[i], asked)) for index, key in enumerate(request.key)}
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The `sample.json` of a sample. `UserError` if it is not one."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if {"key", "sample", "request", "made_with"} <= set(manifest):
+            return manifest
+    except (ValueError, TypeError):
+        pass
+    raise UserError(f"{path} was not written by dfm predict: choose another output folder")
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What has changed, as "name: before → now"."""
+    names = [*now, *(name for name in before if name not in now)]
+    values = [(name, before.get(name, "unset"), now.get(name, "unset")) for name in names]
+    return [f"{name}: {old} → {new}" for name, old, new in values if old != new]

@@ -1,0 +1,246 @@
+"""How far a run has come, and how long it will still take."""
+
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from dfm_lightning.module import DiffusionWithForwardModel
+
+# Slow iterations take minutes: rich's own half minute would hold no two of them.
+SPEED_SECONDS = 1800.0
+
+
+class Meter:
+    """Rows of progress with the time left: bars on a terminal, else a line of text now and then.
+
+    Args:
+        plain_interval: seconds between lines of text.
+    """
+
+    def __init__(self, plain_interval: float = 30.0) -> None:
+        console = Console(stderr=True)
+        self.plain = not console.is_terminal
+        self.plain_interval = plain_interval
+        self._spoken = time.monotonic()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("elapsed"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=False,
+            speed_estimate_period=SPEED_SECONDS,
+            disable=self.plain,
+        )
+        self._progress.start()
+
+    def add(self, name: str, total: float | int | None, done: int = 0) -> TaskID:
+        """A new row, of which some may be done already; `total` is None where nobody knows."""
+        return self._progress.add_task(name, total=total, completed=done, note="")
+
+    def update(self, row: TaskID, done: float | int, note: str = "") -> None:
+        """Show that a row has come to `done`."""
+        self._progress.update(row, completed=done, note=note)
+        task = self._progress.tasks[self._progress.task_ids.index(row)]
+        due = time.monotonic() - self._spoken >= self.plain_interval
+        if self.plain and (due or (task.finished and not task.description.startswith(" "))):
+            self._spoken = time.monotonic()
+            self._progress.console.print(plain_line(task), soft_wrap=True, highlight=False)
+
+    def set_total(self, row: TaskID, total: float | int) -> None:
+        """A row turns out to be longer or shorter."""
+        self._progress.update(row, total=total)
+
+    def remove(self, row: TaskID) -> None:
+        """Take a row away."""
+        self._progress.remove_task(row)
+
+    def stop(self) -> None:
+        """No more progress will be shown."""
+        self._progress.stop()
+
+
+def plain_line(task: Task) -> str:
+    """A row as a line of text."""
+    total = "?" if task.total is None else f"{task.total:g}"
+    left = "unknown" if task.time_remaining is None else clock(task.time_remaining)
+    done = f"{task.description} {task.completed:g}/{total}"
+    parts = [done, f"elapsed {clock(task.elapsed or 0)}", f"left {left}"]
+    return ", ".join([*parts, task.fields["note"]] if task.fields["note"] else parts)
+
+
+def clock(seconds: float | int) -> str:
+    """Seconds as hours:minutes:seconds."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{second:02}"
+
+
+def batch_work(pl_module: LightningModule, batch: Any) -> tuple[float, float]:
+    """How many pieces of work a batch makes, and how many of them when finished samples are left out."""
+    if not isinstance(pl_module, DiffusionWithForwardModel):
+        return 1.0, 1.0
+    whole = float(pl_module.work(batch))
+    draws = [(key, sample) for key in batch.key for sample in range(pl_module.samples)]
+    finished = sum(pl_module.is_finished(key, sample) for key, sample in draws)
+    return whole, whole * (1 - finished / len(draws))
+
+
+class TimeLeft(ProgressBar):
+    """Progress of the whole run, not of an epoch: iterations in training, pieces of work in test and predict.
+
+    There, what the model calls pieces of work are counted (denoising steps, renderings): a batch may take an
+    hour. Batches to come count as much as the current one, until they turn out to be finished already.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._meter: Meter | None = None
+        self._rows: dict[str, TaskID] = {}
+        self._batches, self._all_batches = 0, 0
+        self._done, self._done_after_batch = 0.0, 0.0
+
+    def disable(self) -> None:
+        """Show nothing (Lightning asks for it in all processes but one)."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show progress."""
+        self._enabled = True
+
+    # --- Lightning's hooks ------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See `Callback`."""
+        steps = trainer.estimated_stepping_batches
+        self._add("run", "training", None if steps == float("inf") else steps, trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """See `Callback`."""
+        self._update("run", trainer.global_step, self._loss(trainer))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See `Callback`."""
+        batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
+        name = "  validating" if trainer.state.fn == "fit" else "validating"
+        self._add("validation", name, sum(batches))
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """See `Callback`."""
+        self._update("validation", batch_idx + 1)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See `Callback`."""
+        if trainer.state.fn == "fit":
+            self._remove("validation")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See `Callback`."""
+        self._begin_batches("testing", sum(trainer.num_test_batches), pl_module)
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """See `Callback`."""
+        self._begin_batch(pl_module, batch)
+
+    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """See `Callback`."""
+        self._end_batch()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See `Callback`."""
+        self._begin_batches("predicting", sum(trainer.num_predict_batches), pl_module)
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """See `Callback`."""
+        self._begin_batch(pl_module, batch)
+
+    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """See `Callback`."""
+        self._end_batch()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """See `Callback`."""
+        self._stop()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See `Callback`."""
+        self._stop()
+
+    # --- rows -------------------------------------------------------------------------------------------
+
+    def _begin_batches(self, name: str, batches: float | int, pl_module: LightningModule) -> None:
+        self._batches, self._all_batches = 0, int(batches)
+        self._done = 0.0
+        self._add("run", name, batches)
+        if isinstance(pl_module, DiffusionWithForwardModel):
+            pl_module.on_work = self._worked
+
+    def _begin_batch(self, pl_module: LightningModule, batch: Any) -> None:
+        whole, unfinished = batch_work(pl_module, batch)
+        self._done_after_batch = self._done + unfinished
+        if self._meter is not None and "run" in self._rows:
+            after = self._all_batches - self._batches - 1
+            self._meter.set_total(self._rows["run"], self._done_after_batch + after * whole)
+
+    def _worked(self, pieces: float | int) -> None:
+        self._done += pieces
+        self._update("run", self._done, f"batch {self._batches + 1} of {self._all_batches}")
+
+    def _end_batch(self) -> None:
+        self._worked(self._done_after_batch - self._done)
+        self._batches += 1
+
+    def _loss(self, trainer: Trainer) -> str:
+        loss = trainer.callback_metrics.get("train/loss")
+        return "" if loss is None else f"loss {float(loss):.4f}"
+
+    def _add(self, row: str, name: str, total: float | int | None, done: int = 0) -> None:
+        if self._enabled:
+            self._meter = self._meter or Meter()
+            self._remove(row)
+            self._rows[row] = self._meter.add(name, total, done)
+
+    def _update(self, row: str, done: float | int, note: str = "") -> None:
+        if self._meter is not None and row in self._rows:
+            self._meter.update(self._rows[row], done, note)
+
+    def _remove(self, row: str) -> None:
+        if self._meter is not None and row in self._rows:
+            self._meter.remove(self._rows.pop(row))
+
+    def _stop(self) -> None:
+        if self._meter is not None:
+            self._meter.stop()
+        self._meter = None
+        self._rows = {}

@@ -1,0 +1,78 @@
+"""How the samples of a test scene score, beside the deterministic estimate and what needs no model at all."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dfm_lightning.metrics import ImageMetrics, best_and_mean, spread
+from dfm_lightning.tasks import EvaluatedScene
+
+# The scores of the views of one role in one scene, by name; a score that cannot be had is absent.
+Scores = dict[str, float]
+
+
+def score_scene(
+    scene: EvaluatedScene, metrics: ImageMetrics, mean_image: Float[Tensor, "3 h w"] | None
+) -> dict[str, Scores]:
+    """The scores of a scene by the role of its views.
+
+    Of the samples: `psnr_best` and `psnr_mean` (and so on for each metric), and `spread`, the standard deviation
+    between them on the scale of [0, 1], averaged over pixels; `spread_seen` and `spread_hidden` are its averages
+    over what the context shows and what it does not. Of one image for each view: `estimate_psnr`, the
+    deterministic estimate's, and the baselines `repeat_context_psnr`, the first context image whatever the
+    camera, and `mean_image_psnr`, the training set's mean. The context views have no baselines.
+    """
+    roles = list(dict.fromkeys(scene.roles))
+    return {role: _score_role(scene, role, metrics, mean_image) for role in roles}
+
+
+def _score_role(
+    scene: EvaluatedScene, role: str, metrics: ImageMetrics, mean_image: Float[Tensor, "3 h w"] | None
+) -> Scores:
+    views = [view for view, name in enumerate(scene.roles) if name == role]
+    truth, samples = scene.truth[views], scene.samples[:, views]
+    scores = _scores_of_samples(samples, truth, metrics) | _spreads(samples, scene.seen[views])
+    others = {"estimate": scene.estimate[views]}
+    if role != "context":
+        others["repeat_context"] = scene.truth[:1].expand_as(truth)
+        if mean_image is not None:
+            others["mean_image"] = mean_image.to(truth).expand_as(truth)
+    for name, images in others.items():
+        each = metrics(images, truth)
+        scores |= {f"{name}_{metric}": value.double().mean().item() for metric, value in each.items()}
+    return scores
+
+
+def _scores_of_samples(
+    samples: Float[Tensor, "s v 3 h w"], truth: Float[Tensor, "v 3 h w"], metrics: ImageMetrics
+) -> Scores:
+    repeated = truth.expand_as(samples)
+    each = metrics(samples.flatten(0, 1), repeated.flatten(0, 1))
+    scores: Scores = {}
+    for metric, value in each.items():
+        best, mean = best_and_mean(metric, value.unflatten(0, samples.shape[:2]))
+        scores |= {f"{metric}_best": best, f"{metric}_mean": mean}
+    return scores
+
+
+def _spreads(samples: Float[Tensor, "s v 3 h w"], seen: Bool[Tensor, "v 1 h w"]) -> Scores:
+    if len(samples) < 2:
+        return {}
+    each = spread(samples).double()
+    parts = {"spread": torch.ones_like(seen), "spread_seen": seen, "spread_hidden": ~seen}
+    return {name: each[part.expand_as(each)].mean().item() for name, part in parts.items() if part.any()}
+
+
+def average_scores(scenes: Iterable[dict[str, Scores]]) -> dict[str, Scores]:
+    """Each score of each role, averaged over the scenes that have it."""
+    collected: dict[str, dict[str, list[float]]] = {}
+    for scene in scenes:
+        for role, scores in scene.items():
+            for name, value in scores.items():
+                collected.setdefault(role, {}).setdefault(name, []).append(value)
+    return {
+        role: {name: sum(values) / len(values) for name, values in scores.items()}
+        for role, scores in collected.items()
+    }

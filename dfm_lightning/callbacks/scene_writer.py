@@ -1,0 +1,102 @@
+"""Writing sampled 3D scenes: videos, frames, depth, cameras."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.callbacks.output import Picture, Video, colour_map, images_to_uint8, write_png, write_video
+from dfm_lightning.callbacks.prediction_writer import PredictionWriter
+from dfm_lightning.callbacks.tensor_writer import write_images
+from dfm_lightning.errors import UserError
+from dfm_lightning.files import write_json
+from dfm_lightning.geometry.cameras import flip_opengl_opencv, intrinsics_in_pixels
+from dfm_lightning.tasks import SampledScene
+from dfm_lightning.types import Cameras, Prediction, map_tensors
+
+DEPTH_MEANING = "distance along the unit ray, scene units; pixel value times scale; 0 where nothing is"
+
+
+class SceneWriter(PredictionWriter):
+    """Writes each sampled scene as videos and frames along its trajectory, with depth and cameras.
+
+    `video.mp4` and `frames/`; `depth.mp4` in colours and `depth/` as 16-bit PNG, with their scale in
+    `depth.json`; the cameras in `transforms.json` (as NeRF has it: OpenGL camera-to-world, intrinsics in
+    pixels); the context as `context_00.png`, the views sampled one after the other as `sampled_00.png` and so on.
+
+    Args:
+        output: folder to write into.
+        frame_rate: frames a second of the videos.
+        overwrite: replace samples that were made with other settings, instead of stopping at them.
+    """
+
+    def __init__(self, output: str, frame_rate: int = 15, overwrite: bool = False) -> None:
+        super().__init__(output, overwrite)
+        if frame_rate < 1:
+            raise UserError(f"frame_rate must be at least 1, got {frame_rate}")
+        self.frame_rate = frame_rate
+
+    def write(self, prediction: Prediction, folder: Path) -> None:
+        """See `PredictionWriter`."""
+        scene = prediction.signal
+        if not isinstance(scene, SampledScene):
+            raise UserError(f"SceneWriter writes sampled scenes, got {type(scene).__name__}: use TensorWriter")
+        frames = images_to_uint8(prediction.observation)
+        write_video(folder / "video.mp4", frames, self.frame_rate)
+        for number, frame in enumerate(frames):
+            write_png(folder / "frames" / f"{number:04}.png", frame)
+        write_depth(folder, scene.depth[:, 0].cpu(), scene.opacity[:, 0].cpu(), self.frame_rate)
+        contexts = prediction.context.observation.shape[1]
+        write_images(folder, "context", scene.views.observation[0, :contexts])
+        write_images(folder, "sampled", scene.views.observation[0, contexts:])
+        cameras = map_tensors(lambda t: t[0], prediction.params)
+        write_json(folder / "transforms.json", transforms(cameras))
+
+    def figures(self, folder: Path) -> list[Picture | Video]:
+        """See `PredictionWriter`."""
+        views = [Picture(path, path.stem) for path in sorted(folder.glob("*_[0-9][0-9].png"))]
+        return [Video(folder / "video.mp4", "video"), Video(folder / "depth.mp4", "depth"), *views]
+
+
+def write_depth(
+    folder: Path, depth: Float[Tensor, "v h w"], opacity: Float[Tensor, "v h w"], frame_rate: int
+) -> None:
+    """Write `depth/0000.png` and so on, `depth.json` with their scale, and `depth.mp4`."""
+    values = depth.double().clamp(min=0).numpy()
+    scale = max(float(values.max()), 1e-9) / 65535
+    for number, frame in enumerate(values):
+        write_png(folder / "depth" / f"{number:04}.png", (frame / scale).round().astype(np.uint16))
+    write_json(folder / "depth.json", {"scale": scale, "meaning": DEPTH_MEANING})
+    low, high = depth_range(depth, opacity)
+    write_video(folder / "depth.mp4", colour_map(depth, low, high), frame_rate)
+
+
+def depth_range(depth: Float[Tensor, "*n"], opacity: Float[Tensor, "*n"]) -> tuple[float, float]:
+    """The depths between which colours change: of nearly everything that is more opaque than not."""
+    solid = depth[opacity > 0.5].float().numpy()
+    if solid.size == 0:
+        return 0.0, 1.0
+    low, high = np.quantile(solid, [0.02, 0.98])
+    return float(low), float(high)
+
+
+def transforms(cameras: Cameras) -> dict[str, Any]:
+    """The cameras of frames as NeRF's transforms.json has them; their world is the first context camera's."""
+    height, width = cameras.pixels.shape[1:3]
+    poses = flip_opengl_opencv(cameras.camera_to_world)
+    intrinsics = intrinsics_in_pixels(cameras.intrinsics, width, height)
+    frames = [
+        {
+            "file_path": f"frames/{number:04}.png",
+            "depth_file_path": f"depth/{number:04}.png",
+            "fl_x": float(matrix[0, 0]),
+            "fl_y": float(matrix[1, 1]),
+            "cx": float(matrix[0, 2]),
+            "cy": float(matrix[1, 2]),
+            "transform_matrix": pose.tolist(),
+        }
+        for number, (pose, matrix) in enumerate(zip(poses, intrinsics, strict=True))
+    ]
+    return {"camera_model": "PINHOLE", "w": width, "h": height, "frames": frames}

@@ -1,0 +1,52 @@
+"""What a checkpoint decides about a run: the architecture of its model, and nothing else."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
+
+# The arguments of a model that decide which weights it has and what they mean.
+ARCHITECTURE = ("denoiser", "process")
+
+
+class EmbedConfig(Callback):
+    """Puts the config of the run into every checkpoint.
+
+    Args:
+        config: all settings, resolved; primitives only, so that the checkpoint loads with weights_only.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """See `Callback`."""
+        checkpoint[CONFIG_KEY] = self.config
+
+
+def architecture_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config that decides a model's architecture, as a config to lay over another one."""
+    model = config.get("model", {})
+    arguments = model.get("init_args", {})
+    kept = {name: arguments[name] for name in ARCHITECTURE if name in arguments}
+    return {"model": {"class_path": model["class_path"], "init_args": kept}} if kept else {}
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What the settings were and have become, as "name: before → after", for those that changed."""
+    old, new = dict(_flat(before)), dict(_flat(after))
+    return [
+        f"{name.replace('.init_args', '')}: {old.get(name, 'unset')} → {value}"
+        for name, value in new.items()
+        if old.get(name, "unset") != value
+    ]
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

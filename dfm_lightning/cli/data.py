@@ -1,0 +1,85 @@
+"""The commands of `dfm data`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import datamodules.co3d.inspection
+import datamodules.co3d.verification
+import datamodules.realestate10k.verification
+from datamodules.problems import Problem
+from datamodules.synthetic.co3d import write_synthetic_co3d
+from datamodules.synthetic.rooms import write_synthetic_rooms
+from dfm_lightning.cli.gan_samples import draw_gan_samples
+from dfm_lightning.errors import UserError
+
+LayoutName = Literal["auto", "co3d", "realestate10k"]
+
+
+class Layout(NamedTuple):
+    """How a data set lies on disk: files that it is recognised by, and who reads it."""
+
+    sign: str
+    inspect: Callable[[Path], Any]
+    verify: Callable[[Path], list[Problem]]
+
+
+# "auto" takes the first whose sign is there.
+LAYOUTS = {
+    "co3d": Layout(
+        "*/frame_annotations.jgz",
+        datamodules.co3d.inspection.inspect_root,
+        datamodules.co3d.verification.verify_root,
+    ),
+    # RealEstate10k comes in several forms, and a capture is read in the same way.
+    "realestate10k": Layout(
+        "*",
+        datamodules.realestate10k.verification.inspect_root,
+        datamodules.realestate10k.verification.verify_root,
+    ),
+}
+
+
+def inspect(root: Path, layout: LayoutName = "auto") -> None:
+    """Say what a data set holds: scenes, frames, scales, and what is skipped and why.
+
+    Args:
+        root: folder of the data set.
+        layout: how it lies on disk; "auto" looks.
+    """
+    print(_layout(root, layout).inspect(root))
+
+
+def verify(root: Path, layout: LayoutName = "auto") -> None:
+    """Read every file of a data set, and list what cannot be used; status 2 if there is any.
+
+    Args:
+        root: folder of the data set.
+        layout: how it lies on disk; "auto" looks.
+    """
+    problems = _layout(root, layout).verify(root)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise UserError(f"{root} has {len(problems)} problems, listed above.")
+    print(f"{root}: every file can be used.")
+
+
+def _layout(root: Path, name: LayoutName) -> Layout:
+    if not root.is_dir():
+        raise UserError(f"No data set '{root}': there is no such folder.")
+    if name != "auto":
+        return LAYOUTS[name]
+    if not any(root.iterdir()):
+        raise UserError(f"The data set '{root}' is an empty folder.")
+    return next(layout for layout in LAYOUTS.values() if any(root.glob(layout.sign)))
+
+
+# Each a typed function whose docstring explains its parameters; it prints what there is to say.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "make-co3d": write_synthetic_co3d,
+    "make-rooms": write_synthetic_rooms,
+    "inspect": inspect,
+    "verify": verify,
+    "gan-samples": draw_gan_samples,
+}

@@ -1,0 +1,209 @@
+"""`dfm fit|validate|test|predict`: LightningCLI with the conventions of this program."""
+
+import importlib
+import logging
+import pkgutil
+import sys
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile, set_parsing_settings
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+import datamodules
+from dfm_lightning import callbacks, denoisers, diffusion, forward_models, losses, networks, tasks
+from dfm_lightning.callbacks.progress import TimeLeft
+from dfm_lightning.checkpoints.stored_config import stored_config
+from dfm_lightning.cli.architecture import EmbedConfig, architecture_of, differences
+from dfm_lightning.cli.commands import GROUPS
+from dfm_lightning.cli.configs import name_of_run, shipped_configs
+from dfm_lightning.cli.messages import readable
+from dfm_lightning.cli.parser import DfmParser, add_functions
+from dfm_lightning.errors import UserError
+
+COMMANDS = {
+    "fit": "Train a model.",
+    "validate": "Compute the training losses on held-out scenes.",
+    "test": "Draw samples for the test scenes and measure them.",
+    "predict": "Draw samples for scenes and write them to files.",
+}
+# Arguments of the trainer's methods that are not taken from its signature.
+FIXED = {
+    "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "ckpt_path", "weights_only"},
+    "validate": {"model", "dataloaders", "datamodule", "ckpt_path", "weights_only"},
+    "test": {"model", "dataloaders", "datamodule", "ckpt_path", "weights_only"},
+    "predict": {"model", "dataloaders", "datamodule", "ckpt_path", "weights_only", "return_predictions"},
+}
+SEED = 0
+DESCRIPTION = """Diffusion with forward models: sample signals that nobody ever observed.
+`dfm fit --help` lists the settings, `dfm fit --model.help CLASS` those of a model, a data set or a part of them.
+With DFM_DEBUG=1, wrong input shows a traceback."""
+
+
+def run_lightning(arguments: list[str]) -> None:
+    """Run one of Lightning's commands; the configs among the arguments are paths already."""
+    _silence_chatter()
+    import_parts()
+    set_parsing_settings(add_print_completion_argument=True)
+    logger = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "runs", "name": name_of_run(arguments)}}
+    try:
+        DfmCLI(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"logger": logger},
+            seed_everything_default=SEED,
+            parser_class=DfmParser,
+            parser_kwargs={"prog": "dfm", "description": DESCRIPTION},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=arguments,
+        )
+    except RuntimeError as error:
+        if "Error(s) in loading state_dict" not in str(error):
+            raise
+        first = str(error).splitlines()[1].strip()
+        raise UserError(f"The checkpoint's weights do not fit the model of the config: {first}") from error
+
+
+class DfmCLI(LightningCLI):
+    """Options win over configs, configs over defaults; a checkpoint decides the architecture, and that alone."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """The parser of `dfm` or of one of its commands."""
+        version = metadata.version("dfm-lightning")
+        return DfmParser(dump_header=[f"dfm-lightning=={version}"], version=version, **kwargs)
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The arguments that do not belong to model, data or trainer."""
+        parser.add_argument(
+            "-c",
+            "--config",
+            action=ActionConfigFile,
+            help="YAML file with settings: a path, or the name of a shipped config "
+            f"({', '.join(shipped_configs())}). Of several, the later win.",
+        )
+        parser.add_argument(
+            "--seed_everything", type=int, default=SEED, help="Seed of all that is drawn at random."
+        )
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            help="Checkpoint: `fit` continues the training that wrote it, the other commands use its weights "
+            "(the averaged ones, if training averaged them). It decides the model's architecture.",
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's commands, and what is left out of the arguments of each."""
+        return FIXED
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        """Lightning's commands; and ours, which `main` runs itself, so that `--help` and completion know them."""
+        self._subcommand_method_arguments = {}
+        self._subcommand_parsers = {}
+        commands = parser.add_subcommands()
+        for name, summary in COMMANDS.items():
+            self._subcommand_parsers[name] = self._prepare_subcommand_parser(Trainer, name, description=summary)
+            commands.add_subcommand(name, self._subcommand_parsers[name], help=summary)
+        for name, group in GROUPS.items():
+            child = DfmParser(description=group.summary)
+            commands.add_subcommand(name, child, help=group.summary)
+            add_functions(child, group.functions)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add none; but keep shell completion from offering thousands of settings inside PyTorch's strategies."""
+        for action in parser._actions:
+            if action.dest == "trainer.strategy":
+                action.complete = {}  # type: ignore[attr-defined]
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Into `self.config`."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Lay the architecture that a checkpoint was trained with over the config, and nothing else of it."""
+        command = self.config.subcommand
+        path = self.config[command].get("ckpt_path")
+        if path is None:
+            if command != "fit":
+                _say("There is no --ckpt_path: the model has the weights it begins training with.")
+            return
+        architecture = architecture_of(stored_config(Path(path)))
+        if not architecture:
+            return
+        before = self._settings()
+        self.config = self.parser.parse_object({command: architecture}, self.config)
+        changes = differences(before, self._settings())
+        if changes:
+            _say(f"The architecture is the checkpoint's, not the config's: {', '.join(changes)}")
+
+    def _settings(self) -> dict[str, Any]:
+        """All settings of the command, resolved, as primitives."""
+        text = self.parser.dump(self.config, skip_link_targets=False, skip_unset=False, format="yaml")
+        return yaml.safe_load(text)[self.config.subcommand]
+
+    def _set_seed(self) -> None:
+        """Seed every generator, of data loaders' workers too."""
+        seed_everything(self._get(self.config, "seed_everything"), workers=True, verbose=False)
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer; what a constructor refuses is the user's mistake."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, MisconfigurationException) as error:
+            raise UserError(readable(str(error))) from error
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """The trainer, with the callbacks that every run has."""
+        callbacks = [*callbacks, EmbedConfig(self._settings())]
+        given = config.get("callbacks") or []
+        own_bar = any(isinstance(c, ProgressBar) for c in (given if isinstance(given, list) else [given]))
+        if config.get("enable_progress_bar") is not False and not own_bar:
+            callbacks.append(TimeLeft())
+        return super()._instantiate_trainer(config, callbacks)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """What the trainer's method is called with."""
+        arguments = super()._prepare_subcommand_kwargs(subcommand)
+        arguments["ckpt_path"] = self.config_init[subcommand].ckpt_path
+        arguments["weights_only"] = True  # a checkpoint is data, never code
+        if subcommand == "predict":
+            arguments["return_predictions"] = False  # they go to files, not into memory
+        return arguments
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def import_parts() -> None:
+    """Import all that a config can hold, so that classes are found by name and `--help` lists them."""
+    for package in (callbacks, datamodules, denoisers, diffusion, forward_models, losses, networks, tasks):
+        modules = list(pkgutil.iter_modules(package.__path__, f"{package.__name__}."))
+        for module in sorted(modules, key=lambda module: not module.ispkg):
+            if module.name != "datamodules.synthetic":
+                importlib.import_module(module.name)
+
+
+def _silence_chatter() -> None:
+    """Keep back messages of Lightning that tell the user of this program nothing, or something untrue."""
+    unwanted = ("GPU available", "\U0001f4a1 Tip", "TPU available", "\nDetected KeyboardInterrupt")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: not record.getMessage().startswith(unwanted)
+    )
+    warnings.filterwarnings("ignore", message="The dirpath has changed")
+    warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging")
+    # The checkpoint's own weights are the averaged ones, which is what testing and predicting should use.
+    warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but loading")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")

@@ -1,0 +1,114 @@
+"""Saying in one line what is wrong with the user's input, and what may have been meant."""
+
+import difflib
+import inspect
+import re
+from collections.abc import Collection, Iterable, Iterator
+
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.loggers import Logger
+from torch import nn
+
+from dfm_lightning.diffusion import Sampler
+from dfm_lightning.optimizers import AdamWithWarmup
+
+# Modules whose classes have settings that nobody gives in a config.
+FOREIGN = ("torch", "torchvision", "torchmetrics", "timm", "kornia", "lpips", "diffusers")
+
+# Lines of the parser's messages that say which alternatives were tried, not what is wrong.
+SCAFFOLDING = (
+    "Parser key",
+    "Problem with given class_path",
+    "Does not validate against",
+    "Subtypes:",
+    "Errors:",
+    "Given value",
+    "Expected a path but",
+    "Expected a <class 'NoneType'>",
+)
+UNKNOWN_SETTING = (
+    r"Option '(\S+)' is not accepted(?! before)",
+    r"does not accept option '(\S+)'",
+    r"unrecognized arguments: --([\w.]+)",
+)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """ " Did you mean '...'?" if a known word is close to the given one, else nothing."""
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error without line breaks."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {(error.strerror or str(error)).lower()}"
+    text = str(error)
+    if "Original Traceback" in text:
+        # From a worker of a data loader, which passes the whole traceback on as the message.
+        text = text.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(text.split())
+
+
+def readable(message: str, options: Collection[str] = ()) -> str:
+    """A message of the argument parser as one line for people; `options` are those that the parser knows."""
+    keys = re.findall(r"Parser key \"([\w.]+)\"", message)
+    for pattern in UNKNOWN_SETTING:
+        match = re.search(pattern, message)
+        if match:
+            return unknown_setting(".".join([*keys, match[1].replace("init_args.", "")]), options)
+    command = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+    if command:
+        known = re.findall(r"[\w-]+", command[2])
+        return f"There is no command '{command[1]}'; there are {', '.join(known)}.{nearest(command[1], known)}"
+    if "Problems parsing config" in message:
+        return " ".join(message.split())
+    lines = [re.sub(r"^- ", "", line.strip()) for line in message.splitlines()]
+    reasons = [_in_words(line) for line in lines if line and not line.startswith(SCAFFOLDING)]
+    where = f"{'.'.join(keys)}: " if keys else ""
+    return where + "; or ".join(dict.fromkeys(reasons)) + _given(message, reasons)
+
+
+def unknown_setting(name: str, options: Collection[str]) -> str:
+    """What to say about a setting that does not exist, given by its dotted name."""
+    first, *rest = name.split(".")
+    roots = {option.split(".")[0] for option in options}
+    known = roots
+    misspelt = first
+    if first in roots:
+        known = setting_names()
+        misspelt = next((part for part in rest if part not in known), name)
+    return f"There is no setting '{name}'.{nearest(misspelt, known)}"
+
+
+def setting_names() -> set[str]:
+    """Names of all that can be set: constructor arguments of the trainer and of whatever a config can hold."""
+    names = {"class_path", "init_args"}
+    for base in (Trainer, nn.Module, LightningDataModule, Callback, Logger, Sampler, AdamWithWarmup):
+        for known in with_subclasses(base):
+            if known.__module__.split(".")[0] not in FOREIGN:
+                names |= set(inspect.signature(known).parameters)
+    return names - {"args", "kwargs"}
+
+
+def with_subclasses(base: type) -> Iterator[type]:
+    """A class and all classes derived from it that have been imported."""
+    yield base
+    children: list[type] = base.__subclasses__()
+    for child in children:
+        yield from with_subclasses(child)
+
+
+def _in_words(line: str) -> str:
+    line = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", line)
+    line = re.sub(r"typing\.Literal\[(.*?)\]", r"one of \1", line)
+    line = re.sub(r"^Expected (?:an? )?", "expected ", line)
+    line = re.sub(r"\. Got value: (.*)$", r", got '\1'", line)
+    return re.sub(r"^the following arguments are required: (.*)$", r"\1 is required", line)
+
+
+def _given(message: str, reasons: list[str]) -> str:
+    value = re.search(r"Given value: (.*)", message)
+    if value is None or "got" in "".join(reasons) or re.search(r"[({]", value[1]):
+        return ""
+    return f"; got '{value[1]}'"

@@ -1,0 +1,64 @@
+"""The argument parser: its errors are one line, and what a model leaves open shows its stock parts."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from dfm_lightning.cli.configs import shipped_configs
+from dfm_lightning.cli.messages import readable
+from dfm_lightning.errors import UserError
+from dfm_lightning.module import DiffusionWithForwardModel
+
+# What `None` stands for in the constructor of `DiffusionWithForwardModel`. Spelt out, so that `--print_config`
+# and the config in a checkpoint show it, and `--model.sampler.steps 10` works with a config that names no sampler.
+STOCK_PARTS = {
+    "process": "dfm_lightning.diffusion.CosineProcess",
+    "sampler": "dfm_lightning.diffusion.DDIM",
+    "optimizer": "dfm_lightning.optimizers.AdamWithWarmup",
+}
+
+
+class DfmParser(LightningArgumentParser):
+    """Parses configs and options; what is wrong with them becomes a `UserError`."""
+
+    def add_class_arguments(
+        self, class_type: Any, nested_key: str | None = None, *args: Any, **kwargs: Any
+    ) -> list[str]:
+        """See `jsonargparse.ArgumentParser`."""
+        added = super().add_class_arguments(class_type, nested_key, *args, **kwargs)
+        if isinstance(class_type, type) and issubclass(class_type, DiffusionWithForwardModel):
+            prefix = f"{nested_key}." if nested_key else ""
+            stock = {prefix + name: {"class_path": path} for name, path in STOCK_PARTS.items()}
+            self.set_defaults({name: part for name, part in stock.items() if name in added})
+        return added
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End with the message, or tell an outer parser."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        if "required: " in message and ".model" in message:
+            shipped = ", ".join(shipped_configs())
+            raise UserError(f"A config is missing: add --config NAME, a path or one of {shipped}.")
+        raise UserError(readable(message, option_names(self)))
+
+
+def option_names(parser: argparse.ArgumentParser) -> set[str]:
+    """All options of a parser and of its subcommands, without dashes."""
+    names = set()
+    for action in parser._actions:
+        names |= {option.lstrip("-") for option in action.option_strings}
+        if isinstance(action, argparse._SubParsersAction):
+            names = names.union(*map(option_names, action.choices.values()))
+    return names
+
+
+def add_functions(parser: DfmParser, functions: dict[str, Callable[..., None]]) -> None:
+    """Make each function a subcommand: its required parameters positional, the others options."""
+    subcommands = parser.add_subcommands()
+    for name, function in functions.items():
+        summary = (function.__doc__ or "").strip().splitlines()[0]
+        child = DfmParser(description=summary)
+        child.add_function_arguments(function, as_positional=True)
+        subcommands.add_subcommand(name, child, help=summary)

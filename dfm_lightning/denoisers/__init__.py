@@ -1,0 +1,7 @@
+"""Denoisers: from context and a noisy target observation to the signal."""
+
+from dfm_lightning.denoisers.mlp import MLPDenoiser
+from dfm_lightning.denoisers.patch_to_code import PatchToCode
+from dfm_lightning.denoisers.pixelnerf import PixelNeRFConditioning, PixelNeRFDenoiser
+
+__all__ = ["MLPDenoiser", "PatchToCode", "PixelNeRFConditioning", "PixelNeRFDenoiser"]

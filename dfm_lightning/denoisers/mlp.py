@@ -1,0 +1,61 @@
+"""A denoiser for small problems of any kind: everything flattened into one vector, one network."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.interfaces import SignalDenoiser
+from dfm_lightning.networks.mlp import LevelMLP
+from dfm_lightning.types import Level, Views, named_tensors
+
+
+class Flattened(NamedTuple):
+    """Context, its parameters and those of the target, one after the other."""
+
+    known: Float[Tensor, "b n"]
+
+
+class MLPDenoiser(SignalDenoiser):
+    """Predicts a signal that is one tensor, with a residual MLP on all numbers that are known about it.
+
+    These are the context's observations and parameters, the target's parameters and the noisy target: always
+    as many, so every batch has the same number of context views. Parameters can be one tensor or a NamedTuple
+    of tensors. For observations of up to a few thousand numbers; images deserve a network that knows of pixels.
+
+    Args:
+        inputs: how many numbers that is for one scene; a wrong number is refused with the right one.
+        signal_shape: shape of one signal, such as [3] or [1, 16, 16].
+        width: hidden numbers of the network; even.
+        depth: its residual blocks.
+    """
+
+    def __init__(self, inputs: int, signal_shape: list[int], width: int = 128, depth: int = 3) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.signal_shape = tuple(signal_shape)
+        self.network = LevelMLP(inputs, math.prod(signal_shape), width, depth)
+
+    def condition(self, context: Views, target_params: Any) -> Flattened:
+        """See `SignalDenoiser`."""
+        tensors = [context.observation]
+        tensors += [tensor for _, tensor in named_tensors((context.params, target_params), "params")]
+        dtype = context.observation.dtype
+        return Flattened(torch.cat([tensor.flatten(1).to(dtype) for tensor in tensors], dim=1))
+
+    def forward(
+        self, noisy: Float[Tensor, "b v c h w"], level: Level, conditioning: Flattened
+    ) -> Float[Tensor, "b *signal"]:
+        """See `SignalDenoiser`."""
+        known, seen = conditioning.known, noisy.flatten(1)
+        numbers = known.shape[1] + seen.shape[1]
+        if numbers != self.inputs:
+            raise UserError(
+                f"MLPDenoiser has inputs={self.inputs}, but a scene comes with {numbers} numbers "
+                f"({known.shape[1]} of context and parameters, {seen.shape[1]} of the noisy target): "
+                f"set inputs to {numbers}"
+            )
+        return self.network(torch.cat([known, seen], dim=1), level).unflatten(1, self.signal_shape)

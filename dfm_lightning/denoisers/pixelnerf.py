@@ -1,0 +1,139 @@
+"""The denoiser of inverse graphics: context images and a noisy target in, a radiance field out (DFM, 4.1)."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dfm_lightning.denoisers.guided_field import GuidedField
+from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField, pixelnerf_field
+from dfm_lightning.forward_models.volume_rendering import VolumeRendering
+from dfm_lightning.interfaces import RadianceField, SignalDenoiser
+from dfm_lightning.networks.image_encoder import ImageEncoder
+from dfm_lightning.networks.radiance_mlp import RadianceMLP
+from dfm_lightning.types import Cameras, Level, Views, concatenate
+
+
+class PixelNeRFConditioning(NamedTuple):
+    """What the denoiser makes of the context, once for a sampling run.
+
+    `context` is the field of the context views in the networks of the joint field, `target` the target's
+    cameras, `estimate` the deterministic estimate of the target view: colour in [-1, 1] (3 channels), depth
+    (1), features.
+    """
+
+    context: PixelNeRFField
+    target: Cameras
+    estimate: Float[Tensor, "b 1 c h w"]
+
+
+class PixelNeRFDenoiser(SignalDenoiser):
+    """A radiance field from the features of context views and of the noisy target view.
+
+    From the context alone comes a deterministic field; its rendering at the target's camera, the deterministic
+    estimate, is given to the encoder beside the noisy target. The signal is the field of context and target
+    views together.
+
+    Args:
+        encoder: from images to feature maps.
+        estimate_renderer: renders the deterministic estimate; without fine samples. Near, far and
+            corner_aligned_size should be those of the forward model.
+        mlp_width: width of the three MLPs: of the deterministic field, and coarse and fine of the joint one.
+        mlp_blocks: residual blocks of each MLP.
+        mlp_blocks_per_view: how many of them come before the mean over views.
+        octaves: frequencies in the positional encoding of points.
+        project_behind: whether a point behind a camera has features of the image position it projects to,
+            mirrored, as in the authors' models. Otherwise such a view contributes the point's position alone.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        estimate_renderer: VolumeRendering,
+        mlp_width: int = 512,
+        mlp_blocks: int = 5,
+        mlp_blocks_per_view: int = 3,
+        octaves: int = 6,
+        project_behind: bool = False,
+    ) -> None:
+        super().__init__()
+        if estimate_renderer.fine_samples:
+            raise ValueError(
+                "the deterministic estimate is rendered from coarse samples only: "
+                f"estimate_renderer.fine_samples must be 0, got {estimate_renderer.fine_samples}"
+            )
+
+        def mlp() -> RadianceMLP:
+            return RadianceMLP(
+                encoder.feature_channels,
+                mlp_width,
+                encoder.estimate_features,
+                mlp_blocks,
+                mlp_blocks_per_view,
+                octaves,
+            )
+
+        self.encoder = encoder
+        self.estimate_renderer = estimate_renderer
+        self.project_behind = project_behind
+        self.deterministic_mlp = mlp()
+        self.coarse_mlp = mlp()
+        self.fine_mlp = mlp()
+
+    def condition(self, context: Views, target_params: Cameras) -> PixelNeRFConditioning:
+        """Encode the context, and render the deterministic estimate at the target's camera."""
+        maps = self._encode_context(context)
+        field = self._field(self.deterministic_mlp, self.deterministic_mlp, maps, context.params)
+        rendered = self.estimate_renderer.observe(field, target_params)
+        details = rendered.auxiliary
+        estimate = torch.cat([rendered.observation, details.depth, details.features], dim=2)
+        joint = self._field(self.coarse_mlp, self.fine_mlp, maps, context.params)
+        return PixelNeRFConditioning(joint, target_params, estimate)
+
+    def forward(
+        self, noisy: Float[Tensor, "b 1 3 h w"], level: Level, conditioning: PixelNeRFConditioning
+    ) -> PixelNeRFField:
+        """The field of the context views and the noisy target view, in this order."""
+        target = conditioning.target
+        features = self.encoder.encode_target(
+            noisy[:, 0], conditioning.estimate[:, 0], level, target.absolute_pose[:, 0]
+        )
+        field = self._field(self.coarse_mlp, self.fine_mlp, features[:, None], target, level[:, None])
+        return concatenate([conditioning.context, field], dim=1)
+
+    def deterministic_field(self, context: Views) -> PixelNeRFField:
+        """The scene as the context alone determines it: the field behind the deterministic estimate.
+
+        Its one MLP serves coarse and fine samples alike.
+        """
+        maps = self._encode_context(context)
+        return self._field(self.deterministic_mlp, self.deterministic_mlp, maps, context.params)
+
+    def adopt_deterministic_mlp(self) -> None:
+        """Let the joint field's MLPs begin as copies of the deterministic field's, once that is trained."""
+        for mlp in (self.coarse_mlp, self.fine_mlp):
+            mlp.load_state_dict(self.deterministic_mlp.state_dict())
+
+    def guide(self, unconditional: RadianceField, conditional: RadianceField, scale: float) -> GuidedField:
+        """Guidance of the fields' values at each point, so that the guided signal is a scene too."""
+        return GuidedField(unconditional, conditional, scale)
+
+    def _encode_context(self, context: Views) -> Float[Tensor, "b v h w f"]:
+        images = context.observation
+        maps = self.encoder.encode_context(images.flatten(0, 1), context.params.absolute_pose.flatten(0, 1))
+        return maps.unflatten(0, images.shape[:2])
+
+    def _field(
+        self,
+        coarse: RadianceMLP,
+        fine: RadianceMLP,
+        maps: Float[Tensor, "b v h w f"],
+        cameras: Cameras,
+        level: Int[Tensor, "b v"] | None = None,
+    ) -> PixelNeRFField:
+        """A field of views at the given diffusion levels; of clean views (level 0) without them."""
+        if level is None:
+            level = torch.zeros(maps.shape[:2], dtype=torch.long, device=maps.device)
+        cameras = self.estimate_renderer.aligned(cameras)
+        return pixelnerf_field(coarse, fine, maps, cameras, level, self.project_behind)

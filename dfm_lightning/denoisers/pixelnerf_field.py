@@ -1,0 +1,75 @@
+"""The radiance field that pixel-aligned features of several views make up (pixelNeRF, Yu et al. 2021)."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dfm_lightning.geometry.rays import project_points, transform_points
+from dfm_lightning.interfaces import FieldStage, FieldValues
+from dfm_lightning.networks.feature_lookup import lookup_features
+from dfm_lightning.networks.radiance_mlp import RadianceMLP
+from dfm_lightning.types import Cameras
+
+
+class ViewFeatures(NamedTuple):
+    """What one MLP of a field knows of each view: its feature maps as the first layer sees them, its levels."""
+
+    projected_maps: Float[Tensor, "b v h w d"]
+    modulation: Float[Tensor, "b v k 2 d"]
+    mlp: RadianceMLP
+
+
+class PixelNeRFField(NamedTuple):
+    """A scene, as seen by views: a tree of tensors with leading dimensions b v, and the networks that read it.
+
+    Fields of the same networks are joined by concatenating their views; the last view counts as the noisy
+    one, whose diffusion level the networks work under after the mean over views.
+    """
+
+    world_to_camera: Float[Tensor, "b v 4 4"]
+    intrinsics: Float[Tensor, "b v 3 3"]
+    coarse: ViewFeatures
+    fine: ViewFeatures
+    project_behind: bool
+
+    @property
+    def floats_per_point(self) -> int:
+        """Numbers that a query holds for each point."""
+        views = self.intrinsics.shape[1]
+        return views * max(stage.mlp.floats_per_point for stage in (self.coarse, self.fine))
+
+    def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
+        """Values at points in the scene: each view's features at the point's projection, through the MLP."""
+        views = self.coarse if stage == "coarse" else self.fine
+        local = transform_points(self.world_to_camera, points)
+        seen = None if self.project_behind else local[..., 2] > 0
+        features = lookup_features(views.projected_maps, project_points(self.intrinsics, local), seen)
+        raw = views.mlp(local, features, views.modulation).to(points.dtype)
+        return FieldValues(raw[..., :3].sigmoid(), raw[..., 3].relu(), raw[..., 4:])
+
+
+def view_features(mlp: RadianceMLP, maps: Float[Tensor, "b v h w f"], level: Int[Tensor, "b v"]) -> ViewFeatures:
+    """Prepare views for an MLP: done once for a field, not for each point."""
+    return ViewFeatures(mlp.project_maps(maps), mlp.modulation(level), mlp)
+
+
+def pixelnerf_field(
+    coarse: RadianceMLP,
+    fine: RadianceMLP,
+    maps: Float[Tensor, "b v h w f"],
+    cameras: Cameras,
+    level: Int[Tensor, "b v"],
+    project_behind: bool,
+) -> PixelNeRFField:
+    """The field of views with the given feature maps, cameras and diffusion levels.
+
+    `coarse` and `fine` may be the same MLP; its views are then prepared once.
+    """
+    # The true inverse, not the transpose: a stored rotation is one only up to rounding, and what it lacks
+    # would be magnified by the high frequencies of the positional encoding.
+    world_to_camera = torch.linalg.inv(cameras.camera_to_world)
+    coarse_views = view_features(coarse, maps, level)
+    fine_views = coarse_views if fine is coarse else view_features(fine, maps, level)
+    return PixelNeRFField(world_to_camera, cameras.intrinsics, coarse_views, fine_views, project_behind)

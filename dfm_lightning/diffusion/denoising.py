@@ -1,0 +1,67 @@
+"""From a denoiser of signals to a denoiser of observations: through the forward model (DFM eq. 4 and 5)."""
+
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
+from dfm_lightning.types import Level, Views, concatenate, map_tensors, repeat_batch
+
+GuidanceSpace = Literal["signal", "observation"]
+
+
+class ObservationDenoiser:
+    """The function a sampler calls: (noisy observation, level) → clean observation; remembers the signal.
+
+    Conditioning is computed here, once. With guidance, the unconditional branch is appended to the batch, so
+    both are evaluated together; at scale 1 it does not exist.
+
+    Args:
+        context: observations the samples are to agree with, a batch of b scenes.
+        target_params: parameters of the target view, leading dimensions b and 1.
+        samples: draws for each scene; the noisy batch then holds b · samples, those of a scene side by side.
+        guidance_scale: 1 is no guidance, 0 ignores the context, above 1 follows it more strongly.
+        guidance_space: "signal" extrapolates the signal, so that the guided observation is an observation of
+            it; "observation" extrapolates the observation, as the authors do, and leaves the signal unguided.
+    """
+
+    signal: Any
+
+    def __init__(
+        self,
+        denoiser: SignalDenoiser,
+        forward_model: ForwardModel,
+        context: Views,
+        target_params: Any,
+        samples: int = 1,
+        guidance_scale: float = 1.0,
+        guidance_space: GuidanceSpace = "signal",
+    ) -> None:
+        self.denoiser = denoiser
+        self.forward_model = forward_model
+        self.guidance_scale = guidance_scale
+        self.guidance_space = guidance_space
+        self.guided = guidance_scale != 1.0
+        if self.guided:
+            context = concatenate([context, denoiser.drop_context(context)], dim=0)
+            target_params = concatenate([target_params, target_params], dim=0)
+        self.conditioning = repeat_batch(denoiser.condition(context, target_params), samples)
+        self.target_params = repeat_batch(target_params, samples)
+
+    def __call__(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> Float[Tensor, "b v c h w"]:
+        """The estimate of the clean target observation; its signal is then in `self.signal`."""
+        if not self.guided:
+            self.signal = self.denoiser(noisy, level, self.conditioning)
+            return self.forward_model(self.signal, self.target_params)
+
+        noisy, level = (concatenate([part, part], dim=0) for part in (noisy, level))
+        signals = self.denoiser(noisy, level, self.conditioning)
+        conditional, unconditional = self.denoiser.split_batch(signals)
+        if self.guidance_space == "signal":
+            self.signal = self.denoiser.guide(unconditional, conditional, self.guidance_scale)
+            params = map_tensors(lambda tensor: tensor.chunk(2)[0], self.target_params)
+            return self.forward_model(self.signal, params)
+        self.signal = conditional
+        c, u = self.forward_model(signals, self.target_params).chunk(2)
+        return u + self.guidance_scale * (c - u)

@@ -1,0 +1,6 @@
+"""Forward models: how signals are observed."""
+
+from dfm_lightning.forward_models.image_generation import ImageGeneration
+from dfm_lightning.forward_models.volume_rendering import RenderingDetails, VolumeRendering
+
+__all__ = ["ImageGeneration", "RenderingDetails", "VolumeRendering"]

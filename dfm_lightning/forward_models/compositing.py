@@ -1,0 +1,26 @@
+"""The volume rendering integral along rays, by quadrature (Max 1995; NeRF, equation 3)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def compositing_weights(density: Float[Tensor, "*r s"], distances: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
+    """The share of each point in what its ray sees: its opacity times the transmittance before it.
+
+    Distances rise along the ray. The interval of a point reaches to the next one; the last interval is as
+    long as the one before it. Negative densities count as zero.
+    """
+    intervals = distances.diff(dim=-1)
+    intervals = torch.cat([intervals, intervals[..., -1:]], dim=-1)
+    opacity = 1 - torch.exp(-torch.relu(density) * intervals)
+    # Kept off zero, so that the gradient of the product exists behind an opaque point.
+    passing = torch.cumprod(1 - opacity + 1e-10, dim=-1)
+    transmittance = torch.cat([torch.ones_like(passing[..., :1]), passing[..., :-1]], dim=-1)
+    return opacity * transmittance
+
+
+def composite(weights: Float[Tensor, "*r s"], values: Float[Tensor, "*r s c"]) -> Float[Tensor, "*r c"]:
+    """The weighted sum of the points' values along each ray."""
+    with torch.autocast(weights.device.type, enabled=False):
+        return (weights[..., None, :] @ values)[..., 0, :]

@@ -1,0 +1,106 @@
+"""What a bundle of rays sees of a radiance field: coarse pass, importance sampling, fine pass."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.forward_models.compositing import composite, compositing_weights
+from dfm_lightning.forward_models.ray_sampling import (
+    Spacing,
+    coarse_distances,
+    importance_distances,
+    jittered,
+)
+from dfm_lightning.interfaces import FieldStage, FieldValues, RadianceField
+
+
+class RayRendering(NamedTuple):
+    """How rays are sampled and composited; the meaning of each is told by `VolumeRendering`."""
+
+    near: float
+    far: float
+    coarse_samples: int
+    fine_samples: int
+    spacing: Spacing
+    background: tuple[float, float, float]
+    jitter: bool
+    random_importance: bool
+    train_proposal: bool
+
+    @property
+    def points_per_ray(self) -> int:
+        """Points of a ray in the larger of the two passes."""
+        return self.coarse_samples + self.fine_samples
+
+
+class RenderedRays(NamedTuple):
+    """What each of n rays sees; colours in [0, 1], depth and distances along the unit ray.
+
+    `proposal_colour` is what the coarse pass alone sees. Weights and distances are those of the last pass,
+    sorted from near to far.
+    """
+
+    colour: Float[Tensor, "b n 3"]
+    depth: Float[Tensor, "b n 1"]
+    opacity: Float[Tensor, "b n 1"]
+    features: Float[Tensor, "b n f"]
+    proposal_colour: Float[Tensor, "b n 3"]
+    weights: Float[Tensor, "b n s"]
+    distances: Float[Tensor, "b n s"]
+
+
+def query_along_rays(
+    field: RadianceField,
+    origins: Float[Tensor, "b n 3"],
+    directions: Float[Tensor, "b n 3"],
+    distances: Float[Tensor, "b n s"],
+    stage: FieldStage,
+) -> FieldValues:
+    """The field's values at distances along rays; point dimension b (n s)."""
+    points = origins[:, :, None] + distances[..., None] * directions[:, :, None]
+    return field.query(points.flatten(1, 2), stage)
+
+
+def composite_rays(
+    values: FieldValues, distances: Float[Tensor, "b n s"], background: tuple[float, float, float]
+) -> RenderedRays:
+    """Composite values at n · s points; what one pass alone shows."""
+    per_ray = distances.shape[1:]
+    colour, features = values.colour.unflatten(1, per_ray), values.features.unflatten(1, per_ray)
+    weights = compositing_weights(values.density.unflatten(1, per_ray), distances)
+    opacity = weights.sum(dim=-1, keepdim=True)
+    seen = composite(weights, colour) + (1 - opacity) * colour.new_tensor(background)
+    depth = (weights * distances).sum(dim=-1, keepdim=True)
+    return RenderedRays(seen, depth, opacity, composite(weights, features), seen, weights, distances)
+
+
+def render_rays(
+    field: RadianceField,
+    origins: Float[Tensor, "b n 3"],
+    directions: Float[Tensor, "b n 3"],
+    how: RayRendering,
+) -> RenderedRays:
+    """What rays with the given origins and unit directions see of the field."""
+    batch, rays, _ = directions.shape
+    distances = coarse_distances(how.near, how.far, how.coarse_samples, how.spacing, directions)
+    distances = distances.expand(batch, rays, -1)
+    if how.jitter:
+        distances = jittered(distances)
+    if how.fine_samples == 0:
+        return composite_rays(
+            query_along_rays(field, origins, directions, distances, "coarse"), distances, how.background
+        )
+    with torch.set_grad_enabled(torch.is_grad_enabled() and how.train_proposal):
+        values = query_along_rays(field, origins, directions, distances, "coarse")
+        coarse = composite_rays(values, distances, how.background)
+    fine = importance_distances(distances, coarse.weights, how.fine_samples, how.random_importance)
+    distances = torch.cat([distances, fine], dim=-1).sort(dim=-1).values
+    values = query_along_rays(field, origins, directions, distances, "fine")
+    return composite_rays(values, distances, how.background)._replace(proposal_colour=coarse.colour)
+
+
+def rays_per_chunk(field: RadianceField, how: RayRendering, batch: int, budget: int, item: int) -> int:
+    """How many rays of each element of a batch fit into a memory budget in bytes, at `item` bytes a number."""
+    return max(1, budget // (batch * how.points_per_ray * field.floats_per_point * item))

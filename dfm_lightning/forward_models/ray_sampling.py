@@ -1,0 +1,56 @@
+"""Where along a ray a radiance field is evaluated: coarse points everywhere, fine points where something is."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Spacing = Literal["distance", "inverse_distance"]
+
+
+def coarse_distances(
+    near: float, far: float, samples: int, spacing: Spacing, like: Float[Tensor, "..."]
+) -> Float[Tensor, " s"]:
+    """Distances from `near` to `far`, both included, equally spaced in distance or in inverse distance."""
+    fractions = torch.linspace(0, 1, samples, dtype=like.dtype, device=like.device)
+    if spacing == "distance":
+        return near * (1 - fractions) + far * fractions
+    return 1 / ((1 - fractions) / near + fractions / far)
+
+
+def jittered(distances: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
+    """Each distance replaced by a random one of its stratum, whose borders are half-way to its neighbours."""
+    middles = (distances[..., 1:] + distances[..., :-1]) / 2
+    lower = torch.cat([distances[..., :1], middles], dim=-1)
+    upper = torch.cat([middles, distances[..., -1:]], dim=-1)
+    return lower + (upper - lower) * torch.rand_like(distances)
+
+
+@torch.no_grad()
+def importance_distances(
+    distances: Float[Tensor, "*r s"], weights: Float[Tensor, "*r s"], samples: int, random: bool
+) -> Float[Tensor, "*r samples"]:
+    """Distances distributed as the compositing weights of coarse points (NeRF, section 5.2); detached.
+
+    The weights of the first and last point are left out, and 1e-5 is added to the others. The density is
+    constant between the middles of neighbouring points. The quantiles are random, or equally spaced from 0
+    to 1.
+    """
+    borders = (distances[..., 1:] + distances[..., :-1]) / 2
+    mass = weights[..., 1:-1] + 1e-5
+    cumulative = torch.cumsum(mass / mass.sum(dim=-1, keepdim=True), dim=-1)
+    cumulative = torch.nn.functional.pad(cumulative, (1, 0))
+    shape = (*distances.shape[:-1], samples)
+    if random:
+        quantiles = torch.rand(shape, dtype=distances.dtype, device=distances.device)
+    else:
+        quantiles = torch.linspace(0, 1, samples, dtype=distances.dtype, device=distances.device).expand(shape)
+    upper = torch.searchsorted(cumulative, quantiles.contiguous(), right=True)
+    upper, lower = upper.clamp(max=cumulative.shape[-1] - 1), (upper - 1).clamp(min=0)
+    cumulative_lower, cumulative_upper = (cumulative.gather(-1, index) for index in (lower, upper))
+    border_lower, border_upper = (borders.gather(-1, index) for index in (lower, upper))
+    # Within an interval that holds next to nothing, quantiles stand still, as in NeRF's code.
+    width = cumulative_upper - cumulative_lower
+    fraction = (quantiles - cumulative_lower) / torch.where(width < 1e-5, 1.0, width)
+    return border_lower + fraction * (border_upper - border_lower)

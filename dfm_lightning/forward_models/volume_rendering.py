@@ -1,0 +1,161 @@
+"""Volume rendering of radiance fields as a forward model (DFM section 4.1)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from dfm_lightning.forward_models.chunks import in_chunks
+from dfm_lightning.forward_models.patches import random_patches
+from dfm_lightning.forward_models.ray_rendering import RayRendering, RenderedRays, rays_per_chunk, render_rays
+from dfm_lightning.forward_models.ray_sampling import Spacing
+from dfm_lightning.geometry.rays import corner_aligned_intrinsics, ray_directions, ray_origins
+from dfm_lightning.interfaces import ForwardModel, RadianceField
+from dfm_lightning.types import Cameras, Observed, Views, concatenate
+
+
+class RenderingDetails(NamedTuple):
+    """What rendering computes beside the image.
+
+    Depth is the expected distance along the unit ray, Σ w z, not divided by the opacity. `features` are
+    composited as the colour is. `proposal_observation` is what the coarse pass alone shows, in [-1, 1].
+    Weights and distances are those of the points along each ray, from near to far.
+    """
+
+    depth: Float[Tensor, "b v 1 h w"]
+    opacity: Float[Tensor, "b v 1 h w"]
+    features: Float[Tensor, "b v f h w"]
+    proposal_observation: Float[Tensor, "b v 3 h w"]
+    weights: Float[Tensor, "b v h w s"]
+    distances: Float[Tensor, "b v h w s"]
+
+
+class VolumeRendering(ForwardModel):
+    """Renders a radiance field at the pixels of cameras, as images in [-1, 1].
+
+    In training mode the points along the rays are random; in evaluation mode they are not, so that the same
+    field gives the same image.
+
+    Args:
+        near: distance along each ray where the scene begins, in scene units.
+        far: distance where it ends.
+        coarse_samples: points of the coarse pass, spread over the whole ray.
+        fine_samples: further points, placed where the coarse pass found something; 0 for no fine pass.
+        spacing: whether coarse points are equally spaced in distance or in inverse distance.
+        background: red, green and blue, in [0, 1], of what lies behind the scene.
+        jitter: whether each coarse point is moved at random within its stratum in training. Off in the
+            authors' models.
+        train_proposal: whether gradients flow through the coarse pass, so that a loss can train it. Off in
+            the authors' models.
+        patch_size: side of the random square of pixels that a training step compares.
+        memory_budget_mb: what rays are cut into chunks for. By default 32 on the CPU, where small chunks stay
+            in its cache and are faster, and 4096 elsewhere. A chunk that does not fit into memory all the same
+            is halved when no gradient is wanted.
+        checkpointing: compute the points' values again in the backward pass instead of keeping them: a
+            training step then takes little more memory than a chunk, and a third more time.
+        corner_aligned_size: for models trained with the outer pixels' centres at 0 and 1, as the authors' are,
+            the height and width in pixels of their images; unset for pixel centres at (i + ½)/N.
+    """
+
+    def __init__(
+        self,
+        near: float,
+        far: float,
+        coarse_samples: int = 64,
+        fine_samples: int = 64,
+        spacing: Spacing = "distance",
+        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        jitter: bool = True,
+        train_proposal: bool = True,
+        patch_size: int = 24,
+        memory_budget_mb: float | None = None,
+        checkpointing: bool = False,
+        corner_aligned_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 < near < far:
+            raise ValueError(f"near and far must satisfy 0 < near < far, got {near} and {far}")
+        if coarse_samples < 3 or fine_samples < 0:
+            raise ValueError(f"expected ≥ 3 coarse samples, got {coarse_samples} coarse, {fine_samples} fine")
+        if corner_aligned_size is not None and corner_aligned_size < 2:
+            raise ValueError(f"corner_aligned_size must be 2 or more, got {corner_aligned_size}")
+        self.near = near
+        self.far = far
+        self.coarse_samples = coarse_samples
+        self.fine_samples = fine_samples
+        self.spacing = spacing
+        self.background = background
+        self.jitter = jitter
+        self.train_proposal = train_proposal
+        self.patch_size = patch_size
+        self.memory_budget_mb = memory_budget_mb
+        self.checkpointing = checkpointing
+        self.corner_aligned_size = corner_aligned_size
+
+    def forward(self, signal: RadianceField, params: Cameras) -> Float[Tensor, "b v 3 h w"]:
+        """The images, without keeping anything else."""
+        colour = concatenate(self._render(signal, params, lambda rays: rays.colour), dim=1)
+        return self._as_images(colour, params) * 2 - 1
+
+    def observe(self, signal: RadianceField, params: Cameras) -> Observed:
+        """The images and `RenderingDetails`."""
+        rays = concatenate(self._render(signal, params, lambda rays: rays), dim=1)
+        shape = params.pixels.shape[:-1]
+        details = RenderingDetails(
+            depth=self._as_images(rays.depth, params),
+            opacity=self._as_images(rays.opacity, params),
+            features=self._as_images(rays.features, params),
+            proposal_observation=self._as_images(rays.proposal_colour, params) * 2 - 1,
+            weights=rays.weights.unflatten(1, shape[1:]),
+            distances=rays.distances.unflatten(1, shape[1:]),
+        )
+        return Observed(self._as_images(rays.colour, params) * 2 - 1, details)
+
+    def subsample(self, views: Views) -> Views:
+        """One random square of `patch_size` pixels of each scene, at the same place in all its views."""
+        return random_patches(views, self.patch_size)
+
+    def aligned(self, cameras: Cameras) -> Cameras:
+        """The cameras with the intrinsics that rendering uses (see `corner_aligned_size`)."""
+        if self.corner_aligned_size is None:
+            return cameras
+        return cameras._replace(intrinsics=corner_aligned_intrinsics(cameras.intrinsics, self.corner_aligned_size))
+
+    def _render(self, field: RadianceField, cameras: Cameras, keep: Callable[[RenderedRays], Any]) -> list[Any]:
+        """What `keep` takes of each chunk of rays; the rays of all views stand in one dimension."""
+        how = self._how()
+        directions = ray_directions(self.aligned(cameras))
+        origins = ray_origins(cameras)[:, :, None, None].expand_as(directions)
+        rays = origins.flatten(1, 3), directions.flatten(1, 3)
+        size = rays_per_chunk(field, how, len(directions), self._budget(directions), directions.element_size())
+
+        def render(origins: Tensor, directions: Tensor) -> Any:
+            if self.checkpointing and torch.is_grad_enabled():
+                return keep(checkpoint(render_rays, field, origins, directions, how, use_reentrant=False))
+            return keep(render_rays(field, origins, directions, how))
+
+        return list(in_chunks(render, rays, size, dim=1))
+
+    def _how(self) -> RayRendering:
+        return RayRendering(
+            near=self.near,
+            far=self.far,
+            coarse_samples=self.coarse_samples,
+            fine_samples=self.fine_samples,
+            spacing=self.spacing,
+            background=self.background,
+            jitter=self.jitter and self.training,
+            random_importance=self.training,
+            train_proposal=self.train_proposal,
+        )
+
+    def _budget(self, like: Tensor) -> int:
+        """Bytes that a chunk of rays may take."""
+        megabytes = self.memory_budget_mb or (32 if like.device.type == "cpu" else 4096)
+        return int(megabytes * 2**20)
+
+    def _as_images(self, values: Float[Tensor, "b n c"], cameras: Cameras) -> Float[Tensor, "b v c h w"]:
+        return values.unflatten(1, cameras.pixels.shape[1:-1]).movedim(-1, 2)

@@ -1,0 +1,141 @@
+"""The two parts a stochastic inverse problem consists of: a forward model and a denoiser of signals."""
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.types import Batch, Level, Observed, Request, Views, map_tensors, named_tensors
+
+FieldStage = Literal["coarse", "fine"]
+
+
+class FieldValues(NamedTuple):
+    """What a radiance field holds at points: colour in [0, 1], density ≥ 0 (per scene unit), features."""
+
+    colour: Float[Tensor, "b n 3"]
+    density: Float[Tensor, "b n"]
+    features: Float[Tensor, "b n f"]
+
+
+@runtime_checkable
+class RadianceField(Protocol):
+    """A signal that volume rendering observes: a 3D scene (for each element of a batch), as a function of points.
+
+    It may have two versions of itself: a coarse one, asked where along a ray something is, and the fine one
+    that is seen. `floats_per_point` says how many numbers a query holds in memory for each point, about, so
+    that renderers can size their chunks.
+    """
+
+    @property
+    def floats_per_point(self) -> int: ...
+
+    def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
+        """The field's values at points in the scene."""
+        ...
+
+
+class ForwardModel(nn.Module, ABC):
+    """Turns a signal S and the parameters φ of observations into the observations O (DFM eq. 5).
+
+    Differentiable in the signal, and a function of its inputs alone. A subclass needs `forward`; one whose
+    losses look at more than the observation (depth, weights, holes) overrides `observe` and lets `forward`
+    return its first part.
+    """
+
+    @abstractmethod
+    def forward(self, signal: Any, params: Any) -> Float[Tensor, "b v c h w"]:
+        """Observe each signal of the batch under each of its `v` parameters."""
+
+    def observe(self, signal: Any, params: Any) -> Observed:
+        """Like `forward`, with whatever else was computed on the way."""
+        return Observed(self(signal, params), ())
+
+    def target_size(self, context: Views) -> tuple[int, ...]:
+        """Shape (c, h, w) of a target observation: the context's, unless the two are of different kinds."""
+        return tuple(context.observation.shape[2:])
+
+    def subsample(self, views: Views) -> Views:
+        """The part of the views that one training step compares. Everything, unless that is too expensive."""
+        return views
+
+
+class SignalDenoiser(nn.Module, ABC):
+    """Predicts the clean signal from a noisy target observation and clean context (DFM eq. 4).
+
+    Split in two so that sampling is fast: `condition` runs once for a whole sampling run, `forward` at each
+    step. What does not depend on the noisy observation belongs in `condition`.
+    """
+
+    @abstractmethod
+    def condition(self, context: Views, target_params: Any) -> Any:
+        """Digest the context and the target's parameters: a NamedTuple of tensors with leading dimension b."""
+
+    @abstractmethod
+    def forward(self, noisy: Float[Tensor, "b v c h w"], level: Level, conditioning: Any) -> Any:
+        """The signal, given the noisy target observation, its diffusion level and the conditioning."""
+
+    def drop_context(self, context: Views) -> Views:
+        """The context an unconditional model sees: observations of zeros, their parameters kept."""
+        return context._replace(observation=torch.zeros_like(context.observation))
+
+    def split_batch(self, signals: Any) -> tuple[Any, Any]:
+        """The two halves of a batch of signals: here for signals that are trees of tensors."""
+        first = map_tensors(lambda tensor: tensor.chunk(2)[0], signals)
+        second = map_tensors(lambda tensor: tensor.chunk(2)[1], signals)
+        return first, second
+
+    def guide(self, unconditional: Any, conditional: Any, scale: float) -> Any:
+        """Classifier-free guidance of signals, u + scale (c − u): here for signals that are trees of tensors.
+
+        A signal of another kind (a radiance field, say) overrides this.
+        """
+        return map_tensors(lambda u, c: u + scale * (c - u), unconditional, conditional)
+
+
+def check_batch(batch: Batch) -> None:
+    """Raise `UserError` where a batch is not what `Batch` says."""
+    scenes = len(batch.key)
+    for role in ("context", "target", "novel"):
+        _check_views(getattr(batch, role), role, scenes)
+    if batch.target.observation.shape[1] != 1:
+        raise UserError(f"the target is one view, but target.observation has {batch.target.observation.shape[1]}")
+
+
+def check_request(request: Request) -> None:
+    """Raise `UserError` where a request is not what `Request` says."""
+    _check_views(request.context, "context", len(request.key))
+    for name, tensor in named_tensors(request.params, "params"):
+        if tensor.ndim < 2 or len(tensor) != len(request.key) or tensor.shape[1] < 1:
+            raise UserError(
+                f"{name} has shape {tuple(tensor.shape)}; expected {len(request.key)} scenes, then 1 or more views"
+            )
+
+
+def check_observed(observed: Tensor, true: Tensor) -> None:
+    """Raise `UserError` where a forward model's observations have another shape than those of the data."""
+    if observed.shape != true.shape:
+        raise UserError(
+            f"the forward model gives observations of shape {tuple(observed.shape)}, those of the data have "
+            f"{tuple(true.shape)} (scenes, target and novel views, channels, height, width)"
+        )
+
+
+def _check_views(views: Views, role: str, scenes: int) -> None:
+    shape = tuple(views.observation.shape)
+    if len(shape) != 5:
+        raise UserError(
+            f"{role}.observation has shape {shape}; expected scenes, views, channels, height, width "
+            "(in an item of a data set: views, channels, height, width)"
+        )
+    if shape[0] != scenes:
+        raise UserError(f"{role}.observation has shape {shape}, but the batch has {scenes} keys")
+    for name, tensor in named_tensors(views.params, f"{role}.params"):
+        if tuple(tensor.shape[:2]) != shape[:2]:
+            raise UserError(
+                f"{name} has shape {tuple(tensor.shape)}; expected it to begin with {shape[0]} scenes and "
+                f"{shape[1]} views, as {role}.observation does"
+            )

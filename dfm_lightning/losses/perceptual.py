@@ -1,0 +1,49 @@
+"""LPIPS as a training loss, kept apart from what is trained."""
+
+import copy
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfm_lightning.networks.perceptual import SMALLEST_IMAGE, Trunk, load_lpips
+
+
+class PerceptualLoss:
+    """The perceptual distance LPIPS between rendered and true images.
+
+    Not an `nn.Module`, so that its frozen network is part of no checkpoint, no moving average and no list of
+    parameters. The weights are read by `prepare`, which training calls at its start; a model that is only
+    tested does not need them.
+
+    Args:
+        trunk: the network whose features are compared; the paper's is VGG-16.
+        weights: torchvision's weights of that network (vgg16-397923af.pth or alexnet-owt-7be5be79.pth); by
+            default the file of that name in torch's own cache, $TORCH_HOME/hub/checkpoints.
+    """
+
+    def __init__(self, trunk: Trunk = "vgg", weights: str | None = None) -> None:
+        self.trunk: Trunk = trunk
+        self.weights = weights
+        self._network: nn.Module | None = None
+
+    def prepare(self) -> None:
+        """Read the weights. `UserError` says which file is missing and where to get it."""
+        if self._network is None:
+            self._network = load_lpips(self.trunk, self.weights)
+
+    def __call__(self, image: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
+        """The mean distance of images in [−1, 1] with sides of at least 16 pixels; in float32."""
+        self.prepare()
+        assert self._network is not None
+        if min(image.shape[-2:]) < SMALLEST_IMAGE:
+            height, width = image.shape[-2:]
+            raise ValueError(f"LPIPS needs images of at least {SMALLEST_IMAGE} pixels, got {height}×{width}")
+        network = self._network.to(image.device)
+        with torch.autocast(image.device.type, enabled=False):
+            return network(image.float(), target.float()).mean()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PerceptualLoss":
+        """A copy (the moving average copies the whole task) shares the network, which never changes."""
+        return copy.copy(self)

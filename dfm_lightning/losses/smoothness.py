@@ -1,0 +1,32 @@
+"""Edge-aware smoothness of depth: neighbouring pixels of one colour have the same disparity."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def edge_aware_smoothness(
+    depth: Float[Tensor, "n 1 h w"], image: Float[Tensor, "n c h w"], min_depth: float, max_depth: float
+) -> Float[Tensor, ""]:
+    """|∂ disparity| exp(−|∂ image|), averaged over the pixels of patches (Godard et al. 2017, eq. 5).
+
+    Disparity is 1 / depth, the depth clamped to the given range, divided by its mean over the patch, so that
+    the scene's size does not matter. Differences are forward ones, zero at the last row and column; the image's
+    are averaged over its channels. `image` in [−1, 1] sets the strength of the edges. The clamp's lower end
+    decides how much rays of no depth weigh: at the authors' 1e-3 a single one dominates its patch.
+    """
+    with torch.autocast(depth.device.type, enabled=False):
+        dtype = torch.promote_types(depth.dtype, torch.float32)
+        disparity = 1 / depth.to(dtype).clamp(min_depth, max_depth)
+        disparity = disparity / disparity.mean(dim=(2, 3), keepdim=True)
+        across = _weighted_change(disparity, image.to(dtype), dim=3)
+        down = _weighted_change(disparity, image.to(dtype), dim=2)
+        return (F.pad(across, (0, 1, 0, 0)) + F.pad(down, (0, 0, 0, 1))).mean()
+
+
+def _weighted_change(
+    disparity: Float[Tensor, "n 1 h w"], image: Float[Tensor, "n c h w"], dim: int
+) -> Float[Tensor, "n 1 _ _"]:
+    edges = image.diff(dim=dim).abs().mean(dim=1, keepdim=True)
+    return disparity.diff(dim=dim).abs() * torch.exp(-edges)

@@ -1,0 +1,37 @@
+"""Which parts of a scene a view has seen, by the scene's own depth."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from dfm_lightning.geometry.rays import project_points, ray_directions, ray_origins, transform_points
+from dfm_lightning.types import Cameras
+
+
+def seen_from(
+    distance: Float[Tensor, "b v 1 h w"],
+    cameras: Cameras,
+    context_distance: Float[Tensor, "b c 1 h2 w2"],
+    context_cameras: Cameras,
+    tolerance: float = 0.05,
+) -> Bool[Tensor, "b v 1 h w"]:
+    """Whether the surface behind each pixel of v views is in sight of any of c context views.
+
+    A point is in sight where it falls into the context image, in front of the camera, and is no further away
+    than what the context view sees there, give or take a share of it. Distances are along the unit ray, to the
+    surface, and the cameras' pixels cover whole images.
+    """
+    directions = ray_directions(cameras)
+    points = ray_origins(cameras)[:, :, None, None] + distance[:, :, 0, ..., None] * directions
+    local = transform_points(torch.linalg.inv(context_cameras.camera_to_world), points.flatten(1, 3))
+    position = project_points(context_cameras.intrinsics, local)
+    inside = ((position >= 0) & (position <= 1)).all(dim=-1) & (local[..., 2] > 0)
+    surface = F.grid_sample(
+        context_distance.flatten(0, 1),
+        (2 * position - 1).flatten(0, 1)[:, None],
+        padding_mode="border",
+        align_corners=False,
+    ).view(inside.shape)
+    in_sight = inside & (local.norm(dim=-1) <= (1 + tolerance) * surface)
+    return in_sight.any(dim=1).view(distance.shape)

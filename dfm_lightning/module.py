@@ -1,0 +1,340 @@
+"""`DiffusionWithForwardModel`: training and sampling shared by every stochastic inverse problem."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from dfm_lightning.diffusion import (
+    DDIM,
+    CosineProcess,
+    GuidanceSpace,
+    NoiseProcess,
+    ObservationDenoiser,
+    Sampler,
+)
+from dfm_lightning.interfaces import ForwardModel, SignalDenoiser, check_batch, check_observed, check_request
+from dfm_lightning.metrics.samples import energy_score
+from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.randomness import generator_for, named_noise
+from dfm_lightning.types import (
+    Batch,
+    LossTerm,
+    Observed,
+    Prediction,
+    Request,
+    Sample,
+    Views,
+    as_request,
+    concatenate,
+    map_tensors,
+    select_views,
+)
+
+
+def nothing_is_finished(key: str, sample: int) -> bool:
+    """What `DiffusionWithForwardModel.is_finished` says unless a callback knows better."""
+    return False
+
+
+def nobody_watches(pieces: int) -> None:
+    """What `DiffusionWithForwardModel.on_work` does unless a progress bar listens."""
+
+
+def score_draws(draws: Float[Tensor, "s v c h w"], truth: Float[Tensor, "v c h w"]) -> dict[str, float]:
+    """Scores of one scene's draws by name: see `DiffusionWithForwardModel.test_step`."""
+    errors = (draws - truth).square().flatten(1).mean(dim=1).sqrt()
+    return {
+        "rmse_mean": errors.mean().item(),
+        "rmse_best": errors.min().item(),
+        "rmse_of_mean": (draws.mean(dim=0) - truth).square().mean().sqrt().item(),
+        "energy_score": energy_score(draws, truth),
+    }
+
+
+class DenoisedBatch(NamedTuple):
+    """One evaluation of the denoiser in training, as regularisers see it.
+
+    `compared` are the target views followed by the novel ones (after subsampling), `observed` the signal
+    observed under the same parameters, `conditioning` what the denoiser made of the context, which may have
+    been dropped.
+    """
+
+    batch: Batch
+    conditioning: Any
+    signal: Any
+    compared: Views
+    observed: Observed
+    context_dropped: bool = False
+
+
+class DiffusionWithForwardModel(LightningModule):
+    """Diffusion over observations whose denoiser predicts the signal behind them.
+
+    Trained with ‖O − forward(S, φ)‖² at the target's φ and at novel φ (DFM eq. 8, 9). A task subclass adds
+    regularisers, metrics and pictures, and no training loop of its own.
+
+    Args:
+        denoiser: predicts the signal from context and noisy target.
+        forward_model: observes the signal.
+        process: the noising of observations.
+        sampler: the reverse process used by sampling, test and predict.
+        optimizer: Adam with its warm-up.
+        target_weight: weight of the loss at the target's parameters (DFM eq. 8).
+        novel_weight: weight of the loss at novel parameters (DFM eq. 9).
+        context_dropout: probability that a training batch has its context dropped, so that the model can be
+            guided; 0 for models sampled without guidance.
+        guidance_scale: classifier-free guidance in sampling; 1 is none.
+        guidance_space: where guidance extrapolates. "signal": the guided observation is an observation of the
+            guided signal. "observation": as in the authors' code; the signal stays unguided.
+        samples: number of signals drawn for each context in test and predict.
+    """
+
+    def __init__(
+        self,
+        denoiser: SignalDenoiser,
+        forward_model: ForwardModel,
+        process: NoiseProcess | None = None,
+        sampler: Sampler | None = None,
+        optimizer: AdamWithWarmup | None = None,
+        target_weight: float = 1.0,
+        novel_weight: float = 1.0,
+        context_dropout: float = 0.0,
+        guidance_scale: float = 1.0,
+        guidance_space: GuidanceSpace = "signal",
+        samples: int = 4,
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.forward_model = forward_model
+        self.process = process or CosineProcess()
+        self.sampler = sampler or DDIM()
+        self.optimizer = optimizer or AdamWithWarmup()
+        self.target_weight = target_weight
+        self.novel_weight = novel_weight
+        self.context_dropout = context_dropout
+        self.guidance_scale = guidance_scale
+        self.guidance_space = guidance_space
+        self.samples = samples
+        # Where scenes are shared out so that each is tested or predicted once, a process may get none. (Lightning
+        # sets this to false in the constructors of modules and datamodules, so a class attribute would not do.)
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        # Set by a writer that finds some of its files already there: those samples are not drawn again.
+        self.is_finished: Callable[[str, int], bool] = nothing_is_finished
+        # Set by a progress bar: told how many pieces of work (see `work`) have just been done.
+        self.on_work: Callable[[int], None] = nobody_watches
+
+    # --- training ---------------------------------------------------------------------------------------
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make all that a training step draws a function of the seed, the process and the step's number.
+
+        So a resumed training draws what the uninterrupted one would have drawn.
+        """
+        number = self.trainer.fit_loop.total_batch_idx
+        torch.manual_seed(generator_for("training step", self.global_rank, number).initial_seed())
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The weighted sum of all losses of a batch."""
+        batch = self.prepare_training_batch(batch)
+        context_dropped = self.drops_context()
+        if context_dropped:
+            batch = batch._replace(context=self.denoiser.drop_context(batch.context))
+        total = self._log_total("train", self.losses(batch, context_dropped), len(batch.key))
+        return self._with_all_parameters(total)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The training losses on held-out scenes, at the same levels and noise every time."""
+        # Patches and importance samples draw from the global generators; here they depend on the batch.
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(generator_for("validation", *batch.key).initial_seed())
+            terms = self.losses(batch)
+        self._log_total("val", terms, len(batch.key))
+
+    def prepare_training_batch(self, batch: Batch) -> Batch:
+        """What a task changes at random about a training batch; the context may be dropped afterwards."""
+        return batch
+
+    def drops_context(self) -> bool:
+        """Whether this training step's context is dropped, at random."""
+        return self.context_dropout > 0 and bool(torch.rand(()) < self.context_dropout)
+
+    def losses(self, batch: Batch, context_dropped: bool = False) -> dict[str, LossTerm]:
+        """All losses of a batch by name."""
+        denoised = self.denoise_noised(batch)._replace(context_dropped=context_dropped)
+        return {**self.observation_losses(denoised), **self.regularisers(denoised)}
+
+    def denoise_noised(self, batch: Batch) -> DenoisedBatch:
+        """Noise the target, predict the signal, and observe it as target and novel views (DFM eq. 4, 5)."""
+        check_batch(batch)
+        clean = batch.target.observation
+        level = self.process.training_levels(len(clean))
+        noise = torch.randn_like(clean)
+        conditioning = self.denoiser.condition(batch.context, batch.target.params)
+        signal = self.denoiser(self.process.add_noise(clean, noise, level), level, conditioning)
+        # One call of the forward model for all views: the same random patch in each, and one batch of rays.
+        compared = self.forward_model.subsample(concatenate([batch.target, batch.novel], dim=1))
+        observed = self.forward_model.observe(signal, compared.params)
+        check_observed(observed.observation, compared.observation)
+        return DenoisedBatch(batch, conditioning, signal, compared, observed)
+
+    def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
+        """The squared errors at the target's and at novel parameters (DFM eq. 8, 9)."""
+        difference = denoised.observed.observation - denoised.compared.observation
+        error = difference.float().square().flatten(2).mean(dim=2)
+        targets = denoised.batch.target.observation.shape[1]
+        terms = {"target": LossTerm(error[:, :targets].mean(), self.target_weight)}
+        if error.shape[1] > targets:
+            terms["novel"] = LossTerm(error[:, targets:].mean(), self.novel_weight)
+        return terms
+
+    def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
+        """Further losses of a task."""
+        return {}
+
+    def _log_total(self, stage: str, terms: dict[str, LossTerm], batch_size: int) -> Tensor:
+        total = torch.stack([term.value * term.weight for term in terms.values()]).sum()
+        values = {f"{stage}/{name}": term.value for name, term in terms.items()}
+        self.log_dict({f"{stage}/loss": total, **values}, batch_size=batch_size, sync_dist=stage == "val")
+        return total
+
+    def _with_all_parameters(self, total: Tensor) -> Tensor:
+        """The same loss, with a gradient, if only of zero, for every parameter where several processes train.
+
+        They wait for each other's gradient of every parameter; one that had no part in the loss (of a frozen
+        or not yet trained part) would keep them waiting, or has to be searched for at every step.
+        """
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return total
+        trained = (parameter for parameter in self.parameters() if parameter.requires_grad)
+        return total + 0 * torch.stack([parameter.flatten()[0].to(total) for parameter in trained]).sum()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Adam over what is to be trained, its rate set at every iteration."""
+        parameters = (parameter for parameter in self.parameters() if parameter.requires_grad)
+        optimizer = self.optimizer.optimizer(parameters)
+        # Asked for later: to know it the trainer may have to make the data loader, which a resumed training must
+        # not do before the checkpoint's position in the data is restored.
+        scheduler = self.optimizer.scheduler(optimizer, lambda: self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # --- sampling ---------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(
+        self,
+        context: Views,
+        target_params: Any,
+        noise_names: list[tuple[str | int, ...]],
+        size: tuple[int, ...],
+    ) -> Sample:
+        """Draw signals by denoising target observations (DFM eq. 4 to 6).
+
+        Args:
+            context: observations of b scenes that the signals are to agree with.
+            target_params: parameters of one target view for each scene (leading dimensions b, 1).
+            noise_names: one name for each draw; the initial noise depends on it and the seed alone. A multiple
+                of b, the draws of a scene side by side.
+            size: shape (c, h, w) of the target observation.
+
+        Returns:
+            Signals and target observations, one for each name.
+        """
+        device = context.observation.device
+        denoise = ObservationDenoiser(
+            self.denoiser,
+            self.forward_model,
+            context,
+            target_params,
+            samples=len(noise_names) // len(context.observation),
+            guidance_scale=self.guidance_scale,
+            guidance_space=self.guidance_space,
+        )
+        draws = count()
+
+        def draw_noise() -> Float[Tensor, "b 1 c h w"]:
+            draw = next(draws)
+            return named_noise([(*name, draw) for name in noise_names], (1, *size), device)
+
+        observation = draw_noise()
+        for step in self.sampler.sample(denoise, observation, self.process, draw_noise):
+            observation = step.noisy
+            self.on_work(len(noise_names))
+        return Sample(denoise.signal, observation)
+
+    def target_size(self, context: Views) -> tuple[int, ...]:
+        """Shape (c, h, w) of a target observation."""
+        return self.forward_model.target_size(context)
+
+    def work(self, batch: Batch | Request) -> int:
+        """Pieces of work that test or predict of a batch takes, were no sample of it finished.
+
+        A piece is a denoising step or an observation of one draw. They need not take equally long; this is what
+        a progress bar estimates the time left from.
+        """
+        return len(batch.key) * self.samples * (self.sampler.steps + 1)
+
+    def settings(self) -> dict[str, Any]:
+        """What samples depend on besides the weights, the seed and the data, as primitives by name."""
+        primitives = (bool, int, float, str, type(None))
+        sampler = {name: value for name, value in vars(self.sampler).items() if isinstance(value, primitives)}
+        return {
+            "sampler": type(self.sampler).__name__,
+            **{f"sampler.{name}": value for name, value in sampler.items()},
+            "guidance_scale": self.guidance_scale,
+            "guidance_space": self.guidance_space,
+        }
+
+    @torch.no_grad()
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Log how draws for held-out scenes, observed like target and novel views, agree with these.
+
+        rmse_mean: root mean square error of a draw, on average; rmse_best: of the best draw; rmse_of_mean: of
+        the draws' mean; energy_score: see `metrics.energy_score`. A task with measures of its own overrides.
+        """
+        draws: dict[str, list[Tensor]] = {key: [] for key in batch.key}
+        for prediction in self.predictions(as_request(batch)):
+            draws[prediction.key].append(prediction.observation)
+        truths = concatenate([batch.target, batch.novel], dim=1).observation
+        for key, truth in zip(batch.key, truths, strict=True):
+            scores = {f"test/{name}": value for name, value in score_draws(torch.stack(draws[key]), truth).items()}
+            self.log_dict(scores, batch_size=1, sync_dist=True)
+
+    def predict_step(self, batch: Request, batch_idx: int) -> Iterator[Prediction]:
+        """Signals for each scene of the batch, drawn one after the other as the iterator is advanced.
+
+        Being lazy, a long prediction is written sample by sample, and what `is_finished` is never drawn.
+        """
+        return self.predictions(batch)
+
+    def predictions(self, request: Request) -> Iterator[Prediction]:
+        """The draws that are not finished yet, scene by scene.
+
+        The target view is the request's first; the signal is observed under all of its parameters.
+        """
+        check_request(request)
+        for index, key in enumerate(request.key):
+            context, params = (
+                map_tensors(lambda t, i=index: t[i : i + 1], part) for part in (request.context, request.params)
+            )
+            pending = [sample for sample in range(self.samples) if not self.is_finished(key, sample)]
+            if pending:
+                yield from self.predict_scene(key, context, params, pending)
+
+    @torch.no_grad()
+    def predict_scene(self, key: str, context: Views, params: Any, pending: list[int]) -> Iterator[Prediction]:
+        """Draw the pending samples of one scene (batch of one). A task with another way of sampling overrides.
+
+        One by one: in a batch, each would depend in its last digits on which others are pending.
+        """
+        target_params = select_views(params, slice(0, 1))
+        for sample in pending:
+            drawn = self.sample(context, target_params, [("predict", key, sample)], self.target_size(context))
+            observation = self.forward_model(drawn.signal, params)[0]
+            self.on_work(1)
+            yield Prediction(key, sample, drawn.signal, observation, params, context)

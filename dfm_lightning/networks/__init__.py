@@ -1,0 +1,1 @@
+"""Network architectures; what they are trained for is the business of the denoisers."""

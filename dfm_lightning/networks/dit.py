@@ -1,0 +1,158 @@
+"""The Diffusion Transformer (Peebles and Xie 2023) as a core, tokens to tokens, and the parts around it.
+
+A network for images puts `PatchTokens` before the core and `ModulatedOutput` with `unpatchify` behind it.
+"""
+
+from jaxtyping import Float, Int
+from timm.layers import Mlp, PatchEmbed
+from timm.models.vision_transformer import Attention
+from torch import Tensor, nn
+
+from dfm_lightning.networks.embeddings import level_sinusoids, position_embedding_2d
+
+
+def modulate(
+    tokens: Float[Tensor, "b n d"], shift: Float[Tensor, "b d"], scale: Float[Tensor, "b d"]
+) -> Float[Tensor, "b n d"]:
+    """Scale and shift the tokens of each image (adaptive layer norm)."""
+    return tokens * (1 + scale[:, None]) + shift[:, None]
+
+
+def zero_parameters(module: nn.Module) -> None:
+    """Set all parameters to zero: what follows starts as if the module were not there."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+
+
+class LevelEmbedding(nn.Module):
+    """Diffusion level to vector: sinusoids through a small MLP.
+
+    Args:
+        width: length of the vector.
+        sinusoids: number of sinusoids the MLP sees.
+    """
+
+    def __init__(self, width: int, sinusoids: int = 256) -> None:
+        super().__init__()
+        self.sinusoids = sinusoids
+        first, second = nn.Linear(sinusoids, width), nn.Linear(width, width)
+        for layer in (first, second):
+            nn.init.normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.mlp = nn.Sequential(first, nn.SiLU(), second)
+
+    def forward(self, level: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        """The vector of each level."""
+        return self.mlp(level_sinusoids(level, self.sinusoids, "cosine_first", next(self.parameters()).dtype))
+
+
+class _TanhGELU(nn.GELU):
+    """GELU by its tanh approximation."""
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+
+class DiTBlock(nn.Module):
+    """Attention and MLP; the condition sets their normalisation and their share in the result (adaLN-Zero)."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.attn = Attention(width, num_heads=heads, qkv_bias=True)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.mlp = Mlp(width, int(width * mlp_ratio), act_layer=_TanhGELU)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        zero_parameters(self.modulation)
+
+    def forward(self, tokens: Float[Tensor, "b n d"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
+        """Transform the tokens of each image under its condition."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=1)
+        tokens = tokens + gate1[:, None] * self.attn(modulate(self.norm1(tokens), shift1, scale1))
+        return tokens + gate2[:, None] * self.mlp(modulate(self.norm2(tokens), shift2, scale2))
+
+
+class DiT(nn.Module):
+    """A stack of conditioned transformer blocks; at the start of training, the identity.
+
+    Args:
+        width: length of a token and of the condition.
+        depth: number of blocks.
+        heads: attention heads; divides the width.
+        mlp_ratio: width of the hidden layer of each block's MLP, as a multiple of the width.
+    """
+
+    def __init__(self, width: int, depth: int, heads: int, mlp_ratio: float = 4.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"the width must be a multiple of the number of heads, got {width} and {heads}")
+        self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio) for _ in range(depth))
+
+    def forward(self, tokens: Float[Tensor, "b n d"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
+        """Transform the tokens of each image under its condition."""
+        for block in self.blocks:
+            tokens = block(tokens, condition)
+        return tokens
+
+
+class ModulatedOutput(nn.Module):
+    """From tokens to the numbers wanted of each; starts at zero.
+
+    Args:
+        width: length of a token.
+        channels: how many numbers each token gives.
+    """
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.linear = nn.Linear(width, channels)
+        zero_parameters(self)
+
+    def forward(self, tokens: Float[Tensor, "b n d"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b n c"]:
+        """The output of each token."""
+        shift, scale = self.modulation(condition).chunk(2, dim=1)
+        return self.linear(modulate(self.norm(tokens), shift, scale))
+
+
+class PatchTokens(nn.Module):
+    """One token for each square patch of an image, with its position added. Works at any image size.
+
+    Args:
+        channels: channels of the image.
+        width: length of a token.
+        patch: side of a patch in pixels; divides height and width of the image.
+    """
+
+    def __init__(self, channels: int, width: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.embed = PatchEmbed(
+            img_size=None, patch_size=patch, in_chans=channels, embed_dim=width, strict_img_size=False
+        )
+        nn.init.xavier_uniform_(self.embed.proj.weight.view(width, -1))
+
+    def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """The tokens, row by row."""
+        height, width = image.shape[2:]
+        if height % self.patch or width % self.patch:
+            raise ValueError(f"an image of {height}×{width} does not divide into patches of {self.patch}")
+        tokens = self.embed(image)
+        rows, columns = height // self.patch, width // self.patch
+        return tokens + position_embedding_2d(rows, columns, tokens.shape[2], tokens)
+
+
+def unpatchify(tokens: Float[Tensor, "b n c"], rows: int, patch: int) -> Float[Tensor, "b k h w"]:
+    """Lay tokens of patch·patch·k numbers (row, column, channel within the patch) out as an image."""
+    batch, count, _ = tokens.shape
+    columns = count // rows
+    grid = tokens.view(batch, rows, columns, patch, patch, -1)
+    return grid.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, rows * patch, columns * patch)

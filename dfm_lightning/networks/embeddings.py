@@ -1,0 +1,71 @@
+"""Fixed embeddings of positions, diffusion levels and camera poses into vectors that networks can use."""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+SinusoidOrder = Literal["cosine_first", "sine_first"]
+
+
+def position_embedding_2d(
+    rows: int, columns: int, width: int, like: Float[Tensor, "..."]
+) -> Float[Tensor, "n width"]:
+    """Sines and cosines of the x index, then of the y index, of each cell of a grid (row by row).
+
+    Each axis gets `width / 2` numbers: sines, then cosines, of frequencies 10,000^(−i / (width / 4)), computed
+    in float64 (as in MAE and DiT, where the first half is the x axis), given with dtype and device of `like`.
+
+    Raises:
+        ValueError: `width` is not a multiple of 4.
+    """
+    if width % 4:
+        raise ValueError(f"a 2D position embedding needs a width that is a multiple of 4, got {width}")
+    # On the CPU first: not every device knows float64.
+    index = torch.arange(max(rows, columns), dtype=torch.float64)
+    y, x = torch.meshgrid(index[:rows], index[:columns], indexing="ij")
+    frequencies = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
+    angles = [axis.reshape(-1, 1) * frequencies for axis in (x, y)]
+    embedding = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+    return embedding.to(like)
+
+
+def level_sinusoids(
+    level: Int[Tensor, "*b"], width: int, order: SinusoidOrder, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*b width"]:
+    """Sinusoids of diffusion levels, with periods from 2π up to about 10,000 times that.
+
+    Two customs exist. "cosine_first" (GLIDE, DiT): cosines then sines, frequencies 10,000^(−i/half).
+    "sine_first" (Transformer, DDPM): sines then cosines, frequencies 10,000^(−i/(half − 1)).
+    """
+    half = width // 2
+    steps = half if order == "cosine_first" else half - 1
+    index = torch.arange(half, dtype=dtype, device=level.device)
+    angles = level[..., None].to(dtype) * torch.exp(index * (-math.log(10_000) / steps))
+    waves = (angles.cos(), angles.sin()) if order == "cosine_first" else (angles.sin(), angles.cos())
+    return torch.cat(waves, dim=-1)
+
+
+def harmonic_embedding(values: Float[Tensor, "*b d"], octaves: int = 6) -> Float[Tensor, "*b e"]:
+    """Sines of every value at frequencies 1, 2, 4, …, then the cosines, then the values (e = d (2·octaves + 1)).
+
+    The octaves of one value stand next to each other, as in PyTorch3D's `HarmonicEmbedding`.
+    """
+    frequencies = 2.0 ** torch.arange(octaves, device=values.device, dtype=values.dtype)
+    angles = (values[..., None] * frequencies).flatten(-2)
+    return torch.cat([angles.sin(), angles.cos(), values], dim=-1)
+
+
+def positional_encoding(
+    points: Float[Tensor, "*b 3"], octaves: int = 6, base_frequency: float = 1.5
+) -> Float[Tensor, "*b e"]:
+    """The points, then for each frequency f = base · 2^k sines and cosines of f x, f y, f z (e = 3 + 6·octaves).
+
+    Source: pixelNeRF (Yu et al. 2021), section 4; base frequency 1.5.
+    """
+    frequencies = base_frequency * 2.0 ** torch.arange(octaves, device=points.device, dtype=points.dtype)
+    angles = points[..., None, :] * frequencies[:, None]
+    waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    return torch.cat([points, waves.flatten(-2)], dim=-1)

@@ -1,0 +1,122 @@
+"""The image encoder of the pixelNeRF denoiser: clean context or noisy target in, feature map out."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dfm_lightning.networks.convolution import Convolution3x3
+from dfm_lightning.networks.dit import (
+    DiT,
+    LevelEmbedding,
+    ModulatedOutput,
+    PatchTokens,
+    unpatchify,
+    zero_parameters,
+)
+from dfm_lightning.networks.embeddings import harmonic_embedding
+
+POSE_OCTAVES = 6
+POSE_NUMBERS = 12 * (2 * POSE_OCTAVES + 1)
+
+
+class PoseConditioning(nn.Module):
+    """Adds an absolute camera pose to a condition vector.
+
+    Args:
+        width: length of the condition vector.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.pose = nn.Sequential(nn.Linear(POSE_NUMBERS, width), nn.ReLU(), nn.Linear(width, width))
+        self.fuse = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+
+    def forward(
+        self, condition: Float[Tensor, "b d"], camera_to_world: Float[Tensor, "b 4 4"]
+    ) -> Float[Tensor, "b d"]:
+        """The condition with the pose in it."""
+        pose = self.pose(harmonic_embedding(camera_to_world[:, :3].flatten(1), POSE_OCTAVES))
+        return self.fuse(torch.cat([condition, pose], dim=1))
+
+
+class ImageEncoder(nn.Module):
+    """A DiT at a quarter of the resolution between two convolutions, one below it and one past it.
+
+    A 7×7 convolution with stride 2 makes what the DiT sees; its output is enlarged to the full resolution and
+    joined by a 7×7 convolution of the image, so that fine detail survives. The last convolution starts at
+    zero: so do the features. Context and noisy target share everything but the first convolution.
+
+    Args:
+        width: length of a token of the DiT.
+        depth: number of transformer blocks.
+        heads: attention heads of each block.
+        feature_channels: channels of the feature map.
+        estimate_features: channels of the deterministic estimate besides its colour (3) and depth (1); as many
+            features has every point of the radiance fields.
+        stem_channels: channels of the first convolution.
+        skip_channels: channels of the convolution past the DiT.
+        patch: side of the square of stem pixels that is one token.
+        absolute_pose: whether the absolute camera poses condition the DiT, as the paper has it for Co3D.
+    """
+
+    def __init__(
+        self,
+        width: int = 1152,
+        depth: int = 28,
+        heads: int = 16,
+        feature_channels: int = 512,
+        estimate_features: int = 64,
+        stem_channels: int = 64,
+        skip_channels: int = 64,
+        patch: int = 2,
+        absolute_pose: bool = False,
+    ) -> None:
+        super().__init__()
+        self.patch = patch
+        self.feature_channels = feature_channels
+        self.estimate_features = estimate_features
+        self.absolute_pose = absolute_pose
+        self.context_stem = nn.Conv2d(3, stem_channels, 7, stride=2, padding=3, bias=False)
+        self.target_stem = nn.Conv2d(7 + estimate_features, stem_channels, 7, stride=2, padding=3, bias=False)
+        self.tokens = PatchTokens(stem_channels, width, patch)
+        self.level = LevelEmbedding(width)
+        self.pose = PoseConditioning(width) if absolute_pose else None
+        self.core = DiT(width, depth, heads)
+        self.output = ModulatedOutput(width, patch * patch * feature_channels)
+        # Not at zero, unlike elsewhere: the last convolution is, and two zeros in a row would never learn.
+        nn.init.xavier_uniform_(self.output.linear.weight)
+        self.skip = nn.Conv2d(3, skip_channels, 7, padding=3)
+        self.refine = Convolution3x3(feature_channels + skip_channels, feature_channels)
+        zero_parameters(self.refine)
+
+    def encode_context(
+        self, images: Float[Tensor, "b 3 h w"], absolute_pose: Float[Tensor, "b 4 4"]
+    ) -> Float[Tensor, "b h w f"]:
+        """Feature maps of clean images, taken as level 0."""
+        level = torch.zeros(len(images), dtype=torch.long, device=images.device)
+        return self._encode(self.context_stem, images, level, absolute_pose)
+
+    def encode_target(
+        self,
+        noisy: Float[Tensor, "b 3 h w"],
+        estimate: Float[Tensor, "b c h w"],
+        level: Int[Tensor, " b"],
+        absolute_pose: Float[Tensor, "b 4 4"],
+    ) -> Float[Tensor, "b h w f"]:
+        """Feature maps of noisy images at their diffusion levels, beside the deterministic estimates of them."""
+        return self._encode(self.target_stem, torch.cat([noisy, estimate], dim=1), level, absolute_pose)
+
+    def _encode(
+        self, stem: nn.Module, image: Tensor, level: Tensor, absolute_pose: Tensor
+    ) -> Float[Tensor, "b h w f"]:
+        height, width = image.shape[2:]
+        if height % (2 * self.patch) or width % (2 * self.patch):
+            raise ValueError(f"image height and width must be multiples of {2 * self.patch}, got {height}×{width}")
+        condition = self.level(level)
+        if self.pose is not None:
+            condition = self.pose(condition, absolute_pose)
+        tokens = self.core(self.tokens(F.relu(stem(image))), condition)
+        coarse = unpatchify(self.output(tokens, condition), height // 2 // self.patch, self.patch)
+        enlarged = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
+        return self.refine(torch.cat([enlarged, self.skip(image[:, :3])], dim=1))

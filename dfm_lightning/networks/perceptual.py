@@ -1,0 +1,58 @@
+"""The network behind LPIPS (Zhang et al. 2018), its trunk's weights read from a file and never fetched."""
+
+import os
+import pickle
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import lpips
+import torch
+from torch import Tensor, nn
+
+from dfm_lightning.errors import UserError
+
+Trunk = Literal["vgg", "alex"]
+
+TRUNK_FILES: dict[Trunk, str] = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
+# Four poolings leave nothing of an image any smaller.
+SMALLEST_IMAGE = 16
+
+
+def trunk_path(trunk: Trunk, weights: str | Path | None = None) -> Path:
+    """Where the trunk's weights are: the given file, else torch's cache. `UserError` if there is none."""
+    cache = Path(torch.hub.get_dir()) / "checkpoints" / TRUNK_FILES[trunk]
+    path = Path(weights).expanduser() if weights else cache
+    if not path.is_file():
+        raise UserError(
+            f"LPIPS needs torchvision's weights of its trunk: expected them at {path}, found no file. "
+            f"Get https://download.pytorch.org/models/{TRUNK_FILES[trunk]} and put it at {cache}, "
+            "or give its path as `weights`."
+        )
+    return path
+
+
+def load_lpips(trunk: Trunk, weights: str | Path | None = None) -> nn.Module:
+    """LPIPS with frozen weights: (images in [−1, 1], images in [−1, 1]) → distances [n, 1, 1, 1]."""
+    path = trunk_path(trunk, weights)
+    # The trunk is first made with random weights; training's random numbers shall not depend on that.
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # lpips still speaks torchvision's old way.
+        warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
+        network = lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
+    _load_trunk(network.net, path)
+    return network.eval().requires_grad_(False)
+
+
+def _load_trunk(trunk: nn.Module, path: Path) -> None:
+    """Copy torchvision's weights. The trunk keeps its layers in slices, under torchvision's layer numbers."""
+    try:
+        given: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        wanted = {name: f"features.{name.split('.', 1)[1]}" for name in trunk.state_dict()}
+        trunk.load_state_dict({name: given[source] for name, source in wanted.items()})
+    except (KeyError, TypeError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{os.fspath(path)} does not hold torchvision's weights of the LPIPS trunk ({reason}): "
+            f"get the file again from https://download.pytorch.org/models/"
+        ) from error

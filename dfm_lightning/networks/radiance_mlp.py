@@ -1,0 +1,116 @@
+"""The MLP of a pixel-aligned radiance field (pixelNeRF), conditioned on diffusion levels."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dfm_lightning.networks.embeddings import level_sinusoids, positional_encoding
+
+
+class ModulatedBlock(nn.Module):
+    """x + fc1(relu(modulated(fc0(relu(x))))), the modulation a scale and shift given from outside.
+
+    Args:
+        width: length of the vectors.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc0 = nn.Linear(width, width)
+        self.fc1 = nn.Linear(width, width)
+        nn.init.kaiming_normal_(self.fc0.weight)
+        for parameter in (self.fc0.bias, *self.fc1.parameters()):
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Float[Tensor, "b n d"], modulation: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b n d"]:
+        """Transform the vectors of each element of the batch under its scale and shift."""
+        # Scale and shift act on what fc0 gives, so they go into its weights: one pass over the points less.
+        scale, shift = 1 + modulation[:, 0], modulation[:, 1]
+        weight = scale[:, :, None] * self.fc0.weight
+        bias = scale * self.fc0.bias + shift
+        hidden = F.relu(torch.baddbmm(bias[:, None], F.relu(x), weight.mT), inplace=True)
+        return torch.baddbmm(x, hidden, self.fc1.weight.mT.expand(len(x), -1, -1)).add_(self.fc1.bias)
+
+
+class RadianceMLP(nn.Module):
+    """Positions and features of points, seen by several views, to colour, density and features.
+
+    The first blocks run for each view with that view's diffusion level; then comes the mean over the views,
+    and the last blocks run with the level of the last view (the noisy target).
+
+    Args:
+        feature_channels: channels of the feature maps.
+        width: length of the hidden vectors.
+        output_features: number of features a point has besides colour and density.
+        blocks: number of residual blocks.
+        blocks_per_view: how many of them come before the mean over the views.
+        octaves: number of frequencies in the positional encoding.
+    """
+
+    def __init__(
+        self,
+        feature_channels: int,
+        width: int,
+        output_features: int,
+        blocks: int = 5,
+        blocks_per_view: int = 3,
+        octaves: int = 6,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.octaves = octaves
+        self.blocks_per_view = blocks_per_view
+        self.output_channels = 4 + output_features
+        # Two halves of one linear layer: interpolation between pixels is linear too, so the features' half is
+        # applied to the maps once instead of to each point.
+        self.position_in = nn.Linear(3 + 6 * octaves, width)
+        self.feature_in = nn.Linear(feature_channels, width, bias=False)
+        self.level_mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, 4 * width))
+        self.modulations = nn.ModuleList(nn.Linear(4 * width, 2 * width) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ModulatedBlock(width) for _ in range(blocks))
+        self.output = nn.Linear(width, self.output_channels)
+        fan_in = 3 + 6 * octaves + feature_channels
+        for layer in (self.position_in, self.feature_in):
+            nn.init.normal_(layer.weight, std=(2 / fan_in) ** 0.5)
+        nn.init.zeros_(self.position_in.bias)
+        nn.init.kaiming_normal_(self.output.weight)
+        for parameter in (self.output.bias, *self.modulations.parameters()):
+            nn.init.zeros_(parameter)
+
+    def project_maps(self, maps: Float[Tensor, "b v h w f"]) -> Float[Tensor, "b v h w d"]:
+        """The features' share in the first layer, for each pixel of the maps."""
+        return self.feature_in(maps)
+
+    def modulation(self, level: Int[Tensor, "b v"]) -> Float[Tensor, "b v k 2 d"]:
+        """Scale and shift of each of the k blocks, for each view's diffusion level."""
+        dtype = self.position_in.weight.dtype
+        condition = F.silu(self.level_mlp(level_sinusoids(level, self.width, "sine_first", dtype)))
+        return torch.stack([layer(condition).unflatten(-1, (2, -1)) for layer in self.modulations], dim=2)
+
+    def forward(
+        self,
+        points: Float[Tensor, "b v n 3"],
+        projected: Float[Tensor, "b v n d"],
+        modulation: Float[Tensor, "b v k 2 d"],
+    ) -> Float[Tensor, "b n o"]:
+        """Colour (3), density (1) and features of each point, before any nonlinearity.
+
+        `points` are in each view's camera axes, `projected` are the projected maps where the points fall.
+        """
+        batch, views, count, _ = points.shape
+        x = projected + self.position_in(positional_encoding(points, self.octaves))
+        x = x.flatten(0, 1)
+        for index, block in enumerate(self.blocks):
+            if index == self.blocks_per_view:
+                x = x.view(batch, views, count, -1).mean(dim=1)
+            level = (
+                modulation[:, :, index].flatten(0, 1) if index < self.blocks_per_view else modulation[:, -1, index]
+            )
+            x = block(x, level)
+        return self.output(F.relu(x))
+
+    @property
+    def floats_per_point(self) -> int:
+        """How many numbers a point seen by one view occupies while it is computed, about."""
+        return 4 * self.width + 2 * self.position_in.in_features

@@ -1,0 +1,77 @@
+"""What defines a StyleGAN2 generator besides its weights."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of a generator and the few numbers it computes with.
+
+    Args:
+        z_dim: length of the latent noise.
+        w_dim: length of the code.
+        channels: channels at 4×4, 8×8 and so on; their number sets the resolution.
+        mapping_features: widths of the mapping network's layers; the last is `w_dim`.
+        labels: length of a label; 0 for a generator without labels.
+        label_features: length a label is embedded to.
+        mapping_lr_multiplier: gain of the mapping network's parameters.
+        image_channels: channels of the image.
+        conv_clamp: activations are clamped to ± this; infinite for none.
+        half_precision_from: under autocast, blocks of this resolution and more compute in half precision.
+    """
+
+    z_dim: int
+    w_dim: int
+    channels: tuple[int, ...]
+    mapping_features: tuple[int, ...]
+    labels: int = 0
+    label_features: int = 0
+    mapping_lr_multiplier: float = 0.01
+    image_channels: int = 3
+    conv_clamp: float = math.inf
+    half_precision_from: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.channels or not self.mapping_features:
+            raise ValueError("a generator has at least one block and one mapping layer")
+        if self.mapping_features[-1] != self.w_dim:
+            raise ValueError(
+                f"the last mapping layer gives {self.mapping_features[-1]} values, w_dim is {self.w_dim}"
+            )
+
+    @property
+    def resolution(self) -> int:
+        """Height and width of the image."""
+        return 4 * 2 ** (len(self.channels) - 1)
+
+    @property
+    def layers(self) -> int:
+        """The number of codes an image takes (num_ws): one a convolution, and one for the last toRGB."""
+        return 2 * len(self.channels)
+
+    @property
+    def mapping_input(self) -> int:
+        """Length of the mapping network's input."""
+        return self.z_dim + self.label_features
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON, which lacks infinity: a missing clamp is null."""
+        clamp = self.conv_clamp if math.isfinite(self.conv_clamp) else None
+        return {**asdict(self), "conv_clamp": clamp}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Architecture":
+        """The inverse of `to_dict`, also from JSON, which has lists for tuples."""
+        clamp = math.inf if values["conv_clamp"] is None else values["conv_clamp"]
+        plain: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        return cls(**{**plain, "conv_clamp": clamp})
+
+
+def channels_by_resolution(resolution: int, channel_base: int, channel_max: int) -> tuple[int, ...]:
+    """The channels of each block from 4×4 up to `resolution`: min(channel_base / resolution, channel_max)."""
+    if resolution < 4 or resolution & (resolution - 1):
+        raise ValueError(f"resolution must be a power of two from 4 up, got {resolution}")
+    sizes = [2**k for k in range(2, resolution.bit_length())]
+    return tuple(min(channel_base // size, channel_max) for size in sizes)

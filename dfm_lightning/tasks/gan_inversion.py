@@ -1,0 +1,167 @@
+"""GAN inversion: from a patch of an image to the codes of a generator that explain it (DFM, supplement 2.3)."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.denoisers import PatchToCode
+from dfm_lightning.diffusion import GuidanceSpace, NoiseProcess, Sampler
+from dfm_lightning.errors import UserError
+from dfm_lightning.forward_models import ImageGeneration
+from dfm_lightning.module import DiffusionWithForwardModel
+from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.types import Batch, Prediction, Views, map_tensors, select_views
+
+GENERATOR_KEY = "generator_fingerprint"
+
+
+class SampledCode(NamedTuple):
+    """A sampled code, one for all layers or one each, and its image at the generator's full resolution."""
+
+    code: Float[Tensor, "1 l w_dim"]
+    image: Float[Tensor, "3 size size"]
+
+
+class EvaluatedPatch(NamedTuple):
+    """A test image, what was seen of it, and samples of what it may be. On the CPU; images in [-1, 1].
+
+    `mean_image` and `mean_code` are the generator's mean code and its image: what is known without a model.
+    """
+
+    key: str
+    mask: Float[Tensor, "1 h w"]
+    truth: Float[Tensor, "3 h w"]
+    samples: Float[Tensor, "s 3 h w"]
+    mean_image: Float[Tensor, "3 h w"]
+    true_code: Float[Tensor, " w_dim"]
+    codes: Float[Tensor, "s l w_dim"]
+    mean_code: Float[Tensor, " w_dim"]
+
+
+class GANInversion(DiffusionWithForwardModel):
+    """Codes whose images, downsampled, are diffused, given a patch of the image.
+
+    The generator is frozen, and neither trained nor averaged nor stored: a checkpoint remembers which one it
+    was trained with, and refuses another.
+
+    Args:
+        denoiser: predicts the code from the patch and a noisy image.
+        forward_model: runs the generator.
+        process: the noising of images.
+        sampler: the reverse process used by sampling, test and predict.
+        optimizer: Adam with its warm-up.
+        context_dropout: probability that a training batch shows no patch, so that the model can be guided; 0
+            for models sampled without guidance.
+        guidance_scale: classifier-free guidance in sampling; 1 is none.
+        guidance_space: where guidance extrapolates. "signal": the guided image is an image of the guided code.
+            "observation": the code stays unguided.
+        samples: number of codes drawn for each patch in test and predict.
+    """
+
+    denoiser: PatchToCode
+    forward_model: ImageGeneration
+
+    def __init__(
+        self,
+        denoiser: PatchToCode,
+        forward_model: ImageGeneration,
+        process: NoiseProcess | None = None,
+        sampler: Sampler | None = None,
+        optimizer: AdamWithWarmup | None = None,
+        context_dropout: float = 0.0,
+        guidance_scale: float = 1.0,
+        guidance_space: GuidanceSpace = "signal",
+        samples: int = 8,
+    ) -> None:
+        super().__init__(
+            denoiser,
+            forward_model,
+            process,
+            sampler,
+            optimizer,
+            context_dropout=context_dropout,
+            guidance_scale=guidance_scale,
+            guidance_space=guidance_space,
+            samples=samples,
+        )
+        shape = forward_model.generator.architecture
+        if denoiser.code_width != shape.w_dim or denoiser.layers not in (1, shape.layers):
+            raise UserError(
+                f"this generator takes codes of {shape.w_dim} numbers, one for all or one for each of its "
+                f"{shape.layers} layers; the denoiser gives {denoiser.layers} of {denoiser.code_width}: "
+                "set denoiser.code_width and denoiser.layers"
+            )
+        denoiser.centre(*forward_model.statistics())
+
+    # --- the generator's identity -----------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Make sure that the data come from the generator they are to be inverted into."""
+        source = getattr(getattr(self.trainer, "datamodule", None), "generator", None)
+        fingerprint = getattr(source, "fingerprint", self.forward_model.fingerprint)
+        if fingerprint != self.forward_model.fingerprint:
+            raise UserError(
+                "data.generator and model.forward_model.generator are two different generators: "
+                "give both the same file"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember the generator."""
+        checkpoint[GENERATOR_KEY] = self.forward_model.fingerprint
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights that were trained with another generator."""
+        trained_with = checkpoint.get(GENERATOR_KEY)
+        if trained_with != self.forward_model.fingerprint:
+            raise UserError(
+                f"the checkpoint was trained with generator {str(trained_with)[:16]}, "
+                f"model.forward_model.generator is {self.forward_model.fingerprint[:16]}: give the file it was "
+                "trained with"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """See `DiffusionWithForwardModel.settings`."""
+        return {**super().settings(), "generator": self.forward_model.fingerprint[:16]}
+
+    # --- test -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[EvaluatedPatch]]:
+        """Draw codes for each patch; a report measures the `scenes`, but for those it has measured before."""
+        rows = [row for row, key in enumerate(batch.key) if not self.is_finished(key, self.samples - 1)]
+        return {"scenes": [self._evaluate(map_tensors(lambda t, r=row: t[r : r + 1], batch), key)
+                           for row, key in ((row, batch.key[row]) for row in rows)]}  # fmt: skip
+
+    def _evaluate(self, batch: Batch, key: str) -> EvaluatedPatch:
+        """Samples for one patch (batch of one)."""
+        names: list[tuple[str | int, ...]] = [("test", key, sample) for sample in range(self.samples)]
+        whole = batch.target.params
+        drawn = self.sample(batch.context, whole, names, self.target_size(batch.context))
+        mean_code = self.denoiser.mean
+        evaluated = EvaluatedPatch(
+            key=key,
+            mask=batch.context.params[0, 0],
+            truth=batch.target.observation[0, 0],
+            samples=self.forward_model(drawn.signal, whole.expand(self.samples, -1, -1, -1, -1))[:, 0],
+            mean_image=self.forward_model(mean_code[None, None], whole)[0, 0],
+            true_code=batch.truth["code"][0],
+            codes=drawn.signal,
+            mean_code=mean_code,
+        )
+        self.on_work(self.samples)
+        return map_tensors(Tensor.cpu, evaluated)
+
+    # --- predict ----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict_scene(self, key: str, context: Views, params: Tensor, pending: list[int]) -> Iterator[Prediction]:
+        """Draw the pending samples of one patch, each with its image at full resolution."""
+        for sample in pending:
+            whole = select_views(params, slice(0, 1))
+            drawn = self.sample(context, whole, [("predict", key, sample)], self.target_size(context))
+            signal = SampledCode(drawn.signal, self.forward_model.full_image(drawn.signal)[0])
+            self.on_work(1)
+            yield Prediction(key, sample, signal, self.forward_model(drawn.signal, params)[0], params, context)

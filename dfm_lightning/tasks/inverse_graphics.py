@@ -1,0 +1,318 @@
+"""Inverse graphics: 3D scenes from images (DFM section 4.1)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dfm_lightning.diffusion import GuidanceSpace, NoiseProcess, Sampler
+from dfm_lightning.errors import UserError
+from dfm_lightning.forward_models import VolumeRendering
+from dfm_lightning.interfaces import RadianceField, SignalDenoiser
+from dfm_lightning.losses import PerceptualLoss, edge_aware_smoothness, ray_distortion
+from dfm_lightning.metrics.visibility import seen_from
+from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
+from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene, render_views
+from dfm_lightning.types import (
+    Batch,
+    Cameras,
+    LossTerm,
+    Prediction,
+    Request,
+    Views,
+    concatenate,
+    map_tensors,
+    repeat_batch,
+    select_views,
+)
+
+
+class InverseGraphics(DiffusionWithForwardModel):
+    """Radiance fields whose renderings are diffused; the denoiser is conditioned on a deterministic estimate.
+
+    Args:
+        denoiser: predicts the radiance field from context views and a noisy target view. Its conditioning has
+            an `estimate` of the target view, and it has a `deterministic_field`; with a warm start, a method
+            `adopt_deterministic_mlp` as well.
+        forward_model: renders the radiance field.
+        process: the noising of observations.
+        sampler: the reverse process used by sampling, test and predict.
+        optimizer: Adam with its warm-up.
+        target_weight: weight of the loss at the target's camera (DFM eq. 8).
+        novel_weight: weight of the loss at novel cameras (DFM eq. 9).
+        estimate_weight: weight of the deterministic estimate's squared error at the target view.
+        perceptual: LPIPS between rendered patches and images; without it there is none.
+        perceptual_weight: its weight.
+        distortion_weight: weight of the distortion of the weights along rays (mip-NeRF 360).
+        smoothness_weight: weight of the edge-aware smoothness of disparity.
+        smoothness_depths: least and greatest depth in the smoothness, in scene units; the renderer's near and
+            far if null. The authors have 1e-3 and 80.
+        fill_depth: whether in the smoothness what a ray misses to be opaque counts as lying at `far`. Otherwise
+            it counts as depth 0, as in the authors' code, and empty rays look nearer than anything.
+        proposal_weight: weight of the squared error of what the coarse pass alone renders. Without it (0, as
+            in the authors' code) the coarse pass never learns where the scene is.
+        warm_start_steps: iterations at the start that train the deterministic part alone. Then the joint field's
+            MLPs begin as copies of the deterministic one's, as in the authors' two stages.
+        random_context_views: in training, use only the first few of the context views that the data gives, a
+            random number from 1 on, the same for the whole batch.
+        context_dropout: probability that a training batch has its context dropped, so that the model can be
+            guided; 0 for models sampled without guidance.
+        guidance_scale: classifier-free guidance in sampling; 1 is none.
+        guidance_space: where guidance extrapolates. "signal": the guided image is a rendering of the guided
+            scene. "observation": as in the authors' code; the scene stays unguided.
+        samples: number of scenes drawn for each context in test and predict.
+        autoregressive_steps: number of views that predict samples one after the other, evenly along the
+            trajectory; each becomes context of the next.
+    """
+
+    denoiser: Any
+    forward_model: VolumeRendering
+
+    def __init__(
+        self,
+        denoiser: SignalDenoiser,
+        forward_model: VolumeRendering,
+        process: NoiseProcess | None = None,
+        sampler: Sampler | None = None,
+        optimizer: AdamWithWarmup | None = None,
+        target_weight: float = 1.0,
+        novel_weight: float = 1.0,
+        estimate_weight: float = 1.0,
+        perceptual: PerceptualLoss | None = None,
+        perceptual_weight: float = 0.2,
+        distortion_weight: float = 0.02,
+        smoothness_weight: float = 0.02,
+        smoothness_depths: tuple[float, float] | None = None,
+        fill_depth: bool = True,
+        proposal_weight: float = 1.0,
+        warm_start_steps: int = 0,
+        random_context_views: bool = True,
+        context_dropout: float = 0.0,
+        guidance_scale: float = 1.0,
+        guidance_space: GuidanceSpace = "signal",
+        samples: int = 4,
+        autoregressive_steps: int = 3,
+    ) -> None:
+        super().__init__(
+            denoiser,
+            forward_model,
+            process,
+            sampler,
+            optimizer,
+            target_weight,
+            novel_weight,
+            context_dropout,
+            guidance_scale,
+            guidance_space,
+            samples,
+        )
+        if autoregressive_steps < 1:
+            raise UserError(f"autoregressive_steps must be at least 1, got {autoregressive_steps}")
+        self.estimate_weight = estimate_weight
+        self.perceptual = perceptual
+        self.perceptual_weight = perceptual_weight
+        self.distortion_weight = distortion_weight
+        self.smoothness_weight = smoothness_weight
+        self.smoothness_depths = smoothness_depths or (forward_model.near, forward_model.far)
+        self.fill_depth = fill_depth
+        self.proposal_weight = proposal_weight
+        self.warm_start_steps = warm_start_steps
+        self.random_context_views = random_context_views
+        self.autoregressive_steps = autoregressive_steps
+
+    def setup(self, stage: str) -> None:
+        """Read the perceptual loss's weights before the first iteration, not after an hour of loading data."""
+        if stage == "fit" and self.perceptual is not None:
+            self.perceptual.prepare()
+
+    # --- training ---------------------------------------------------------------------------------------
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether training is still in the iterations of the deterministic part alone."""
+        return self.training and self.global_step < self.warm_start_steps
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """At the end of the warm start, hand what was learnt to the joint field."""
+        super().on_train_batch_start(batch, batch_idx)
+        if 0 < self.warm_start_steps == self.global_step:
+            self.denoiser.adopt_deterministic_mlp()
+
+    def prepare_training_batch(self, batch: Batch) -> Batch:
+        """Use the first few of the context views only: poses are relative to the first."""
+        if not self.random_context_views:
+            return batch
+        count = int(torch.randint(1, batch.context.observation.shape[1] + 1, ()))
+        return batch._replace(context=select_views(batch.context, slice(count)))
+
+    def drops_context(self) -> bool:
+        """Not in the warm start, which trains what the context alone determines."""
+        return not self.warming_up and super().drops_context()
+
+    def losses(self, batch: Batch, context_dropped: bool = False) -> dict[str, LossTerm]:
+        """All losses; during the warm start that of the deterministic estimate, which no rendering of the
+        signal is needed for."""
+        if self.warming_up:
+            conditioning = self.denoiser.condition(batch.context, batch.target.params)
+            return {"estimate": LossTerm(self._estimate_error(batch, conditioning), self.estimate_weight)}
+        return super().losses(batch, context_dropped)
+
+    def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
+        """The losses beside the squared errors of the rendered views; those of weight 0 are not computed."""
+        terms = {}
+        # An estimate of a dropped context has nothing to go by.
+        if self.estimate_weight > 0 and not denoised.context_dropped:
+            error = self._estimate_error(denoised.batch, denoised.conditioning)
+            terms["estimate"] = LossTerm(error, self.estimate_weight)
+        if self.proposal_weight > 0:
+            proposal = denoised.observed.auxiliary.proposal_observation
+            error = (proposal - denoised.compared.observation).float().square().mean()
+            terms["proposal"] = LossTerm(error, self.proposal_weight)
+        if self.distortion_weight > 0:
+            details = denoised.observed.auxiliary
+            distortion = ray_distortion(
+                details.weights, details.distances, self.forward_model.near, self.forward_model.far
+            )
+            terms["distortion"] = LossTerm(distortion, self.distortion_weight)
+        if self.smoothness_weight > 0:
+            terms["smoothness"] = LossTerm(self._smoothness(denoised), self.smoothness_weight)
+        if self.perceptual is not None:
+            rendered, true = denoised.observed.observation, denoised.compared.observation
+            distance = self.perceptual(rendered.flatten(0, 1), true.flatten(0, 1))
+            terms["perceptual"] = LossTerm(distance, self.perceptual_weight)
+        return terms
+
+    def _estimate_error(self, batch: Batch, conditioning: Any) -> Tensor:
+        colour = conditioning.estimate[:, :, :3]
+        return (colour - batch.target.observation).float().square().mean()
+
+    def _smoothness(self, denoised: DenoisedBatch) -> Tensor:
+        details = denoised.observed.auxiliary
+        depth = details.depth
+        if self.fill_depth:
+            depth = depth + (1 - details.opacity) * self.forward_model.far
+        image = denoised.compared.observation
+        return edge_aware_smoothness(depth.flatten(0, 1), image.flatten(0, 1), *self.smoothness_depths)
+
+    # --- test -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[EvaluatedScene]]:
+        """Draw scenes for each context, and render them and the deterministic estimate at all cameras.
+
+        A report measures the `scenes`; those that it has measured before are left out.
+        """
+        unfinished = [
+            row
+            for row, key in enumerate(batch.key)
+            if not all(self.is_finished(key, sample) for sample in range(self.samples))
+        ]
+        if not unfinished:
+            return {"scenes": []}
+        batch = map_tensors(lambda t: t[unfinished], batch)._replace(key=[batch.key[row] for row in unfinished])
+        names: list[tuple[str | int, ...]] = [
+            ("test", key, sample) for key in batch.key for sample in range(self.samples)
+        ]
+        views = concatenate([batch.context, batch.target, batch.novel], dim=1)
+        contexts = batch.context.observation.shape[1]
+        drawn = self.sample(batch.context, batch.target.params, names, self.target_size(batch.context))
+        sampled = self.render(drawn.signal, repeat_batch(views.params, self.samples))
+        estimate = self.render(self.denoiser.deterministic_field(batch.context), views.params)
+        seen = self._seen_from_context(sampled, repeat_batch(views.params, self.samples), contexts)
+        sampled, seen = map_tensors(
+            lambda t: t.unflatten(0, (len(batch.key), self.samples)).cpu(), (sampled, seen)
+        )
+        estimate, truth = map_tensors(Tensor.cpu, (estimate, views.observation))
+        counts = {"context": batch.context, "target": batch.target, "novel": batch.novel}
+        roles = [role for role, part in counts.items() for _ in range(part.observation.shape[1])]
+        scenes = [
+            EvaluatedScene(
+                key=key,
+                roles=roles,
+                truth=truth[row],
+                samples=sampled.image[row],
+                sample_depths=sampled.depth[row],
+                estimate=estimate.image[row],
+                estimate_depth=estimate.depth[row],
+                seen=seen[row].float().mean(dim=0) > 0.5,
+            )
+            for row, key in enumerate(batch.key)
+        ]
+        return {"scenes": scenes}
+
+    def _seen_from_context(self, rendered: RenderedViews, cameras: Cameras, contexts: int) -> Tensor:
+        """What the first `contexts` of the rendered views show, in all of them."""
+        # What a ray misses to be opaque lies behind everything.
+        distance = rendered.depth + (1 - rendered.opacity) * self.forward_model.far
+        return seen_from(distance, cameras, distance[:, :contexts], select_views(cameras, slice(contexts)))
+
+    def render(self, field: RadianceField, cameras: Cameras) -> RenderedViews:
+        """Images of scenes, view after view."""
+        scenes = len(cameras.pixels)
+        return render_views(self.forward_model, field, cameras, lambda: self.on_work(scenes))
+
+    # --- predict ----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict_scene(self, key: str, context: Views, params: Cameras, pending: list[int]) -> Iterator[Prediction]:
+        """Sample the scene around the trajectory, and render it along all of it, sample by sample.
+
+        One by one: a batch of samples would make each depend, in its last digits, on which others are pending.
+        """
+        for sample in pending:
+            field, views = self.sample_around(context, params, ("predict", key, sample))
+            rendered = self.render(field, params)
+            signal = SampledScene(field, views, rendered.depth[0], rendered.opacity[0])
+            yield Prediction(key, sample, signal, rendered.image[0], params, context)
+
+    def sample_around(
+        self, context: Views, trajectory: Cameras, name: tuple[str | int, ...]
+    ) -> tuple[RadianceField, Views]:
+        """Sample views along a trajectory, each with those before it as context (one scene).
+
+        Returns:
+            The field behind the last one, which all context and sampled views make up, and these views.
+        """
+        views = context
+        for step, frame in enumerate(self.target_frames(trajectory.pixels.shape[1])):
+            camera = select_views(trajectory, slice(frame, frame + 1))
+            # Sampled at the context's resolution, which may differ from that of the frames to be rendered.
+            target: Cameras = camera._replace(pixels=context.params.pixels[:, :1])
+            drawn = self.sample(views, target, [(*name, step)], self.target_size(context))
+            views = concatenate([views, Views(drawn.observation, target)], dim=1)
+        return drawn.signal, views
+
+    def target_frames(self, frames: int) -> list[int]:
+        """Which of a trajectory's frames are sampled.
+
+        They divide it into equal parts: around a closed circle that begins at the context, context and targets
+        are equally far from their neighbours.
+        """
+        if self.autoregressive_steps >= frames:
+            raise UserError(
+                f"autoregressive_steps must be below the {frames} frames of the trajectory, "
+                f"got {self.autoregressive_steps}"
+            )
+        parts = self.autoregressive_steps + 1
+        return [part * frames // parts for part in range(1, parts)]
+
+    def work(self, batch: Batch | Request) -> int:
+        """See `DiffusionWithForwardModel.work`."""
+        scenes = len(batch.key)
+        if isinstance(batch, Request):
+            frames = batch.params.pixels.shape[1]
+            return scenes * self.samples * (self.autoregressive_steps * self.sampler.steps + frames)
+        views = sum(part.observation.shape[1] for part in (batch.context, batch.target, batch.novel))
+        return scenes * (self.samples * (self.sampler.steps + views) + views)
+
+    def settings(self) -> dict[str, Any]:
+        """See `DiffusionWithForwardModel.settings`."""
+        rendering = self.forward_model
+        return {
+            **super().settings(),
+            "autoregressive_steps": self.autoregressive_steps,
+            "coarse_samples": rendering.coarse_samples,
+            "fine_samples": rendering.fine_samples,
+        }

@@ -1,0 +1,64 @@
+"""What inverse graphics hands out: rendered views, sampled scenes, tested scenes."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dfm_lightning.forward_models import VolumeRendering
+from dfm_lightning.interfaces import RadianceField
+from dfm_lightning.types import Cameras, Views, concatenate, select_views
+
+
+class RenderedViews(NamedTuple):
+    """Images of scenes in [-1, 1]; depth as the distance along the unit ray, Σ w z, and opacity, Σ w."""
+
+    image: Float[Tensor, "b v 3 h w"]
+    depth: Float[Tensor, "b v 1 h w"]
+    opacity: Float[Tensor, "b v 1 h w"]
+
+
+class SampledScene(NamedTuple):
+    """A sampled scene as `dfm predict` gives it to a writer, and how its frames look beside their colours.
+
+    `views` are those the field was made from, the context first, then the sampled ones in their order.
+    """
+
+    field: RadianceField
+    views: Views
+    depth: Float[Tensor, "v 1 h w"]
+    opacity: Float[Tensor, "v 1 h w"]
+
+
+class EvaluatedScene(NamedTuple):
+    """A test scene's true views, and the same views of samples and of the deterministic estimate. On the CPU.
+
+    `roles` says of each of the v views whether it is a "context", the "target" or a "novel" one; images are in
+    [-1, 1], depth as in `RenderedViews`. `seen` tells what a context view shows as well, by the depth of most
+    samples.
+    """
+
+    key: str
+    roles: list[str]
+    truth: Float[Tensor, "v 3 h w"]
+    samples: Float[Tensor, "s v 3 h w"]
+    sample_depths: Float[Tensor, "s v 1 h w"]
+    estimate: Float[Tensor, "v 3 h w"]
+    estimate_depth: Float[Tensor, "v 1 h w"]
+    seen: Bool[Tensor, "v 1 h w"]
+
+
+@torch.no_grad()
+def render_views(
+    renderer: VolumeRendering, field: RadianceField, cameras: Cameras, after_each: Callable[[], None]
+) -> RenderedViews:
+    """Render view after view, so that memory does not grow with their number; `after_each` is told of each."""
+    views = []
+    for view in range(cameras.pixels.shape[1]):
+        observed = renderer.observe(field, select_views(cameras, slice(view, view + 1)))
+        details = observed.auxiliary
+        views.append(RenderedViews(observed.observation, details.depth, details.opacity))
+        after_each()
+    return concatenate(views, dim=1)

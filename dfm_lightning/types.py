@@ -1,0 +1,159 @@
+"""The values that travel through the program: views, batches, cameras, samples.
+
+All are NamedTuples of tensors, which keep their type through `default_collate` and device transfer.
+What is absent has zero views; nothing is None.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Cameras(NamedTuple):
+    """Cameras, OpenCV axes (x right, y down, z forward). The leading dimensions are a data set's `v` or `b v`.
+
+    `camera_to_world` is relative to the first context camera of its scene; `absolute_pose` is the
+    camera-to-world matrix in the data set's own world, for networks conditioned on it. Both 4×4.
+    `intrinsics` is normalised by the image's width (row 0) and height (row 1), pixel origin at the image's
+    corner. `pixels` are the image positions (x, y) in [0, 1] to be observed, pixel centres at (i + ½)/N.
+    Lengths are in scene units.
+    """
+
+    camera_to_world: Float[Tensor, "*v 4 4"]
+    intrinsics: Float[Tensor, "*v 3 3"]
+    absolute_pose: Float[Tensor, "*v 4 4"]
+    pixels: Float[Tensor, "*v h w 2"]
+
+
+class Views(NamedTuple):
+    """Observations and the forward model's parameters φ under which they were made.
+
+    `observation` is in [-1, 1] where it is an image. `params` is a tensor or a NamedTuple of tensors whose
+    leading dimensions are also `b v` (for inverse graphics: `Cameras`).
+    """
+
+    observation: Float[Tensor, "*b v c h w"]
+    params: Any
+
+
+class Batch(NamedTuple):
+    """What a training, validation or test step gets: observations of the same signals in three roles.
+
+    `context` is given to the denoiser clean, `target` (one view) is noised and denoised, `novel` (any number,
+    possibly none) is only compared with (DFM eq. 8, 9). `key` names each scene. `truth` holds what only
+    evaluation may look at (true codes, flows, masks); training never reads it.
+    """
+
+    context: Views
+    target: Views
+    novel: Views
+    key: Sequence[str]
+    truth: dict[str, Tensor]
+
+
+class Request(NamedTuple):
+    """What a predict step gets: the context, and the parameters under which the signals are to be observed.
+
+    `params` has leading dimensions `b v` like those of `Views`. `key` names each scene.
+    """
+
+    context: Views
+    params: Any
+    key: Sequence[str]
+
+
+class Observed(NamedTuple):
+    """What a forward model gives: the observation, and what it computed on the way (`()` if nothing)."""
+
+    observation: Float[Tensor, "b v c h w"]
+    auxiliary: Any
+
+
+class Sample(NamedTuple):
+    """One draw for each element of a batch: the signal, and the target observation it came with."""
+
+    signal: Any
+    observation: Float[Tensor, "b v c h w"]
+
+
+class Prediction(NamedTuple):
+    """One signal of one scene as `dfm predict` gives it to a writer.
+
+    `sample` counts the draws from 0, `signal` has a batch of one, `observation` is the signal observed under
+    the request's parameters `params`.
+    """
+
+    key: str
+    sample: int
+    signal: Any
+    observation: Float[Tensor, "v c h w"]
+    params: Any
+    context: Views
+
+
+class LossTerm(NamedTuple):
+    """A loss before weighting, and the weight it has in the total."""
+
+    value: Float[Tensor, ""]
+    weight: float
+
+
+Level = Int[Tensor, " b"]
+
+
+def map_tensors(function: Callable[..., Tensor], tree: Any, *others: Any) -> Any:
+    """Apply `function` to each tensor of a tree of tuples, NamedTuples, lists and dicts, keeping its structure.
+
+    Further trees of the same structure give the function further arguments. What is not a tensor is kept
+    from the first tree.
+    """
+    if isinstance(tree, Tensor):
+        return function(tree, *others)
+    if isinstance(tree, dict):
+        return {name: map_tensors(function, value, *(o[name] for o in others)) for name, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        children = [map_tensors(function, *nodes) for nodes in zip(tree, *others, strict=True)]
+        return type(tree)(*children) if hasattr(tree, "_fields") else type(tree)(children)
+    return tree
+
+
+def named_tensors(tree: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a tree, each with its path, such as "signal.depth"; what is not a tensor is left out."""
+    if isinstance(tree, Tensor):
+        yield name, tree
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from named_tensors(value, f"{name}.{key}")
+    elif isinstance(tree, (tuple, list)):
+        fields = getattr(tree, "_fields", range(len(tree)))
+        for field, value in zip(fields, tree, strict=True):
+            yield from named_tensors(value, f"{name}.{field}")
+
+
+def concatenate(trees: Iterable[Any], dim: int) -> Any:
+    """Concatenate trees of tensors of the same structure along a dimension (0: batch, 1: views)."""
+    first, *rest = trees
+    return map_tensors(lambda *tensors: torch.cat(tensors, dim), first, *rest)
+
+
+def select_views(tree: Any, views: slice) -> Any:
+    """Keep some of the views (dimension 1) of a batched tree of tensors."""
+    return map_tensors(lambda tensor: tensor[:, views], tree)
+
+
+def repeat_batch(tree: Any, times: int) -> Any:
+    """Repeat each element of the batch (dimension 0) `times` times, copies next to each other."""
+    return map_tensors(lambda tensor: tensor.repeat_interleave(times, dim=0), tree)
+
+
+def as_request(scenes: Batch) -> Request:
+    """What asks for signals of these scenes, observed under the parameters of their target and novel views.
+
+    For a batch as well as for an item of a data set, whose tensors begin with the views.
+    """
+    views = scenes.context.observation.ndim - 4
+    params = concatenate([scenes.target.params, scenes.novel.params], dim=views)
+    return Request(scenes.context, params, scenes.key)

@@ -1,0 +1,140 @@
+"""Where configs are found, and which settings win."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import dfm_lightning.cli.configs
+from dfm_lightning.cli import main
+from dfm_lightning.cli.configs import find_config, name_of_run, shipped_configs, shipped_folder, with_config_paths
+from dfm_lightning.errors import UserError
+
+Settings = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of shipped configs."""
+    configs = tmp_path / "shipped"
+    (configs / "hardware").mkdir(parents=True)
+    for name in ("co3d", "co3d_demo", "hardware/one_gpu"):
+        (configs / f"{name}.yaml").write_text("seed_everything: 3\n")
+    monkeypatch.setattr(dfm_lightning.cli.configs, "shipped_folder", lambda: configs)
+    return configs
+
+
+@pytest.mark.parametrize("name", ["co3d", "co3d.yaml", "hardware/one_gpu"])
+def test_shipped_configs_are_found_by_name(shipped: Path, name: str) -> None:
+    assert find_config(name) == shipped / f"{name.removesuffix('.yaml')}.yaml"
+
+
+def test_a_file_of_that_name_comes_first(shipped: Path, folder: Path) -> None:
+    (folder / "co3d.yaml").touch()
+    assert find_config("co3d.yaml") == Path("co3d.yaml")
+
+
+def test_an_unknown_config_lists_the_shipped_ones(shipped: Path) -> None:
+    with pytest.raises(UserError, match=r"'co3d_dem'.* co3d, co3d_demo, hardware/one_gpu\. .*'co3d_demo'\?"):
+        find_config("co3d_dem")
+
+
+def test_every_spelling_of_the_option_is_understood(shipped: Path) -> None:
+    given = ["fit", "-c", "co3d", "--config", "co3d_demo.yaml", "--config=co3d", "--model.x", "co3d"]
+    co3d, demo = str(shipped / "co3d.yaml"), str(shipped / "co3d_demo.yaml")
+    assert with_config_paths(given) == [
+        *("fit", "-c", co3d, "--config", demo, f"--config={co3d}", "--model.x", "co3d")
+    ]
+
+
+def test_the_run_is_called_after_its_first_config() -> None:
+    assert name_of_run(["fit", "-c", "/a/co3d.yaml", "-c", "b.yaml"]) == "co3d"
+    assert name_of_run(["fit", "--config=b.yaml"]) == "b"
+    assert name_of_run(["fit"]) == "dfm"
+
+
+def test_the_checkout_has_its_configs_at_the_root() -> None:
+    assert shipped_folder() == Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_shipped_configs_are_complete(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = yaml.safe_load(shipped_configs()[name].read_text())
+    if "model" not in settings:
+        pytest.skip("an overlay, complete only together with another config")
+    assert main(["fit", "--config", name, "--print_config"]) == 0
+    assert "class_path" in capsys.readouterr().out
+
+
+def test_options_win_over_configs_and_configs_over_defaults(settings: Settings) -> None:
+    plain = settings("fit", "--config", "toy.yaml")
+    assert plain["model"]["init_args"]["samples"] == 4  # a default
+    assert plain["model"]["init_args"]["denoiser"]["init_args"]["width"] == 6  # of the config
+    chosen = settings("fit", "--config", "toy.yaml", "--model.denoiser.width", "7", "--model.samples", "2")
+    assert chosen["model"]["init_args"]["denoiser"]["init_args"]["width"] == 7
+    assert chosen["model"]["init_args"]["samples"] == 2
+
+
+def test_later_configs_win(folder: Path, settings: Settings) -> None:
+    (folder / "small.yaml").write_text("data: {init_args: {scenes: 5}}\nmodel: {init_args: {samples: 1}}\n")
+    merged = settings("fit", "-c", "toy.yaml", "-c", "small.yaml")
+    assert merged["data"]["init_args"]["scenes"] == 5
+    assert merged["data"]["init_args"]["root"] == "data"
+    assert merged["model"]["init_args"]["samples"] == 1
+    assert merged["model"]["class_path"] == "toy_problem.Task"
+
+
+def test_short_forms_reach_into_parts(settings: Settings) -> None:
+    options = ["--model.sampler.steps", "10", "--data.root", "x", "--model.optimizer.learning_rate", "1"]
+    chosen = settings("fit", "--config", "toy.yaml", *options)
+    assert chosen["model"]["init_args"]["sampler"]["init_args"]["steps"] == 10
+    assert chosen["data"]["init_args"]["root"] == "x"
+    assert chosen["model"]["init_args"]["optimizer"]["init_args"]["learning_rate"] == 1
+
+
+def test_short_forms_reach_into_parts_that_the_config_leaves_to_the_default(
+    folder: Path, settings: Settings
+) -> None:
+    lines = (folder / "toy.yaml").read_text().splitlines()
+    (folder / "toy.yaml").write_text("\n".join(line for line in lines if "sampler:" not in line))
+    chosen = settings("fit", "--config", "toy.yaml", "--model.sampler.steps", "10", "--model.process.levels", "9")
+    assert chosen["model"]["init_args"]["sampler"]["init_args"]["steps"] == 10
+    assert chosen["model"]["init_args"]["process"]["init_args"]["levels"] == 9
+
+
+def test_what_is_printed_can_be_used(folder: Path, settings: Settings) -> None:
+    printed = settings("fit", "--config", "toy.yaml", "--model.samples", "3")
+    (folder / "printed.yaml").write_text(yaml.safe_dump(printed))
+    assert settings("fit", "--config", "printed.yaml") == printed
+
+
+def test_help_explains_every_argument(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sys.path.insert(0, str(folder))
+    assert main(["fit", "--model.help", "toy_problem.Task"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "probability that a training batch has its context dropped" in text
+    assert "(type: float, default: 0.0)" in text
+    assert main(["fit", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "shipped config" in text
+    assert "--ckpt_path" in text
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("fit", "validate", "test", "predict"))
+
+
+@pytest.mark.slow
+def test_shell_completion_knows_commands_and_settings(folder: Path) -> None:
+    script = folder / "completion.sh"
+    with script.open("w") as file:
+        subprocess.run(
+            [sys.executable, "-m", "dfm_lightning", "--print_completion", "shtab-bash"], stdout=file, check=True
+        )
+    assert script.stat().st_size < 3e6
+    ask = f'source {script}; COMP_WORDS=(dfm fit --trainer.max_st); COMP_CWORD=2; _shtab_dfm; echo "$COMPREPLY"'
+    answer = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
+    assert answer.stdout.split() == ["--trainer.max_steps"]

@@ -1,0 +1,106 @@
+"""Wrong input ends with one line and status 2; an interruption with status 130; a defect keeps its traceback."""
+
+from pathlib import Path
+
+import pytest
+
+from dfm_lightning.cli import main
+from dfm_lightning.cli.messages import one_line, readable
+
+TOY = ("fit", "--config", "toy.yaml")
+
+
+def replaced(folder: Path, old: str, new: str) -> None:
+    text = (folder / "toy.yaml").read_text()
+    assert old in text
+    (folder / "toy.yaml").write_text(text.replace(old, new))
+
+
+def line_of(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> str:
+    """What `dfm` says on stderr before it ends with status 2; it must be one line."""
+    capfd.readouterr()
+    assert main(list(arguments)) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("fit", "--config", "nowhere.yaml"), "No config 'nowhere.yaml'"),
+        (("fit",), "add --config NAME"),
+        (("--config", "toy.yaml", "fit"), "dfm fit --config toy.yaml"),
+        (("-c", "toy.yaml", "fit"), "dfm fit -c toy.yaml"),
+        (("trian", "--config", "toy.yaml"), "no command 'trian'"),
+        (("fti",), "Did you mean 'fit'?"),
+        ((*TOY, "--trainer.max_stps", "3"), "'trainer.max_stps'. Did you mean 'max_steps'?"),
+        ((*TOY, "--model.denoiser.widht", "3"), "'model.denoiser.widht'. Did you mean 'width'?"),
+        ((*TOY, "--data.rot", "x"), "'data.rot'. Did you mean 'root'?"),
+        ((*TOY, "--trainer.max_steps", "ten"), "trainer.max_steps: expected int, got 'ten'"),
+        ((*TOY, "--model.denoiser.width", "ten"), "model.denoiser.width: expected int, got 'ten'"),
+        ((*TOY, "--model.guidance_space", "here"), "one of 'signal', 'observation', got 'here'"),
+        ((*TOY, "--model.denoiser", "toy_problem.Nothing"), "no attribute 'Nothing'"),
+        ((*TOY, "--model.sampler.steps", "0"), "steps must be at least 1, got 0"),
+        ((*TOY, "--data.root", "nowhere"), "nowhere/index.txt: no such file or directory"),
+        ((*TOY, "--data.category", "cube"), "data has no category 'cube'; it has: curve, line."),
+        ((*TOY, "--data.category", "curve"), "scene "),
+        ((*TOY, "--data.category", "curve", "--data.workers", "1"), "dfm: scene "),
+        ((*TOY, "--ckpt_path", "nowhere.ckpt"), "No checkpoint 'nowhere.ckpt'"),
+        (("test", *TOY[1:], "--ckpt_path", "toy.yaml"), "'toy.yaml' is not a checkpoint"),
+        ((*TOY, "--trainer.strategy", "nothing"), "invalid strategy"),
+        ((*TOY, "--trainer.callbacks+=Compile", "--trainer.callbacks.parts=[nothing]"), "it has denoiser"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_wrong_input(
+    folder: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    assert said in line_of(arguments, capfd)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("width:", "widht:", "'model.denoiser.widht'. Did you mean 'width'?"),
+        ("max_steps:", "max_stps:", "'trainer.max_stps'. Did you mean 'max_steps'?"),
+        ("model:", "modle:", "Did you mean 'model'?"),
+        ("toy_problem.Slope", "toy_problem.Slop", "no attribute 'Slop'"),
+        ("{root: data}", "{}", "data: root is required"),
+        ("{root: data}", "{root: [", "parsing config"),
+    ],
+)
+def test_wrong_config(folder: Path, capfd: pytest.CaptureFixture[str], old: str, new: str, said: str) -> None:
+    replaced(folder, old, new)
+    assert said in line_of(TOY, capfd)
+
+
+def test_an_interruption_ends_with_its_own_status(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([*TOY, "--data.category", "stop"]) == 130
+    assert capfd.readouterr().err.splitlines() == ["dfm: interrupted"]
+
+
+def test_a_defect_keeps_its_traceback(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("dfm_lightning.cli.lightning_cli.run_lightning", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(list(TOY))
+
+
+def test_the_traceback_of_wrong_input_can_be_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DFM_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        main([*TOY, "--data.root", "nowhere"])
+
+
+def test_messages_of_several_lines_become_one() -> None:
+    assert one_line(ValueError("first\n   second")) == "first second"
+    union = (
+        'Parser key "trainer":\n  Parser key "precision":\n  Does not validate against any of the Union subtypes\n'
+        "  Subtypes: [typing.Literal[64, 32], <class 'NoneType'>]\n  Errors:\n"
+        "    - Expected a typing.Literal[64, 32]\n    - Expected a <class 'NoneType'>\n"
+        "  Given value type: <class 'int'>\n  Given value: 99"
+    )
+    assert readable(union) == "trainer.precision: expected one of 64, 32; got '99'"

@@ -1,0 +1,94 @@
+"""The schedule and its algebra, against diffusers and closed forms."""
+
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from dfm_lightning.diffusion import CosineProcess, cosine_schedule
+
+LEVELS = torch.tensor([0, 1, 250, 700, 990, 999])
+
+
+@pytest.mark.parametrize("levels", [1000, 250])
+def test_the_cosine_schedule_is_that_of_diffusers(levels: int) -> None:
+    oracle = DDIMScheduler(num_train_timesteps=levels, beta_schedule="squaredcos_cap_v2")
+    torch.testing.assert_close(cosine_schedule(levels).float(), oracle.alphas_cumprod, rtol=2e-4, atol=1e-9)
+
+
+def test_the_cosine_schedule_is_its_closed_form_where_beta_is_not_clipped() -> None:
+    def cosine(time: float) -> float:
+        return math.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    expected = [cosine((t + 1) / 1000) / cosine(0.0) for t in range(999)]
+    torch.testing.assert_close(cosine_schedule(1000)[:999], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_beta_is_clipped_at_the_last_level() -> None:
+    schedule = cosine_schedule(1000)
+    torch.testing.assert_close(1 - schedule[999] / schedule[998], torch.tensor(0.999, dtype=torch.float64))
+    assert (1 - schedule[1:999] / schedule[:998]).max() < 0.999
+
+
+def test_noise_is_added_as_by_diffusers() -> None:
+    clean, noise = torch.randn(2, len(LEVELS), 2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    oracle = DDIMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+    ours, theirs = CosineProcess().add_noise(clean, noise, LEVELS), oracle.add_noise(clean, noise, LEVELS)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_noisy_observations_have_unit_variance_when_clean_ones_do() -> None:
+    generator = torch.Generator().manual_seed(1)
+    clean, noise = torch.randn(2, len(LEVELS), 20_000, generator=generator)
+    variance = CosineProcess().add_noise(clean, noise, LEVELS).var(dim=1)
+    torch.testing.assert_close(variance, torch.ones(len(LEVELS)), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_clean_noise_and_noisy_lead_to_each_other(dtype: torch.dtype) -> None:
+    process = CosineProcess().to(dtype)
+    clean, noise = torch.randn(2, len(LEVELS), 1, 2, 3, 3, generator=torch.Generator().manual_seed(2)).to(dtype)
+    noisy = process.add_noise(clean, noise, LEVELS)
+    assert noisy.dtype == dtype
+    # Rounding is divided by √(1 − ᾱ) on the way to the noise, that of 1 − ᾱ = 4e-5 itself included, and by √ᾱ,
+    # 5e-5 at the last level, on the way to the clean observation.
+    rounding = torch.finfo(dtype).eps
+    noise_again = process.noise_from_clean(noisy, clean, LEVELS)
+    torch.testing.assert_close(noise_again, noise, rtol=0, atol=rounding / 4e-5)
+    clean_again = process.clean_from_noise(noisy, noise, LEVELS)
+    torch.testing.assert_close(clean_again[:-1], clean[:-1], rtol=0, atol=rounding / 1e-3)
+    torch.testing.assert_close(clean_again[-1], clean[-1], rtol=0, atol=rounding / 5e-5)
+
+
+def test_level_minus_one_is_the_clean_observation() -> None:
+    clean, noise = torch.randn(2, 3, 1, 2, 4, 4, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(CosineProcess().add_noise(clean, noise, torch.tensor([-1, -1, -1])), clean)
+
+
+def test_training_levels_are_uniform_over_all_levels() -> None:
+    process = CosineProcess(levels=8)
+    counts = torch.bincount(process.training_levels(80_000, torch.Generator().manual_seed(4)), minlength=8)
+    assert len(counts) == 8
+    # Binomial with mean 10,000 and standard deviation 94.
+    assert (counts - 10_000).abs().max() < 5 * 94
+
+
+def test_training_levels_come_from_the_generator_that_is_named() -> None:
+    process = CosineProcess()
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    drawn = process.training_levels(16, torch.Generator().manual_seed(6))
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(drawn, process.training_levels(16, torch.Generator().manual_seed(6)))
+    assert not torch.equal(drawn, process.training_levels(16))
+    assert not torch.equal(state, torch.get_rng_state())
+
+
+def test_the_schedule_is_not_in_checkpoints() -> None:
+    assert CosineProcess().state_dict() == {}
+
+
+def test_a_process_without_levels_is_refused() -> None:
+    with pytest.raises(ValueError, match="levels must be at least 1, got 0"):
+        CosineProcess(levels=0)

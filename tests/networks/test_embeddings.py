@@ -1,0 +1,56 @@
+import math
+
+import pytest
+import torch
+
+from dfm_lightning.networks.embeddings import (
+    harmonic_embedding,
+    level_sinusoids,
+    position_embedding_2d,
+    positional_encoding,
+)
+
+
+def test_position_embedding_has_x_in_its_first_half() -> None:
+    embedding = position_embedding_2d(2, 3, 8, torch.zeros((), dtype=torch.float64))
+    for row in range(2):
+        for column in range(3):
+            waves = [
+                wave(axis * frequency)
+                for axis in (column, row)
+                for wave in (math.sin, math.cos)
+                for frequency in (1.0, 1e-2)
+            ]
+            torch.testing.assert_close(embedding[row * 3 + column].tolist(), waves)
+
+
+def test_position_embedding_of_an_odd_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of 4, got 6"):
+        position_embedding_2d(2, 2, 6, torch.zeros(()))
+
+
+def test_level_sinusoids_follow_both_customs() -> None:
+    level = torch.tensor([0, 7, 999])
+    for index, value in enumerate(level.tolist()):
+        dit = level_sinusoids(level, 6, "cosine_first", torch.float64)[index]
+        angles = [value * 10_000 ** (-i / 3) for i in range(3)]
+        torch.testing.assert_close(dit.tolist(), [*map(math.cos, angles), *map(math.sin, angles)])
+        ddpm = level_sinusoids(level, 6, "sine_first", torch.float64)[index]
+        angles = [value * 10_000 ** (-i / 2) for i in range(3)]
+        torch.testing.assert_close(ddpm.tolist(), [*map(math.sin, angles), *map(math.cos, angles)])
+
+
+def test_harmonic_embedding_keeps_the_octaves_of_a_value_together() -> None:
+    embedding = harmonic_embedding(torch.tensor([0.3, -2.0], dtype=torch.float64), octaves=2)
+    angles = [0.3, 0.6, -2.0, -4.0]
+    expected = [*map(math.sin, angles), *map(math.cos, angles), 0.3, -2.0]
+    torch.testing.assert_close(embedding.tolist(), expected)
+
+
+def test_positional_encoding_interleaves_sines_and_cosines() -> None:
+    point = [0.2, -1.0, 3.0]
+    encoding = positional_encoding(torch.tensor(point, dtype=torch.float64), octaves=2, base_frequency=1.5)
+    expected = list(point)
+    for frequency in (1.5, 3.0):
+        expected += [math.sin(frequency * x) for x in point] + [math.cos(frequency * x) for x in point]
+    torch.testing.assert_close(encoding.tolist(), expected)

@@ -1,0 +1,79 @@
+"""Imports point one way (ARCHITECTURE.md, "Layers")."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the bottom up. Modules on the same level do not import each other.
+LEVELS: list[set[str]] = [
+    {"errors", "types", "randomness", "files"},
+    {"interfaces"},
+    {"geometry"},
+    {"networks"},
+    {"forward_models"},
+    {"denoisers", "diffusion", "losses", "metrics", "optimizers"},
+    {"module"},
+    {"tasks"},
+    {"callbacks", "checkpoints"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
+DATAMODULES_MAY_IMPORT = {"errors", "types", "randomness", "files", "geometry"}
+
+
+def imported_modules(source: str) -> list[str]:
+    """Dotted names of the project's modules that a source text imports, wherever in the text."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the layer"
+            assert all(alias.name != "*" for alias in node.names), "star import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name for name in names if name.split(".")[0] in ("dfm_lightning", "datamodules")]
+
+
+def violations(package: str, layer: str, source: str) -> list[str]:
+    """Imports that the layer of a file forbids."""
+    wrong = []
+    for name in imported_modules(source):
+        parts = name.split(".")
+        if parts[0] == "datamodules":
+            if package == "dfm_lightning" and layer != "cli":
+                wrong.append(name)
+            continue
+        if len(parts) == 1:  # the package itself, which imports nothing
+            continue
+        target = parts[1]
+        if package == "datamodules":
+            if target not in DATAMODULES_MAY_IMPORT:
+                wrong.append(name)
+        elif target != layer and LEVEL_OF[target] >= LEVEL_OF[layer]:
+            wrong.append(name)
+    return wrong
+
+
+def project_files() -> list[Path]:
+    return sorted(path for package in ("dfm_lightning", "datamodules") for path in (ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", project_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_file_imports_only_from_layers_below(path: Path) -> None:
+    package, *rest = path.relative_to(ROOT).with_suffix("").parts
+    if rest == ["__init__"]:
+        assert not imported_modules(path.read_text()), "the package's own __init__ imports nothing"
+        return
+    assert violations(package, rest[0], path.read_text()) == []
+
+
+def test_a_wrong_import_is_found() -> None:
+    assert violations("dfm_lightning", "networks", "from dfm_lightning.tasks import x") == [
+        "dfm_lightning.tasks.x"
+    ]
+    assert violations("datamodules", "co3d", "import dfm_lightning.module") == ["dfm_lightning.module"]
+    assert violations("dfm_lightning", "module", "from dfm_lightning.types import Batch") == []

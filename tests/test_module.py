@@ -1,0 +1,345 @@
+"""Training, validation, sampling and test of a problem in general, on one small enough to calculate by hand."""
+
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from jaxtyping import Float
+from lightning.pytorch import LightningDataModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from dfm_lightning.diffusion import DDIM
+from dfm_lightning.errors import UserError
+from dfm_lightning.interfaces import ForwardModel, SignalDenoiser, check_batch, check_observed, check_request
+from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
+from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.types import Batch, Level, LossTerm, Request, Views, as_request
+
+
+class Line(NamedTuple):
+    """A signal: a straight line."""
+
+    offset: Float[Tensor, "b"]
+    slope: Float[Tensor, "b"]
+
+
+class Points(ForwardModel):
+    """The line's values at positions φ [b v], in two channels: the value, and twice it."""
+
+    def forward(self, signal: Line, params: Float[Tensor, "b v"]) -> Float[Tensor, "b v 2 1 1"]:
+        value = signal.offset[:, None] + signal.slope[:, None] * params
+        return torch.stack([value, 2 * value], dim=2)[..., None, None]
+
+
+class LineDenoiser(SignalDenoiser):
+    """Weighs context and noisy target; remembers the contexts it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor([0.5, 0.25]))
+        self.frozen = nn.Parameter(torch.zeros(1), requires_grad=False)
+        self.contexts: list[Tensor] = []
+
+    def condition(self, context: Views, target_params: Float[Tensor, "b 1"]) -> Tensor:
+        self.contexts.append(context.observation)
+        return context.observation.flatten(1).sum(dim=1)
+
+    def forward(self, noisy: Float[Tensor, "b 1 2 1 1"], level: Level, conditioning: Float[Tensor, "b"]) -> Line:
+        mean = noisy.mean(dim=(1, 2, 3, 4))
+        return Line(self.weights[0] * conditioning, self.weights[1] * mean * (1 - level / 1000))
+
+
+POSITIONS = torch.linspace(-1, 1, 24).view(4, 6)
+LINES = Line(torch.tensor([0.5, -0.3, 0.8, 0.1]), torch.tensor([1.0, 0.4, -0.6, -1.0]))
+
+
+def batch(novel: int = 3, scenes: slice = slice(0, 4)) -> Batch:
+    """Scenes with two context views, a target and some novel ones."""
+    ends = {"context": (0, 2), "target": (2, 3), "novel": (3, 3 + novel)}
+    views = [Views(Points()(LINES, POSITIONS[:, i:j])[scenes], POSITIONS[scenes, i:j]) for i, j in ends.values()]
+    return Batch(*views, ["a", "b", "c", "d"][scenes], {})
+
+
+def module(**settings: Any) -> DiffusionWithForwardModel:
+    return DiffusionWithForwardModel(LineDenoiser(), Points(), **{"sampler": DDIM(3), **settings})
+
+
+def denoised(signal: Line, of: Batch) -> DenoisedBatch:
+    compared = Views(
+        torch.cat([of.target.observation, of.novel.observation], dim=1),
+        torch.cat([of.target.params, of.novel.params], dim=1),
+    )
+    return DenoisedBatch(of, None, signal, compared, Points().observe(signal, compared.params))
+
+
+@pytest.fixture(autouse=True)
+def _seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "3")
+    torch.manual_seed(3)
+
+
+# --- losses ---------------------------------------------------------------------------------------------------
+
+
+def test_the_losses_are_mean_squared_errors_at_target_and_novel_parameters() -> None:
+    wrong = Line(LINES.offset + 0.5, LINES.slope)  # by 0.5 in the first channel, by 1 in the second
+    terms = module(target_weight=2.0, novel_weight=3.0).observation_losses(denoised(wrong, batch()))
+    assert {name: term.weight for name, term in terms.items()} == {"target": 2.0, "novel": 3.0}
+    assert terms["target"].value.item() == pytest.approx((0.5**2 + 1) / 2)
+    assert terms["novel"].value.item() == pytest.approx((0.5**2 + 1) / 2)
+
+
+def test_target_and_novel_errors_are_kept_apart() -> None:
+    of = batch()
+    # Right at the target's position, wrong elsewhere.
+    tilted = Line(LINES.offset - of.target.params[:, 0], LINES.slope + 1)
+    terms = module().observation_losses(denoised(tilted, of))
+    assert terms["target"].value.item() == pytest.approx(0, abs=1e-12)
+    shift = of.novel.params - of.target.params
+    assert terms["novel"].value.item() == pytest.approx((shift.square().mean() * 2.5).item())
+
+
+def test_without_novel_views_there_is_no_novel_loss() -> None:
+    assert set(module().losses(batch(novel=0))) == {"target"}
+
+
+def test_the_true_signal_has_no_loss() -> None:
+    terms = module().observation_losses(denoised(LINES, batch()))
+    assert all(term.value == 0 for term in terms.values())
+
+
+def test_only_the_part_that_the_forward_model_chooses_is_compared() -> None:
+    class FirstChannel(Points):
+        def forward(self, signal: Line, params: Float[Tensor, "b v"]) -> Float[Tensor, "b v 1 1 1"]:
+            return super().forward(signal, params)[:, :, :1]
+
+        def subsample(self, views: Views) -> Views:
+            return views._replace(observation=views.observation[:, :, :1])
+
+    parts = DiffusionWithForwardModel(LineDenoiser(), FirstChannel()).denoise_noised(batch())
+    assert parts.compared.observation.shape == parts.observed.observation.shape == (4, 4, 1, 1, 1)
+
+
+class WithRegulariser(DiffusionWithForwardModel):
+    def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
+        return {"steepness": LossTerm(denoised.signal.slope.square().mean(), 0.5)}
+
+
+class Scenes(LightningDataModule):
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader([batch()], batch_size=None)
+
+    val_dataloader = test_dataloader = train_dataloader
+
+    def predict_dataloader(self) -> DataLoader:
+        return DataLoader([as_request(batch())], batch_size=None)
+
+
+def trainer(**settings: Any) -> Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return Trainer(accelerator="cpu", enable_model_summary=False, **quiet, **settings)  # type: ignore[arg-type]
+
+
+def test_the_total_is_the_weighted_sum_of_all_terms() -> None:
+    model = WithRegulariser(LineDenoiser(), Points(), target_weight=2.0, novel_weight=3.0)
+    run = trainer(max_steps=1, num_sanity_val_steps=0, limit_val_batches=0)
+    run.fit(model, Scenes())
+    logged = {name: value.item() for name, value in run.logged_metrics.items()}
+    assert set(logged) == {"train/loss", "train/target", "train/novel", "train/steepness"}
+    expected = 2 * logged["train/target"] + 3 * logged["train/novel"] + 0.5 * logged["train/steepness"]
+    assert logged["train/loss"] == pytest.approx(expected, rel=1e-5)
+    assert logged["train/steepness"] > 0
+
+
+def test_training_moves_what_is_to_be_trained() -> None:
+    model = module(optimizer=AdamWithWarmup(0.01, warmup_steps=0))
+    before = model.denoiser.weights.detach().clone()
+    trainer(max_steps=3, num_sanity_val_steps=0, limit_val_batches=0).fit(model, Scenes())
+    assert not torch.equal(model.denoiser.weights, before)
+    assert torch.equal(model.denoiser.frozen, torch.zeros(1))
+
+
+# --- context dropout, validation ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("probability", "expected"), [(0.0, 0), (0.25, 75), (1.0, 300)])
+def test_context_is_dropped_with_its_probability(probability: float, expected: int) -> None:
+    model = module(context_dropout=probability)
+    model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    for index in range(300):
+        model.training_step(batch(), index)
+    dropped = sum(1 for context in model.denoiser.contexts if not context.any())  # type: ignore[union-attr]
+    assert dropped == pytest.approx(expected, abs=4 * (300 * probability * (1 - probability)) ** 0.5)
+
+
+def test_without_dropout_no_random_number_is_spent_on_it() -> None:
+    state = torch.get_rng_state()
+    assert not module().drops_context()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_validation_is_the_same_every_time_and_leaves_training_alone() -> None:
+    model = module(context_dropout=1.0)
+    first, second = (trainer().validate(model, Scenes(), verbose=False) for _ in range(2))
+    assert first == second
+    model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    state = torch.get_rng_state()
+    model.validation_step(batch(), 0)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(context.any() for context in model.denoiser.contexts)  # type: ignore[union-attr]
+
+
+# --- sampling -------------------------------------------------------------------------------------------------
+
+
+def names(keys: list[str], draws: list[int]) -> list[tuple[str | int, ...]]:
+    return [(key, draw) for key in keys for draw in draws]
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_a_draw_depends_on_its_name_and_scene_alone(eta: float) -> None:
+    model, all_scenes, second = module(sampler=DDIM(4, eta)), batch(), batch(scenes=slice(1, 2))
+    keys = ["a", "b", "c", "d"]
+    together = model.sample(all_scenes.context, all_scenes.target.params, names(keys, [0, 1, 2]), (2, 1, 1))
+    alone = model.sample(second.context, second.target.params, names(["b"], [1]), (2, 1, 1))
+    row = 3 * 1 + 1
+    torch.testing.assert_close(alone.signal.slope, together.signal.slope[row : row + 1])
+    torch.testing.assert_close(alone.observation, together.observation[row : row + 1])
+    assert len(together.observation.flatten(1)[:, 0].unique()) == 12
+
+
+def test_another_seed_gives_other_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw() -> Tensor:
+        return module().sample(batch().context, batch().target.params, names(list("abcd"), [0]), (2, 1, 1))[1]
+
+    first = draw()
+    assert torch.equal(draw(), first)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "4")
+    assert not (draw() == first).any()
+
+
+def test_the_sample_is_an_observation_of_its_signal() -> None:
+    drawn = module().sample(batch().context, batch().target.params, names(list("abcd"), [0]), (2, 1, 1))
+    assert torch.equal(drawn.observation, Points()(drawn.signal, batch().target.params))
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+def test_context_is_digested_once_whatever_the_number_of_steps(steps: int) -> None:
+    model = module(sampler=DDIM(steps))
+    model.sample(batch().context, batch().target.params, names(list("abcd"), [0]), (2, 1, 1))
+    assert len(model.denoiser.contexts) == 1  # type: ignore[arg-type]
+
+
+def test_predictions_are_draws_observed_under_all_parameters_of_the_request() -> None:
+    model = module(samples=2)
+    predictions = list(model.predict_step(as_request(batch()), 0))
+    assert [(p.key, p.sample) for p in predictions] == [(key, draw) for key in "abcd" for draw in range(2)]
+    third = predictions[5]
+    scene = batch(scenes=slice(2, 3))
+    drawn = model.sample(scene.context, scene.target.params, [("predict", "c", 1)], (2, 1, 1))
+    torch.testing.assert_close(third.signal, drawn.signal)
+    everywhere = torch.cat([scene.target.params, scene.novel.params], dim=1)
+    torch.testing.assert_close(third.observation, Points()(drawn.signal, everywhere)[0])
+    assert torch.equal(third.params, everywhere)
+
+
+def test_what_is_finished_is_not_drawn() -> None:
+    model = module(samples=3)
+    model.is_finished = lambda key, sample: key != "b" or sample == 1
+    assert [(p.key, p.sample) for p in model.predict_step(as_request(batch()), 0)] == [("b", 0), ("b", 2)]
+    assert len(model.denoiser.contexts) == 2  # type: ignore[arg-type]
+
+
+def test_a_target_may_have_another_shape_than_the_context() -> None:
+    class Doubled(Points):
+        def target_size(self, context: Views) -> tuple[int, ...]:
+            return (2, *context.observation.shape[3:])
+
+    of = batch()
+    narrow = of.context._replace(observation=of.context.observation[:, :, :1])
+    model = DiffusionWithForwardModel(LineDenoiser(), Doubled(), sampler=DDIM(2), samples=1)
+    predictions = list(model.predict_step(Request(narrow, of.target.params, of.key), 0))
+    assert predictions[0].observation.shape == (1, 2, 1, 1)
+
+
+# --- test -----------------------------------------------------------------------------------------------------
+
+
+def test_the_scores_of_test_are_those_of_what_predict_draws() -> None:
+    model = module(samples=3)
+    (scores,) = trainer().test(model, Scenes(), verbose=False)
+    drawn = {key: [] for key in "abcd"}  # type: ignore[var-annotated]
+    for prediction in model.predictions(as_request(batch())):
+        drawn[prediction.key].append(prediction.observation.flatten())
+    truth = torch.cat([batch().target.observation, batch().novel.observation], dim=1).flatten(1)
+    means, bests, centres, energies = [], [], [], []
+    for true, draws in zip(truth, drawn.values(), strict=True):
+        errors = [((draw - true) ** 2).mean().sqrt().item() for draw in draws]
+        means.append(sum(errors) / 3)
+        bests.append(min(errors))
+        centres.append(((sum(draws) / 3 - true) ** 2).mean().sqrt().item())
+        between = [((draws[i] - draws[j]) ** 2).mean().sqrt().item() for i, j in ((0, 1), (0, 2), (1, 2))]
+        energies.append(means[-1] - 0.5 * sum(between) / 3)
+    expected = {"rmse_mean": means, "rmse_best": bests, "rmse_of_mean": centres, "energy_score": energies}
+    assert scores == pytest.approx({f"test/{name}": sum(v) / 4 for name, v in expected.items()}, rel=1e-5)
+
+
+def test_a_single_draw_is_scored_by_its_error() -> None:
+    (scores,) = trainer().test(module(samples=1), Scenes(), verbose=False)
+    assert scores["test/energy_score"] == pytest.approx(scores["test/rmse_mean"])
+
+
+# --- what the user may get wrong ------------------------------------------------------------------------------
+
+
+def without_views(views: Views) -> Views:
+    return Views(views.observation[:, 0], views.params)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            batch()._replace(context=without_views(batch().context)),
+            r"context.observation has shape \(4, 2, 1, 1\);",
+        ),
+        (batch()._replace(target=batch().novel), "the target is one view, but target.observation has 3"),
+        (
+            batch()._replace(key=["a"]),
+            r"context.observation has shape \(4, 2, 2, 1, 1\), but the batch has 1 keys",
+        ),
+        (
+            batch()._replace(novel=Views(batch().novel.observation, POSITIONS[:, 0])),
+            r"novel.params has shape \(4,\); expected it to begin with 4 scenes and 3 views",
+        ),
+        (
+            batch()._replace(novel=Views(batch().novel.observation, Line(POSITIONS[:, :3], POSITIONS))),
+            r"novel.params.slope has shape \(4, 6\)",
+        ),
+    ],
+)
+def test_a_wrong_batch_is_named(wrong: Batch, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_batch(wrong)
+
+
+def test_right_batches_and_requests_pass() -> None:
+    for novel in (0, 3):
+        check_batch(batch(novel))
+        check_request(as_request(batch(novel)))
+
+
+def test_a_request_without_parameters_to_observe_under_is_named() -> None:
+    with pytest.raises(UserError, match=r"params has shape \(4, 0\); expected 4 scenes, then 1 or more views"):
+        check_request(Request(batch().context, POSITIONS[:, :0], batch().key))
+
+
+def test_an_observation_of_another_shape_is_named_and_not_broadcast() -> None:
+    with pytest.raises(UserError, match=r"gives observations of shape \(4, 4, 1, 1, 1\), those of the data have"):
+        check_observed(torch.zeros(4, 4, 1, 1, 1), torch.zeros(4, 4, 2, 1, 1))
+
+
+def test_a_request_of_an_item_is_the_request_of_its_batch() -> None:
+    item = Batch(*(Views(v.observation[0], v.params[0]) for v in batch()[:3]), "a", {})
+    assert torch.equal(as_request(item).params, as_request(batch()).params[0])
