@@ -2,8 +2,9 @@
 
 from dfm_lightning.callbacks.prediction_writer import PredictionWriter
 from dfm_lightning.callbacks.sample_pictures import SamplePictures
+from dfm_lightning.callbacks.scene_report import SceneReport
 from dfm_lightning.callbacks.scene_writer import SceneWriter
 from dfm_lightning.callbacks.tensor_writer import TensorWriter
 from dfm_lightning.callbacks.test_report import TestReport
 
-__all__ = ["PredictionWriter", "SamplePictures", "SceneWriter", "TensorWriter", "TestReport"]
+__all__ = ["PredictionWriter", "SamplePictures", "SceneReport", "SceneWriter", "TensorWriter", "TestReport"]

@@ -1,16 +1,12 @@
 """How the samples of a test scene score, beside the deterministic estimate and what needs no model at all."""
 
-from collections.abc import Iterable
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.metrics import ImageMetrics, best_and_mean, spread
 from dfm_lightning.tasks import EvaluatedScene
-
-# The scores of the views of one role in one scene, by name; a score that cannot be had is absent.
-Scores = dict[str, float]
 
 
 def score_scene(
@@ -63,16 +59,3 @@ def _spreads(samples: Float[Tensor, "s v 3 h w"], seen: Bool[Tensor, "v 1 h w"])
     each = spread(samples).double()
     parts = {"spread": torch.ones_like(seen), "spread_seen": seen, "spread_hidden": ~seen}
     return {name: each[part.expand_as(each)].mean().item() for name, part in parts.items() if part.any()}
-
-
-def average_scores(scenes: Iterable[dict[str, Scores]]) -> dict[str, Scores]:
-    """Each score of each role, averaged over the scenes that have it."""
-    collected: dict[str, dict[str, list[float]]] = {}
-    for scene in scenes:
-        for role, scores in scene.items():
-            for name, value in scores.items():
-                collected.setdefault(role, {}).setdefault(name, []).append(value)
-    return {
-        role: {name: sum(values) / len(values) for name, values in scores.items()}
-        for role, scores in collected.items()
-    }

@@ -1,6 +1,18 @@
-"""Scores of images: PSNR, SSIM, LPIPS; how samples of one scene score and differ."""
+"""Scores of images: PSNR, SSIM, LPIPS, FID, KID; how samples of one scene score and differ."""
 
 from dfm_lightning.metrics.images import ImageMetrics, psnr, ssim
+from dfm_lightning.metrics.realism import RealismMetrics, compare_features, warn_of_few
 from dfm_lightning.metrics.samples import LOWER_IS_BETTER, SampleScores, best_and_mean, spread
 
-__all__ = ["LOWER_IS_BETTER", "ImageMetrics", "SampleScores", "best_and_mean", "psnr", "spread", "ssim"]
+__all__ = [
+    "LOWER_IS_BETTER",
+    "ImageMetrics",
+    "RealismMetrics",
+    "SampleScores",
+    "best_and_mean",
+    "compare_features",
+    "psnr",
+    "spread",
+    "ssim",
+    "warn_of_few",
+]

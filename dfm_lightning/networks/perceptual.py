@@ -1,35 +1,27 @@
 """The network behind LPIPS (Zhang et al. 2018), its trunk's weights read from a file and never fetched."""
 
-import os
-import pickle
 import warnings
 from pathlib import Path
 from typing import Literal
 
 import lpips
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dfm_lightning.errors import UserError
+from dfm_lightning.networks.weight_files import find_weights, not_the_weights, read_weights
 
 Trunk = Literal["vgg", "alex"]
 
 TRUNK_FILES: dict[Trunk, str] = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
+URL = "https://download.pytorch.org/models/"
 # Four poolings leave nothing of an image any smaller.
 SMALLEST_IMAGE = 16
 
 
 def trunk_path(trunk: Trunk, weights: str | Path | None = None) -> Path:
     """Where the trunk's weights are: the given file, else torch's cache. `UserError` if there is none."""
-    cache = Path(torch.hub.get_dir()) / "checkpoints" / TRUNK_FILES[trunk]
-    path = Path(weights).expanduser() if weights else cache
-    if not path.is_file():
-        raise UserError(
-            f"LPIPS needs torchvision's weights of its trunk: expected them at {path}, found no file. "
-            f"Get https://download.pytorch.org/models/{TRUNK_FILES[trunk]} and put it at {cache}, "
-            "or give its path as `weights`."
-        )
-    return path
+    name = TRUNK_FILES[trunk]
+    return find_weights(name, f"{URL}{name}", "LPIPS needs torchvision's weights of its trunk", weights)
 
 
 def load_lpips(trunk: Trunk, weights: str | Path | None = None) -> nn.Module:
@@ -46,13 +38,10 @@ def load_lpips(trunk: Trunk, weights: str | Path | None = None) -> nn.Module:
 
 def _load_trunk(trunk: nn.Module, path: Path) -> None:
     """Copy torchvision's weights. The trunk keeps its layers in slices, under torchvision's layer numbers."""
+    content, url = "torchvision's weights of the LPIPS trunk", URL
+    given = read_weights(path, content, url)
     try:
-        given: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         wanted = {name: f"features.{name.split('.', 1)[1]}" for name in trunk.state_dict()}
         trunk.load_state_dict({name: given[source] for name, source in wanted.items()})
-    except (KeyError, TypeError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{os.fspath(path)} does not hold torchvision's weights of the LPIPS trunk ({reason}): "
-            f"get the file again from https://download.pytorch.org/models/"
-        ) from error
+    except (KeyError, RuntimeError) as error:
+        raise not_the_weights(path, content, url, error) from error

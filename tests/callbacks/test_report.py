@@ -14,12 +14,13 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from PIL import Image
 from torch import Tensor
 
-from dfm_lightning.callbacks import TestReport
+from dfm_lightning.callbacks import SceneReport
 from dfm_lightning.callbacks.contact_sheet import contact_sheet
-from dfm_lightning.callbacks.scene_scores import average_scores, score_scene
-from dfm_lightning.callbacks.test_report import as_csv, merge_scores
+from dfm_lightning.callbacks.report_tables import as_csv, average_scores
+from dfm_lightning.callbacks.scene_scores import score_scene
+from dfm_lightning.callbacks.test_report import merge_scores
 from dfm_lightning.diffusion import DDIM
-from dfm_lightning.metrics import ImageMetrics, psnr, spread
+from dfm_lightning.metrics import ImageMetrics, RealismMetrics, compare_features, psnr, spread
 from dfm_lightning.tasks import EvaluatedScene, InverseGraphics
 
 SIZE = 16
@@ -72,8 +73,9 @@ def test_average_and_table_say_what_is_missing() -> None:
     scenes = {"a": {"target": {"psnr_mean": 10.0, "spread": 0.1}}, "b": {"target": {"psnr_mean": 20.0}}}
     average = average_scores(scenes.values())
     assert average == {"target": {"psnr_mean": 15.0, "spread": 0.1}}
-    rows = list(csv.DictReader(io.StringIO(as_csv(scenes, average))))
-    assert [row["scene"] for row in rows] == ["a", "b", "average"]
+    rows = list(csv.DictReader(io.StringIO(as_csv(scenes, average, {"target": {"fid": 3.0}}))))
+    assert [row["scene"] for row in rows] == ["a", "b", "average", "together"]
+    assert rows[3]["fid"] == "3.0"
     assert rows[1]["spread"] == "missing"
     assert rows[2]["psnr_mean"] == "15.0"
 
@@ -97,6 +99,19 @@ def test_contact_sheet_holds_truth_estimate_and_samples() -> None:
     third_sample = sheet[top + SIZE + 4 : top + 2 * SIZE + 4, left + 7 * (SIZE + 4) : left + 8 * (SIZE + 4) - 4]
     expected = (given.samples[2, 1].permute(1, 2, 0).numpy() + 1) * 127.5
     np.testing.assert_allclose(third_sample, expected, atol=0.51)
+
+
+class FewNumbers(RealismMetrics):
+    """Features without a network: the mean of an image and its standard deviation."""
+
+    available = True
+
+    def __init__(self, weights: str | None = None) -> None:
+        self.missing = {}
+
+    def features(self, images: Tensor) -> Tensor:
+        flat = images.flatten(1)
+        return torch.stack([flat.mean(dim=1), flat.std(dim=1)], dim=1)
 
 
 class Scenes(LightningDataModule):
@@ -136,7 +151,7 @@ def run(output: Path, data: Scenes | None = None, killed_at: int = -1, **options
     model = InverseGraphics(BallDenoiser(), renderer(), sampler=DDIM(steps=2), samples=2, **options)
     trainer = Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[TestReport(str(output)), Config(), Killer(killed_at)],
+        callbacks=[SceneReport(str(output)), Config(), Killer(killed_at)],
     )  # fmt: skip
     trainer.test(model, datamodule=data or Scenes(), verbose=False)
     return model
@@ -186,3 +201,44 @@ def test_scores_of_other_images_or_settings_are_not_taken(tmp_path: Path, change
     run(tmp_path)
     again = run(tmp_path, **change)
     assert len(again.denoiser.conditioned_on) == 2
+
+
+def test_fid_and_kid_are_of_all_scenes_after_an_interruption_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dfm_lightning.callbacks.scene_report.RealismMetrics", FewNumbers)
+    model = run(tmp_path / "once")
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path / "twice", killed_at=1)
+    run(tmp_path / "twice")
+    once, twice = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("once", "twice"))
+    assert once == twice
+
+    evaluated = [scene for part in Scenes().batches[:2] for scene in model.eval().test_step(part, 0)["scenes"]]
+    views = [position for position, role in enumerate(evaluated[0].roles) if role != "context"]
+    true = torch.cat([scene.truth[views] for scene in evaluated])
+    sampled = torch.cat([scene.samples[:, views].flatten(0, 1) for scene in evaluated])
+    expected = compare_features(FewNumbers().features(true), FewNumbers().features(sampled))
+    everything = once["together"]["all"]
+    assert {name: everything[name] for name in expected} == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert (everything["images_true"], everything["images_sampled"]) == (len(true), len(sampled)) == (9, 18)
+    assert set(once["together"]) == {"target", "novel", "all"}
+    assert "biased" in once["notes"]["fid (all)"]
+    assert "All scenes together" in (tmp_path / "once" / "index.html").read_text()
+
+
+def test_scores_without_what_was_kept_beside_them_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dfm_lightning.callbacks.scene_report.RealismMetrics", FewNumbers)
+    run(tmp_path)
+    (tmp_path / "scenes" / "c.npz").unlink()
+    assert run(tmp_path).denoiser.conditioned_on == [1]
+
+
+def test_without_weights_the_report_says_what_is_missing(tmp_path: Path) -> None:
+    run(tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["together"] == {}
+    assert "weights-inception" in report["missing"]["fid"]
+    assert not list((tmp_path / "scenes").glob("*.npz"))

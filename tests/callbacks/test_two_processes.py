@@ -10,7 +10,7 @@ from ball_scenes import BallDenoiser, batch, renderer, request
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 
 from datamodules.loading import evaluation_loader
-from dfm_lightning.callbacks import TensorWriter, TestReport
+from dfm_lightning.callbacks import SceneReport, TensorWriter
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.tasks import InverseGraphics
 
@@ -81,7 +81,7 @@ def scores(folder: Path) -> dict[str, Any]:
 def test_each_scene_is_tested_once(tmp_path: Path, keys: str) -> None:
     for processes in (1, 2):
         folder = tmp_path / str(processes)
-        trainer(processes, [TestReport(str(folder))]).test(task(), datamodule=Scenes(keys), verbose=False)
+        trainer(processes, [SceneReport(str(folder))]).test(task(), datamodule=Scenes(keys), verbose=False)
     assert list(scores(tmp_path / "2")) == list(keys)
     assert scores(tmp_path / "2") == scores(tmp_path / "1")
 

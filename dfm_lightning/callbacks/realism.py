@@ -1,0 +1,50 @@
+"""FID and KID of a test: features kept scene by scene, compared over all of them."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.callbacks.report_tables import Scores
+from dfm_lightning.metrics import RealismMetrics, compare_features, warn_of_few
+
+REAL, FAKE = "real ", "fake "
+
+
+def kept_features(
+    metrics: RealismMetrics,
+    role: str,
+    real: Float[Tensor, "n 3 h w"],
+    fake: Float[Tensor, "m 3 h w"],
+    device: torch.device,
+) -> dict[str, np.ndarray]:
+    """The features of a scene's true and sampled images, computed on a device; nothing without weights."""
+    if not metrics.available:
+        return {}
+    parts = {REAL + role: real, FAKE + role: fake}
+    return {name: metrics.features(images.to(device)).cpu().numpy() for name, images in parts.items()}
+
+
+def compare_kept(kept: Iterator[dict[str, np.ndarray]]) -> tuple[dict[str, Scores], dict[str, str]]:
+    """FID and KID by role, and of all roles at once where there are several; and what to know about them.
+
+    Empty where no features were kept. `images_true` and `images_sampled` say how many images are compared.
+    """
+    parts: dict[str, list[np.ndarray]] = {}
+    for arrays in kept:
+        for name, features in arrays.items():
+            if name.startswith((REAL, FAKE)):
+                parts.setdefault(name, []).append(features)
+    stacked = {name: torch.from_numpy(np.concatenate(rows)) for name, rows in parts.items()}
+    roles = [name.removeprefix(REAL) for name in stacked if name.startswith(REAL)]
+    groups = {role: [role] for role in roles} | ({"all": roles} if len(roles) > 1 else {})
+    scores: dict[str, Scores] = {}
+    notes: dict[str, str] = {}
+    for group, members in groups.items():
+        real, fake = (torch.cat([stacked[side + role] for role in members]) for side in (REAL, FAKE))
+        counts = {"images_true": float(len(real)), "images_sampled": float(len(fake))}
+        scores[group] = {**compare_features(real, fake), **counts}
+        notes |= {f"{name} ({group})": note for name, note in warn_of_few(len(real), len(fake)).items()}
+    return scores, notes

@@ -1,0 +1,62 @@
+"""Scores of a test as CSV, as a table to look at, on average."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+# The scores of one role of views in one scene, by name; a score that cannot be had is absent.
+Scores = dict[str, float]
+SceneScores = dict[str, dict[str, Scores]]  # by scene and role
+
+
+def average_scores(scenes: Iterable[dict[str, Scores]]) -> dict[str, Scores]:
+    """Each score of each role, averaged over the scenes that have it."""
+    collected: dict[str, dict[str, list[float]]] = {}
+    for scene in scenes:
+        for role, scores in scene.items():
+            for name, value in scores.items():
+                collected.setdefault(role, {}).setdefault(name, []).append(value)
+    return {
+        role: {name: sum(values) / len(values) for name, values in scores.items()}
+        for role, scores in collected.items()
+    }
+
+
+def columns_of(scores: list[Scores]) -> list[str]:
+    """The names of all scores, in the order in which they come first."""
+    return list(dict.fromkeys(name for row in scores for name in row))
+
+
+def as_csv(scenes: SceneScores, average: dict[str, Scores], together: dict[str, Scores]) -> str:
+    """A line for each scene and role, then one for each role on average, and of all scenes together."""
+    lines = [(key, role, scores) for key, roles in scenes.items() for role, scores in roles.items()]
+    lines += [("average", role, scores) for role, scores in average.items()]
+    lines += [("together", role, scores) for role, scores in together.items()]
+    columns = columns_of([scores for _, _, scores in lines])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["scene", "views", *columns])
+    for key, role, scores in lines:
+        writer.writerow([key, role, *(scores.get(name, "missing") for name in columns)])
+    return text.getvalue()
+
+
+def as_table(roles: dict[str, Scores], shown: Sequence[str]) -> list[list[str]]:
+    """Some of the scores, a column for each role; the first row is the head."""
+    rows = [
+        [name.replace("_", " "), *(f"{scores[name]:.3f}" if name in scores else "–" for scores in roles.values())]
+        for name in shown
+    ]
+    return [["", *roles], *rows]
+
+
+def print_table(table: list[list[str]]) -> None:
+    """Show a table on the terminal."""
+    head, *rows = table
+    shown = Table(*head)
+    for row in rows:
+        shown.add_row(*row)
+    Console().print(shown)

@@ -1,0 +1,104 @@
+"""The test report of inverse graphics."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from dfm_lightning.callbacks.contact_sheet import contact_sheet
+from dfm_lightning.callbacks.output.pictures import RGB
+from dfm_lightning.callbacks.realism import compare_kept, kept_features
+from dfm_lightning.callbacks.report_tables import Scores
+from dfm_lightning.callbacks.scene_scores import score_scene
+from dfm_lightning.callbacks.test_report import Arrays, TestReport
+from dfm_lightning.errors import UserError
+from dfm_lightning.metrics import ImageMetrics, RealismMetrics
+from dfm_lightning.module import DiffusionWithForwardModel
+from dfm_lightning.networks.perceptual import Trunk
+from dfm_lightning.tasks import EvaluatedScene
+from dfm_lightning.types import map_tensors
+
+
+class SceneReport(TestReport):
+    """Scores sampled 3D scenes by their views, beside the deterministic estimate and what needs no model.
+
+    FID and KID compare the sampled views of all scenes with the true ones: of each role, and of all views but
+    the context.
+
+    Args:
+        output: folder to write into.
+        lpips_trunk: the network behind LPIPS.
+        lpips_weights: torchvision's weights of that network; by default the file of their name in torch's own
+            cache. Without one LPIPS is reported as missing.
+        inception_weights: torch-fidelity's weights of the network behind FID and KID, with the same default.
+            Without them both are reported as missing.
+        sheet_cell: size of an image on the contact sheets in pixels, at least.
+    """
+
+    shown = (
+        "psnr_best", "psnr_mean", "ssim_mean", "lpips_mean", "spread", "spread_seen", "spread_hidden",
+        "estimate_psnr", "repeat_context_psnr", "mean_image_psnr",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        output: str,
+        lpips_trunk: Trunk = "vgg",
+        lpips_weights: str | None = None,
+        inception_weights: str | None = None,
+        sheet_cell: int = 96,
+    ) -> None:
+        super().__init__(output)
+        self.lpips_trunk: Trunk = lpips_trunk
+        self.lpips_weights = lpips_weights
+        self.inception_weights = inception_weights
+        self.sheet_cell = sheet_cell
+        self._metrics: ImageMetrics | None = None
+        self._realism: RealismMetrics | None = None
+        self._mean_image: Tensor | None = None
+
+    def prepare(self, trainer: Trainer, model: DiffusionWithForwardModel) -> None:
+        """See `TestReport`."""
+        self._metrics = ImageMetrics(self.lpips_trunk, self.lpips_weights)
+        self._realism = RealismMetrics(self.inception_weights)
+        self.missing.update(self._metrics.missing | self._realism.missing)
+        mean_image = getattr(trainer.datamodule, "mean_image", None)  # type: ignore[attr-defined]
+        self._mean_image = mean_image() if mean_image else None
+
+    def measured_with(self) -> dict[str, Any]:
+        """See `TestReport`."""
+        lpips = f"lpips {self.lpips_trunk}{', missing' if 'lpips' in self.missing else ''}"
+        return {"metrics": f"{lpips}; fid and kid{', missing' if 'fid' in self.missing else ''}"}
+
+    def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
+        """See `TestReport` and `score_scene`."""
+        if not isinstance(scene, EvaluatedScene):
+            raise UserError(f"SceneReport measures 3D scenes, got {type(scene).__name__}: use another report")
+        assert self._metrics is not None
+        scores = score_scene(map_tensors(lambda t: t.to(device), scene), self._metrics, self._mean_image)
+        # Images too small for a metric are noticed when they are measured.
+        self.missing.update(self._metrics.missing)
+        return scores
+
+    def sheet(self, scene: EvaluatedScene) -> RGB:
+        """See `TestReport`."""
+        return contact_sheet(scene, self.sheet_cell)
+
+    def keep(self, scene: EvaluatedScene, device: torch.device) -> Arrays:
+        """See `TestReport`: the features of true and sampled views by role."""
+        assert self._realism is not None
+        kept: Arrays = {}
+        for role in dict.fromkeys(role for role in scene.roles if role != "context"):
+            views = [view for view, name in enumerate(scene.roles) if name == role]
+            kept |= kept_features(
+                self._realism, role, scene.truth[views], scene.samples[:, views].flatten(0, 1), device
+            )
+        return kept
+
+    def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
+        """See `TestReport`: FID and KID."""
+        scores, notes = compare_kept(kept)
+        self.notes.update(notes)
+        return scores

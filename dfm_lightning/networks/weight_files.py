@@ -1,0 +1,52 @@
+"""Weights of other projects' networks: where they are expected, and how they are read."""
+
+import os
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dfm_lightning.errors import UserError
+
+
+def cached_weights(name: str) -> Path:
+    """Where torch itself would keep a downloaded file of that name: in $TORCH_HOME/hub/checkpoints."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
+
+
+def find_weights(name: str, url: str, purpose: str, given: str | Path | None = None) -> Path:
+    """The given file, else the one of that name in torch's cache.
+
+    Raises:
+        UserError: there is none; says where to get it and where to put it.
+    """
+    cache = cached_weights(name)
+    path = Path(given).expanduser() if given else cache
+    if not path.is_file():
+        raise UserError(
+            f"{purpose}: expected them at {path}, found no file. "
+            f"Get {url} and put it at {cache}, or give its path as `weights`."
+        )
+    return path
+
+
+def read_weights(path: Path, content: str, url: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, by name; nothing else is read from the file.
+
+    Raises:
+        UserError: it is no such file.
+    """
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+            raise TypeError("it is no dictionary of tensors")
+    except (TypeError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise not_the_weights(path, content, url, error) from error
+    return weights
+
+
+def not_the_weights(path: Path, content: str, url: str, error: Exception) -> UserError:
+    """What to say of a file that holds something else."""
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UserError(f"{os.fspath(path)} does not hold {content} ({reason}): get the file again from {url}")
