@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 class UnreadableError(Exception):
@@ -40,3 +40,9 @@ def read_picture(source: Path | bytes, name: str) -> Image.Image:
     """A picture, decoded completely, as RGB; like `open_picture`."""
     with open_picture(source, name) as image:
         return image.convert("RGB")
+
+
+def read_upright_picture(source: Path | bytes, name: str) -> Image.Image:
+    """Like `read_picture`, and turned as its EXIF orientation says."""
+    with open_picture(source, name) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")

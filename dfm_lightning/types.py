@@ -28,11 +28,22 @@ class Cameras(NamedTuple):
     pixels: Float[Tensor, "*v h w 2"]
 
 
+class Moment(NamedTuple):
+    """What moves and how far it has got: the parameters of observations by warping.
+
+    `image` in [-1, 1] is what is warped; `time` is the share of its motion that has happened: 0 the image itself,
+    1 the target.
+    """
+
+    image: Float[Tensor, "*v 3 h w"]
+    time: Float[Tensor, "*v"]
+
+
 class Views(NamedTuple):
     """Observations and the forward model's parameters φ under which they were made.
 
     `observation` is in [-1, 1] where it is an image. `params` is a tensor or a NamedTuple of tensors whose
-    leading dimensions are also `b v` (for inverse graphics: `Cameras`).
+    leading dimensions are also `b v` (for inverse graphics: `Cameras`; for motion: `Moment`).
     """
 
     observation: Float[Tensor, "*b v c h w"]

@@ -7,19 +7,21 @@ from typing import Any, Literal, NamedTuple
 import datamodules.co3d.inspection
 import datamodules.co3d.verification
 import datamodules.realestate10k.verification
+import datamodules.vimeo90k.verification
 from datamodules.problems import Problem
+from datamodules.synthetic.clips import write_synthetic_clips
 from datamodules.synthetic.co3d import write_synthetic_co3d
 from datamodules.synthetic.rooms import write_synthetic_rooms
 from dfm_lightning.cli.gan_samples import draw_gan_samples
 from dfm_lightning.errors import UserError
 
-LayoutName = Literal["auto", "co3d", "realestate10k"]
+LayoutName = Literal["auto", "co3d", "vimeo90k", "realestate10k"]
 
 
 class Layout(NamedTuple):
-    """How a data set lies on disk: files that it is recognised by, and who reads it."""
+    """How a data set lies on disk: files that it is recognised by (any of them), and who reads it."""
 
-    sign: str
+    signs: tuple[str, ...]
     inspect: Callable[[Path], Any]
     verify: Callable[[Path], list[Problem]]
 
@@ -27,13 +29,18 @@ class Layout(NamedTuple):
 # "auto" takes the first whose sign is there.
 LAYOUTS = {
     "co3d": Layout(
-        "*/frame_annotations.jgz",
+        ("*/frame_annotations.jgz",),
         datamodules.co3d.inspection.inspect_root,
         datamodules.co3d.verification.verify_root,
     ),
+    "vimeo90k": Layout(
+        ("sep_*list.txt", "tri_*list.txt", "vimeo_*/sep_*list.txt", "vimeo_*/tri_*list.txt"),
+        datamodules.vimeo90k.verification.inspect_root,
+        datamodules.vimeo90k.verification.verify_root,
+    ),
     # RealEstate10k comes in several forms, and a capture is read in the same way.
     "realestate10k": Layout(
-        "*",
+        ("*",),
         datamodules.realestate10k.verification.inspect_root,
         datamodules.realestate10k.verification.verify_root,
     ),
@@ -72,13 +79,14 @@ def _layout(root: Path, name: LayoutName) -> Layout:
         return LAYOUTS[name]
     if not any(root.iterdir()):
         raise UserError(f"The data set '{root}' is an empty folder.")
-    return next(layout for layout in LAYOUTS.values() if any(root.glob(layout.sign)))
+    return next(layout for layout in LAYOUTS.values() if any(any(root.glob(sign)) for sign in layout.signs))
 
 
 # Each a typed function whose docstring explains its parameters; it prints what there is to say.
 COMMANDS: dict[str, Callable[..., None]] = {
     "make-co3d": write_synthetic_co3d,
     "make-rooms": write_synthetic_rooms,
+    "make-clips": write_synthetic_clips,
     "inspect": inspect,
     "verify": verify,
     "gan-samples": draw_gan_samples,

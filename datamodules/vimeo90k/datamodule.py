@@ -1,0 +1,167 @@
+"""`Vimeo90KDataModule`: Vimeo-90K, or anything in its layout, for Lightning."""
+
+import hashlib
+from pathlib import Path
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from torch.utils.data import DataLoader
+
+from datamodules.loading import evaluation_loader, training_loader
+from datamodules.vimeo90k.datasets import (
+    ClipRequests,
+    EvaluationClips,
+    FrameSizes,
+    PhotographMotion,
+    TrainingClips,
+)
+from datamodules.vimeo90k.layout import Clip, ClipRoot, FormName, Split, open_root
+from datamodules.vimeo90k.sampling import Direction, PairChoice
+from datamodules.vimeo90k.truth import open_truths
+from dfm_lightning.errors import UserError
+
+
+class Vimeo90KDataModule(LightningDataModule):
+    """Vimeo-90K or clips in its layout: `Batch`es of a context frame and a later (or earlier) target frame.
+
+    All frames of an item are cropped and flipped alike, so that what moves between them stays a motion in pixels.
+
+    Args:
+        root: folder that holds `sequences/` and the lists, or vimeo_septuplet/ or vimeo_triplet/ with these.
+        form: septuplets or triplets; what is there, septuplets first, if null.
+        frame_distance: least and greatest number of frames from context to target in training; validation, test
+            and predict take the greatest.
+        direction: whether the target is later than the context, earlier, or one of both at random. Validation,
+            test and predict go forward unless all go backward.
+        novel_frames: number of frames between context and target that are novel views; the motion to them is
+            taken to be the share of the whole that has passed.
+        frame_size: height and width that whole frames are resized to; as they are if null.
+        crop_size: height and width of the part that is used: anywhere in training, otherwise the middle; all of
+            the frame if null.
+        horizontal_flip: whether training mirrors half of the items.
+        batch_size: clips in a batch of each process.
+        workers: processes that read images, for each process that trains.
+        val_clips: number of training clips, held out, that validation takes.
+        test_clips: number of test clips, evenly from their list; all if null.
+        predict_split: which list predictions are made of.
+        predict_clips: number of clips of it, evenly from the list.
+        predict_frames: number of moments of the motion that a prediction shows, its end aside.
+        image: a photograph of one's own for `predict`, instead of clips; its middle is used.
+    """
+
+    # A process may have no clip in test and predict (`datamodules.loading.EachOnce`).
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(
+        self,
+        root: str | None = None,
+        form: FormName | None = None,
+        frame_distance: tuple[int, int] = (1, 6),
+        direction: Direction = "both",
+        novel_frames: int = 0,
+        frame_size: tuple[int, int] | None = None,
+        crop_size: tuple[int, int] | None = None,
+        horizontal_flip: bool = True,
+        batch_size: int = 8,
+        workers: int = 4,
+        val_clips: int = 64,
+        test_clips: int | None = None,
+        predict_split: Split = "test",
+        predict_clips: int = 8,
+        predict_frames: int = 16,
+        image: str | None = None,
+    ) -> None:
+        super().__init__()
+        if min(val_clips, predict_clips, predict_frames) < 1 or (test_clips is not None and test_clips < 1):
+            raise UserError("val_clips, test_clips, predict_clips and predict_frames must be at least 1")
+        if frame_size and crop_size and (frame_size[0] < crop_size[0] or frame_size[1] < crop_size[1]):
+            raise UserError(f"the crop {list(crop_size)} does not fit into frames of {list(frame_size)}")
+        self.root = None if root is None else Path(root)
+        self.form: FormName | None = form
+        self.choice = PairChoice(frame_distance, direction, novel_frames)
+        self.sizes = FrameSizes(frame_size, crop_size)
+        self.horizontal_flip = horizontal_flip
+        self.batch_size = batch_size
+        self.workers = workers
+        self.val_clips = val_clips
+        self.test_clips = test_clips
+        self.predict_split: Split = predict_split
+        self.predict_clips = predict_clips
+        self.predict_frames = predict_frames
+        self.image = None if image is None else Path(image)
+        self._opened: ClipRoot | None = None
+        self._train_set: TrainingClips | None = None
+
+    # --- Lightning's hooks --------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader:
+        """Random frames of all training clips; a function of the seed and the number of batches taken."""
+        clips, _ = self.training_split()
+        self._train_set = TrainingClips(clips, self.choice, self.sizes, self.horizontal_flip, self.workers)
+        return training_loader(self._train_set, self.batch_size, self.workers)
+
+    def val_dataloader(self) -> DataLoader:
+        """The same frames of the clips held out of training every time."""
+        _, held_out = self.training_split()
+        # Lightning shares these out itself, evenly, repeating some: every process needs as many batches.
+        return DataLoader(self._evaluation(held_out), self.batch_size, num_workers=self.workers)
+
+    def test_dataloader(self) -> DataLoader:
+        """The same frames of the test clips every time, each clip in one process."""
+        clips = _evenly(self.opened().clips("test"), self.test_clips)
+        return evaluation_loader(self._evaluation(clips), 1, self.workers)
+
+    def predict_dataloader(self) -> DataLoader:
+        """The context frame of each clip, each clip in one process; or the photograph."""
+        if self.image is not None:
+            size = self.sizes.crop or self.sizes.frame
+            if size is None:
+                raise UserError("a photograph is resized to data.crop_size or data.frame_size: give one of them")
+            return evaluation_loader(PhotographMotion(self.image, size, self.predict_frames), 1)
+        clips = _evenly(self.opened().clips(self.predict_split), self.predict_clips)
+        requests = ClipRequests(clips, self.choice, self.sizes, self.predict_frames)
+        return evaluation_loader(requests, 1, self.workers)
+
+    def teardown(self, stage: str) -> None:
+        """Say how often frames could not be read in training."""
+        if self.replaced_draws:
+            rank_zero_warn(f"{self.replaced_draws} training draws were replaced: their frames could not be read")
+
+    # --- what others ask for ------------------------------------------------------------------------------
+
+    @property
+    def replaced_draws(self) -> int:
+        """How many training draws have been replaced so far because a frame of theirs could not be read."""
+        return self._train_set.replacements.count if self._train_set else 0
+
+    def opened(self) -> ClipRoot:
+        """The clips. Raises UserError where there are none, or they are too short for the frame distance."""
+        if self._opened is None:
+            if self.root is None:
+                raise UserError("data.root must say where the clips are (or data.image, to predict a photograph)")
+            opened = open_root(self.root, self.form)
+            self.choice.check(opened.form.frames)
+            rank_zero_info(f"{opened.folder}: {opened.form.name}s")
+            self._opened = opened
+        return self._opened
+
+    def training_split(self) -> tuple[list[Clip], list[Clip]]:
+        """The clips to train on and those held out, whichever the seed."""
+        clips = self.opened().clips("train")
+        if len(clips) <= self.val_clips:
+            raise UserError(f"val_clips is {self.val_clips}, but there are {len(clips)} training clips altogether")
+        by_hash = sorted(clips, key=lambda clip: hashlib.sha256(clip.name.encode()).digest())
+        held_out = {clip.name for clip in by_hash[: self.val_clips]}
+        return [clip for clip in clips if clip.name not in held_out], by_hash[: self.val_clips]
+
+    # --- inner workings -----------------------------------------------------------------------------------
+
+    def _evaluation(self, clips: list[Clip]) -> EvaluationClips:
+        return EvaluationClips(clips, self.choice, self.sizes, open_truths(self.opened().folder))
+
+
+def _evenly(clips: list[Clip], count: int | None) -> list[Clip]:
+    """So many of the clips, evenly from their list; all if there are no more."""
+    if count is None or count >= len(clips):
+        return clips
+    return [clips[number * len(clips) // count] for number in range(count)]
