@@ -96,6 +96,18 @@ class SignalDenoiser(nn.Module, ABC):
         return map_tensors(lambda u, c: u + scale * (c - u), unconditional, conditional)
 
 
+def check_kind(batch: Any, expected: type[Batch] | type[Request]) -> None:
+    """Raise `UserError` where a data loader gives something else than a step needs, or keys that are no names."""
+    if not isinstance(batch, expected):
+        loader = "predict_dataloader" if expected is Request else "a data loader of fit, validate or test"
+        raise UserError(f"{loader} must give a {expected.__name__}, but gave a {type(batch).__name__}")
+    wrong = next((key for key in batch.key if not isinstance(key, str)), None)
+    if wrong is not None:
+        raise UserError(
+            f"the key of a scene is a string, as in key=str(number), but it is a {type(wrong).__name__}"
+        )
+
+
 def check_batch(batch: Batch) -> None:
     """Raise `UserError` where a batch is not what `Batch` says."""
     scenes = len(batch.key)
@@ -124,6 +136,10 @@ def check_observed(observed: Tensor, true: Tensor) -> None:
         )
 
 
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _check_views(views: Views, role: str, scenes: int) -> None:
     shape = tuple(views.observation.shape)
     if len(shape) != 5:
@@ -133,6 +149,13 @@ def _check_views(views: Views, role: str, scenes: int) -> None:
         )
     if shape[0] != scenes:
         raise UserError(f"{role}.observation has shape {shape}, but the batch has {scenes} keys")
+    # (Lightning sets the default to the precision that the model computes in.)
+    dtype, default = views.observation.dtype, torch.get_default_dtype()
+    if not dtype.is_floating_point or torch.promote_types(dtype, default) != default:
+        raise UserError(
+            f"{role}.observation is {_name_of(dtype)}; expected {_name_of(default)}, images in [-1, 1]: "
+            "convert it with .float()"
+        )
     for name, tensor in named_tensors(views.params, f"{role}.params"):
         if tuple(tensor.shape[:2]) != shape[:2]:
             raise UserError(

@@ -18,7 +18,14 @@ from dfm_lightning.diffusion import (
     ObservationDenoiser,
     Sampler,
 )
-from dfm_lightning.interfaces import ForwardModel, SignalDenoiser, check_batch, check_observed, check_request
+from dfm_lightning.interfaces import (
+    ForwardModel,
+    SignalDenoiser,
+    check_batch,
+    check_kind,
+    check_observed,
+    check_request,
+)
 from dfm_lightning.metrics.samples import energy_score
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.randomness import generator_for, named_noise
@@ -136,8 +143,21 @@ class DiffusionWithForwardModel(LightningModule):
 
         So a resumed training draws what the uninterrupted one would have drawn.
         """
+        check_kind(batch, Batch)
         number = self.trainer.fit_loop.total_batch_idx
         torch.manual_seed(generator_for("training step", self.global_rank, number).initial_seed())
+
+    def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Refuse what is no batch before anything looks into it."""
+        check_kind(batch, Batch)
+
+    def on_test_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """See `on_validation_batch_start`."""
+        check_kind(batch, Batch)
+
+    def on_predict_batch_start(self, batch: Request, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """See `on_validation_batch_start`."""
+        check_kind(batch, Request)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted sum of all losses of a batch."""

@@ -11,7 +11,14 @@ from torch.utils.data import DataLoader
 
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.errors import UserError
-from dfm_lightning.interfaces import ForwardModel, SignalDenoiser, check_batch, check_observed, check_request
+from dfm_lightning.interfaces import (
+    ForwardModel,
+    SignalDenoiser,
+    check_batch,
+    check_kind,
+    check_observed,
+    check_request,
+)
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.types import Batch, Level, LossTerm, Request, Views, as_request
@@ -317,6 +324,14 @@ def without_views(views: Views) -> Views:
             batch()._replace(novel=Views(batch().novel.observation, Line(POSITIONS[:, :3], POSITIONS))),
             r"novel.params.slope has shape \(4, 6\)",
         ),
+        (
+            batch()._replace(target=Views(batch().target.observation.double(), batch().target.params)),
+            r"target.observation is float64; expected float32, images in \[-1, 1\]: convert it with \.float\(\)",
+        ),
+        (
+            batch()._replace(context=Views(batch().context.observation.byte(), batch().context.params)),
+            r"context.observation is uint8; expected float32",
+        ),
     ],
 )
 def test_a_wrong_batch_is_named(wrong: Batch, message: str) -> None:
@@ -326,8 +341,34 @@ def test_a_wrong_batch_is_named(wrong: Batch, message: str) -> None:
 
 def test_right_batches_and_requests_pass() -> None:
     for novel in (0, 3):
+        check_kind(batch(novel), Batch)
         check_batch(batch(novel))
+        check_kind(as_request(batch(novel)), Request)
         check_request(as_request(batch(novel)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected", "message"),
+    [
+        (batch()._asdict(), Batch, "a data loader of fit, validate or test must give a Batch, but gave a dict"),
+        (batch(), Request, "predict_dataloader must give a Request, but gave a Batch"),
+        (batch()._replace(key=torch.arange(4)), Batch, "the key of a scene is a string, .* it is a Tensor"),
+    ],
+)
+def test_what_is_no_batch_is_refused(wrong: Any, expected: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_kind(wrong, expected)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_other_precisions_are_no_mistake(precision: Any) -> None:
+    torch.manual_seed(0)
+    loader = DataLoader([batch()], batch_size=None)
+    trainer = Trainer(
+        accelerator="cpu", max_steps=1, precision=precision, logger=False, enable_checkpointing=False
+    )
+    trainer.fit(module(), loader, loader)
+    assert trainer.callback_metrics["val/loss"].isfinite()
 
 
 def test_a_request_without_parameters_to_observe_under_is_named() -> None:

@@ -13,6 +13,7 @@ from dfm_lightning.callbacks.fingerprints import fingerprint, weights_fingerprin
 from dfm_lightning.callbacks.output import Picture, Section, Video, write_page
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import file_name, remove_leftovers, whole_folder, write_json
+from dfm_lightning.interfaces import check_kind
 from dfm_lightning.module import DiffusionWithForwardModel, nothing_is_finished
 from dfm_lightning.randomness import user_seed
 from dfm_lightning.types import Prediction, Request, map_tensors
@@ -39,6 +40,7 @@ class PredictionWriter(BasePredictionWriter, ABC):
         self._made_with: dict[str, Any] = {}
         # Key and sample of what is there, and the fingerprint of the request that it answers.
         self._finished: dict[tuple[str, int], str] = {}
+        self._asked_for: set[str] = set()
 
     @abstractmethod
     def write(self, prediction: Prediction, folder: Path) -> None:
@@ -69,12 +71,20 @@ class PredictionWriter(BasePredictionWriter, ABC):
         made_with = {"seed": user_seed(), "weights": weights_fingerprint(pl_module), **pl_module.settings()}
         self._made_with = json.loads(json.dumps(made_with))
         self._finished = dict(self._find_finished())
+        self._asked_for = set()
         pl_module.is_finished = lambda key, sample: (key, sample) in self._finished
 
     def on_predict_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Make sure that what is there was made for this context and these parameters."""
+        check_kind(batch, Request)
+        for key in batch.key:
+            if key in self._asked_for:
+                raise UserError(
+                    f"two scenes to predict have the key '{key}': their files would have the same names"
+                )
+            self._asked_for.add(key)
         for key, request in requests_by_key(batch).items():
             others = [draw for draw, answered in self._finished.items() if draw[0] == key and answered != request]
             if others and not self.overwrite:

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import pkgutil
 import sys
 import warnings
@@ -68,6 +69,8 @@ def run_lightning(arguments: list[str]) -> None:
             load_from_checkpoint_support=False,
             args=arguments,
         )
+    except MisconfigurationException as error:  # a datamodule lacks a loader, say
+        raise UserError(str(error)) from error
     except RuntimeError as error:
         if "Error(s) in loading state_dict" not in str(error):
             raise
@@ -172,6 +175,21 @@ class DfmCLI(LightningCLI):
             callbacks.append(TimeLeft())
         return super()._instantiate_trainer(config, callbacks)
 
+    def after_fit(self) -> None:
+        """Name the checkpoint that the other commands need."""
+        for callback in self.trainer.checkpoint_callbacks:
+            path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
+            if path and self.trainer.is_global_zero:
+                print(f"checkpoint: {os.path.relpath(path)}")
+
+    def before_predict(self) -> None:
+        """Refuse to predict for nobody: samples are drawn by the callback that writes them."""
+        if not any(map(takes_predictions, self.trainer.callbacks)):  # type: ignore[attr-defined]
+            raise UserError(
+                "Nothing would be written: the config needs a writer, as in "
+                "trainer: {callbacks: [{class_path: TensorWriter, init_args: {output: predictions}}]}"
+            )
+
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """What the trainer's method is called with."""
         arguments = super()._prepare_subcommand_kwargs(subcommand)
@@ -180,6 +198,13 @@ class DfmCLI(LightningCLI):
         if subcommand == "predict":
             arguments["return_predictions"] = False  # they go to files, not into memory
         return arguments
+
+
+def takes_predictions(callback: Callback) -> bool:
+    """Whether a callback is given what is predicted, and is no mere progress bar."""
+    return not isinstance(callback, ProgressBar) and (
+        type(callback).on_predict_batch_end is not Callback.on_predict_batch_end
+    )
 
 
 @rank_zero_only

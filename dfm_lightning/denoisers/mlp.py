@@ -20,7 +20,7 @@ class Flattened(NamedTuple):
 
 
 class MLPDenoiser(SignalDenoiser):
-    """Predicts a signal that is one tensor, with a residual MLP on all numbers that are known about it.
+    """Predicts a signal of one or several tensors, with a residual MLP on all numbers that are known about it.
 
     These are the context's observations and parameters, the target's parameters and the noisy target: always
     as many, so every batch has the same number of context views. Parameters can be one tensor or a NamedTuple
@@ -28,16 +28,21 @@ class MLPDenoiser(SignalDenoiser):
 
     Args:
         inputs: how many numbers that is for one scene; a wrong number is refused with the right one.
-        signal_shape: shape of one signal, such as [3] or [1, 16, 16].
+        signal_shape: shape of one signal, such as [3] or [1, 16, 16]; or shapes by name, such as
+            {flow: [2, 16, 16], gain: [1]}: then a signal is a dictionary of tensors.
         width: hidden numbers of the network; even.
         depth: its residual blocks.
     """
 
-    def __init__(self, inputs: int, signal_shape: list[int], width: int = 128, depth: int = 3) -> None:
+    def __init__(
+        self, inputs: int, signal_shape: list[int] | dict[str, list[int]], width: int = 128, depth: int = 3
+    ) -> None:
         super().__init__()
         self.inputs = inputs
-        self.signal_shape = tuple(signal_shape)
-        self.network = LevelMLP(inputs, math.prod(signal_shape), width, depth)
+        self.signal_shape = signal_shape
+        shapes = signal_shape.values() if isinstance(signal_shape, dict) else [signal_shape]
+        self.sizes = [math.prod(shape) for shape in shapes]
+        self.network = LevelMLP(inputs, sum(self.sizes), width, depth)
 
     def condition(self, context: Views, target_params: Any) -> Flattened:
         """See `SignalDenoiser`."""
@@ -48,14 +53,18 @@ class MLPDenoiser(SignalDenoiser):
 
     def forward(
         self, noisy: Float[Tensor, "b v c h w"], level: Level, conditioning: Flattened
-    ) -> Float[Tensor, "b *signal"]:
+    ) -> Float[Tensor, "b *signal"] | dict[str, Tensor]:
         """See `SignalDenoiser`."""
         known, seen = conditioning.known, noisy.flatten(1)
-        numbers = known.shape[1] + seen.shape[1]
-        if numbers != self.inputs:
+        given = known.shape[1] + seen.shape[1]
+        if given != self.inputs:
             raise UserError(
-                f"MLPDenoiser has inputs={self.inputs}, but a scene comes with {numbers} numbers "
+                f"MLPDenoiser has inputs={self.inputs}, but a scene comes with {given} numbers "
                 f"({known.shape[1]} of context and parameters, {seen.shape[1]} of the noisy target): "
-                f"set inputs to {numbers}"
+                f"set inputs to {given}"
             )
-        return self.network(torch.cat([known, seen], dim=1), level).unflatten(1, self.signal_shape)
+        numbers = self.network(torch.cat([known, seen], dim=1), level)
+        if not isinstance(self.signal_shape, dict):
+            return numbers.unflatten(1, self.signal_shape)
+        parts = zip(self.signal_shape.items(), numbers.split(self.sizes, dim=1), strict=True)
+        return {name: part.unflatten(1, shape) for (name, shape), part in parts}

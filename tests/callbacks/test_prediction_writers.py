@@ -24,12 +24,13 @@ KEYS = ["scene/1", "scene/2"]
 
 
 class Requests(LightningDataModule):
-    def __init__(self, frames: int = 4) -> None:
+    def __init__(self, frames: int = 4, keys: list[str] = KEYS) -> None:
         super().__init__()
         self.frames = frames
+        self.keys = keys
 
     def predict_dataloader(self) -> torch.utils.data.DataLoader:
-        return torch.utils.data.DataLoader([request([key], self.frames) for key in KEYS], batch_size=None)
+        return torch.utils.data.DataLoader([request([key], self.frames) for key in self.keys], batch_size=None)
 
 
 def task(**options: Any) -> InverseGraphics:
@@ -39,12 +40,14 @@ def task(**options: Any) -> InverseGraphics:
     )
 
 
-def predict(writer: PredictionWriter, model: InverseGraphics | None = None, frames: int = 4) -> InverseGraphics:
+def predict(
+    writer: PredictionWriter, model: InverseGraphics | None = None, frames: int = 4, keys: list[str] = KEYS
+) -> InverseGraphics:
     model = model or task()
     trainer = Trainer(
         accelerator="cpu", logger=False, callbacks=[writer], enable_progress_bar=False, enable_model_summary=False
     )
-    trainer.predict(model, datamodule=Requests(frames), return_predictions=False)
+    trainer.predict(model, datamodule=Requests(frames, keys), return_predictions=False)
     return model
 
 
@@ -83,6 +86,11 @@ def test_killed_and_started_again_gives_the_files_of_one_run(tmp_path: Path) -> 
     nothing = predict(SceneWriter(str(tmp_path / "twice")))
     assert nothing.denoiser.calls == 0
     assert nothing.denoiser.conditioned_on == []
+
+
+def test_two_scenes_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="two scenes to predict have the key 'twin'"):
+        predict(TensorWriter(str(tmp_path)), keys=["twin", "other", "twin"])
 
 
 def test_more_samples_are_added_to_those_there(tmp_path: Path) -> None:

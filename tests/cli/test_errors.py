@@ -49,6 +49,7 @@ def line_of(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> st
         ((*TOY, "--ckpt_path", "nowhere.ckpt"), "No checkpoint 'nowhere.ckpt'"),
         (("test", *TOY[1:], "--ckpt_path", "toy.yaml"), "'toy.yaml' is not a checkpoint"),
         ((*TOY, "--trainer.strategy", "nothing"), "invalid strategy"),
+        ((*TOY, "--data", "toy_problem.NoData"), "`train_dataloader` must be implemented"),
         ((*TOY, "--trainer.callbacks+=Compile", "--trainer.callbacks.parts=[nothing]"), "it has denoiser"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -73,6 +74,11 @@ def test_wrong_input(
 def test_wrong_config(folder: Path, capfd: pytest.CaptureFixture[str], old: str, new: str, said: str) -> None:
     replaced(folder, old, new)
     assert said in line_of(TOY, capfd)
+
+
+def test_nothing_is_predicted_for_nobody(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", *TOY[1:]]) == 2
+    assert "config needs a writer, as in trainer: {callbacks: [{class_path: TensorWriter" in capfd.readouterr().err
 
 
 def test_an_interruption_ends_with_its_own_status(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def test_the_architecture_follows_the_checkpoint_and_all_else_the_user(
 ) -> None:
     path = checkpoint(run("fit", "--model.samples", "3", "--model.denoiser.width", "8"))
     capfd.readouterr()
-    again = run("predict", "--ckpt_path", str(path), "--model.sampler.steps", "7", "--data.scenes", "2")
+    again = run("test", "--ckpt_path", str(path), "--model.sampler.steps", "7", "--data.scenes", "2")
     lines = [line for line in capfd.readouterr().err.splitlines() if "architecture" in line]
     assert lines == ["The architecture is the checkpoint's, not the config's: model.denoiser.width: 6 → 8"]
     used = yaml.safe_load((again / "config.yaml").read_text())["model"]["init_args"]
@@ -170,6 +170,11 @@ def test_mixed_precision_trains(run: Run) -> None:
     assert all(value.dtype == torch.float32 and bool(value.isfinite().all()) for value in weights.values())
 
 
+def test_a_training_ends_by_naming_its_checkpoint(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    path = checkpoint(run("fit"))
+    assert f"checkpoint: {path.relative_to(Path.cwd())}" in capfd.readouterr().out.splitlines()
+
+
 def test_runs_go_to_a_folder_named_after_the_config(run: Run, folder: Path) -> None:
     assert run("fit", "--trainer.max_steps", "2") == folder / "runs" / "toy" / "version_0"
     assert list((folder / "runs" / "toy" / "version_0").glob("events.out.tfevents*"))
@@ -180,5 +185,6 @@ def test_progress_is_shown_with_the_time_left(run: Run, capfd: pytest.CaptureFix
     assert "training 20/20, elapsed 0:00:0" in capfd.readouterr().err
     run("test", "--ckpt_path", str(path))
     assert "testing " in capfd.readouterr().err
-    run("predict", "--ckpt_path", str(path), "--trainer.enable_progress_bar", "false")
+    recorder = ("--trainer.callbacks+=toy_problem.Recorder", "--trainer.callbacks.folder=predicted")
+    run("predict", "--ckpt_path", str(path), "--trainer.enable_progress_bar", "false", *recorder)
     assert "predicting " not in capfd.readouterr().err

@@ -173,3 +173,7 @@ class ToyData(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         """Scenes to predict."""
         return evaluation_loader(Signals(self.scenes, "predict"), self.batch_size)
+
+
+class NoData(LightningDataModule):
+    """Without any loader."""

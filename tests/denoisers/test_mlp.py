@@ -69,6 +69,21 @@ def test_signals_have_the_shape_asked_for() -> None:
     assert model(NOISY, LEVEL, model.condition(context(), target_params())).shape == (BATCH, 1, 3, 2)
 
 
+def test_a_signal_of_several_tensors_is_the_same_numbers_by_name() -> None:
+    torch.manual_seed(3)
+    several = MLPDenoiser(INPUTS, signal_shape={"flow": [2, 2], "gain": [1], "weight": [1, 1]}, width=16)
+    known = several.condition(context(), target_params())
+    signal = several(NOISY, LEVEL, known)
+    assert {name: part.shape for name, part in signal.items()} == {
+        "flow": (BATCH, 2, 2),
+        "gain": (BATCH, 1),
+        "weight": (BATCH, 1, 1),
+    }
+    one = denoiser()  # of six numbers and the same seed, so the same network
+    together = torch.cat([part.flatten(1) for part in signal.values()], dim=1)
+    torch.testing.assert_close(together, one(NOISY, LEVEL, known).flatten(1))
+
+
 def test_the_level_matters() -> None:
     model = denoiser()
     known = model.condition(context(), target_params())
