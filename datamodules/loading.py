@@ -108,8 +108,7 @@ class StreamLoader(DataLoader):
 class EachOnce(DistributedSampler):
     """This process's share of a data set in its own order: no item twice, none left out.
 
-    The shares may differ by one, or be empty; a datamodule that uses it sets its attribute
-    `allow_zero_length_dataloader_with_multiple_devices`.
+    The shares may differ by one, or be empty, which `DiffusionWithForwardModel` allows.
     """
 
     def __init__(self, dataset: Dataset) -> None:

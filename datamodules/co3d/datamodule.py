@@ -80,9 +80,6 @@ class Co3DDataModule(LightningDataModule):
         cache_dir: where the scales of the scenes are kept; in the root if null.
     """
 
-    # A process may have no scene in test and predict (`datamodules.loading.EachOnce`).
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         root: str,

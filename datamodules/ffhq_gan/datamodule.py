@@ -110,8 +110,6 @@ class FFHQGANDataModule(LightningDataModule):
         workers: processes that prepare batches.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         generator: ImageGenerator,

@@ -65,9 +65,6 @@ class RealEstate10kDataModule(LightningDataModule):
             in a capture.
     """
 
-    # A process may have no scene in test and predict (`datamodules.loading.EachOnce`).
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         root: str | None = None,

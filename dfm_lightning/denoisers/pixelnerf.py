@@ -5,9 +5,11 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from dfm_lightning.denoisers.guided_field import GuidedField
 from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField, pixelnerf_field
+from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
 from dfm_lightning.interfaces import RadianceField, SignalDenoiser
 from dfm_lightning.networks.image_encoder import ImageEncoder
@@ -39,6 +41,9 @@ class PixelNeRFDenoiser(SignalDenoiser):
         encoder: from images to feature maps.
         estimate_renderer: renders the deterministic estimate; without fine samples. Near, far and
             corner_aligned_size should be those of the forward model.
+        estimate_reduction: the estimate is rendered at 1/this of the target's resolution and enlarged: every
+            iteration renders the whole of it, so that a small model spends much of its time there. 1 in the
+            authors' models. The target's height and width must be multiples of it.
         mlp_width: width of the three MLPs: of the deterministic field, and coarse and fine of the joint one.
         mlp_blocks: residual blocks of each MLP.
         mlp_blocks_per_view: how many of them come before the mean over views.
@@ -51,6 +56,7 @@ class PixelNeRFDenoiser(SignalDenoiser):
         self,
         encoder: ImageEncoder,
         estimate_renderer: VolumeRendering,
+        estimate_reduction: int = 1,
         mlp_width: int = 512,
         mlp_blocks: int = 5,
         mlp_blocks_per_view: int = 3,
@@ -76,6 +82,7 @@ class PixelNeRFDenoiser(SignalDenoiser):
 
         self.encoder = encoder
         self.estimate_renderer = estimate_renderer
+        self.estimate_reduction = estimate_reduction
         self.project_behind = project_behind
         self.deterministic_mlp = mlp()
         self.coarse_mlp = mlp()
@@ -85,9 +92,10 @@ class PixelNeRFDenoiser(SignalDenoiser):
         """Encode the context, and render the deterministic estimate at the target's camera."""
         maps = self._encode_context(context)
         field = self._field(self.deterministic_mlp, self.deterministic_mlp, maps, context.params)
-        rendered = self.estimate_renderer.observe(field, target_params)
+        rendered = self.estimate_renderer.observe(field, reduce_cameras(target_params, self.estimate_reduction))
         details = rendered.auxiliary
         estimate = torch.cat([rendered.observation, details.depth, details.features], dim=2)
+        estimate = enlarge(estimate, self.estimate_reduction)
         joint = self._field(self.coarse_mlp, self.fine_mlp, maps, context.params)
         return PixelNeRFConditioning(joint, target_params, estimate)
 
@@ -137,3 +145,27 @@ class PixelNeRFDenoiser(SignalDenoiser):
             level = torch.zeros(maps.shape[:2], dtype=torch.long, device=maps.device)
         cameras = self.estimate_renderer.aligned(cameras)
         return pixelnerf_field(coarse, fine, maps, cameras, level, self.project_behind)
+
+
+def reduce_cameras(cameras: Cameras, times: int) -> Cameras:
+    """The same views with so many times fewer pixels along each side, each in the middle of those it stands for.
+
+    Raises `UserError` if height and width are no multiples of it.
+    """
+    if times == 1:
+        return cameras
+    height, width = cameras.pixels.shape[2:4]
+    if height % times or width % times:
+        raise UserError(
+            f"estimate_reduction {times} does not divide the target's {height}×{width} pixels: choose another"
+        )
+    blocks = cameras.pixels.unflatten(3, (-1, times)).unflatten(2, (-1, times))
+    return cameras._replace(pixels=blocks.mean(dim=(3, 5)))
+
+
+def enlarge(images: Float[Tensor, "b v c h w"], times: int) -> Float[Tensor, "b v c h2 w2"]:
+    """Images with so many times more pixels along each side, by bilinear interpolation."""
+    if times == 1:
+        return images
+    enlarged = F.interpolate(images.flatten(0, 1), scale_factor=times, mode="bilinear", align_corners=False)
+    return enlarged.unflatten(0, images.shape[:2])

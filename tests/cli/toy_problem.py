@@ -136,8 +136,6 @@ class ToyData(LightningDataModule):
         workers: processes that load.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self, root: str, category: str = "line", scenes: int = 12, batch_size: int = 4, workers: int = 0
     ) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from dfm_lightning.denoisers import PixelNeRFDenoiser
 from dfm_lightning.diffusion import DDIM, CosineProcess, ObservationDenoiser
+from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.rays import ray_directions, ray_origins
 from dfm_lightning.networks.image_encoder import ImageEncoder
@@ -55,6 +56,21 @@ def test_the_estimate_is_the_rendering_of_the_deterministic_field() -> None:
     torch.testing.assert_close(estimate[:, :, 3:4], details.depth)
     torch.testing.assert_close(estimate[:, :, 4:], details.features)
     assert len({id(field.coarse.mlp), id(field.fine.mlp)}) == 1
+
+
+def test_a_reduced_estimate_is_rendered_in_the_middles_of_blocks_and_enlarged() -> None:
+    context, target = views([[0, 0, 0]]), views([[0, 0.4, 0]]).params
+    estimate = small_denoiser(estimate_reduction=2).condition(context, target).estimate
+    middles = (torch.arange(SIZE // 2, dtype=torch.float64) + 0.5) / (SIZE // 2)
+    pixels = torch.stack(torch.meshgrid(middles, middles, indexing="xy"), dim=-1).expand(2, 1, -1, -1, 2)
+    small = small_denoiser().condition(context, target._replace(pixels=pixels)).estimate
+    assert estimate.shape == (2, 1, 3 + 1 + 3, SIZE, SIZE)
+    # Between the middles of four blocks, a pixel is a quarter of the way from one to the next along either side.
+    weights = torch.tensor([0.75, 0.25], dtype=torch.float64)
+    expected = torch.einsum("i,j,bvcij->bvc", weights, weights, small[..., 1:3, 1:3])
+    torch.testing.assert_close(estimate[..., 3, 3], expected)
+    with pytest.raises(UserError, match="estimate_reduction 3 does not divide the target's 8×8 pixels"):
+        small_denoiser(estimate_reduction=3).condition(context, target)
 
 
 def test_the_signal_is_the_field_of_context_and_noisy_target_in_this_order() -> None:
