@@ -1,6 +1,7 @@
 """Imports point one way (ARCHITECTURE.md, "Layers")."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,46 @@ def test_a_wrong_import_is_found() -> None:
     ]
     assert violations("datamodules", "co3d", "import dfm_lightning.module") == ["dfm_lightning.module"]
     assert violations("dfm_lightning", "module", "from dfm_lightning.types import Batch") == []
+
+
+def ancestors(name: str) -> set[str]:
+    """The packages that hold a module: importing it imports them first."""
+    parts = name.split(".")
+    return {".".join(parts[:length]) for length in range(1, len(parts))}
+
+
+def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
+    """For each module, by dotted name, those whose code has to be run before its own."""
+    graph = {}
+    for name, source in sources.items():
+        needed: set[str] = set()
+        for imported in imported_modules(source):
+            # `from module import name` imports the module, and a module of that name if there is one.
+            found = {part for part in {imported, *ancestors(imported)} if part in sources}
+            needed |= found | {part for each in found for part in ancestors(each)}
+        # The packages that hold a module are being imported already when its own code runs.
+        graph[name] = needed - ancestors(name) - {name}
+    return graph
+
+
+def modules_by_name() -> dict[str, str]:
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in project_files()}
+    return {name.removesuffix(".__init__"): path.read_text() for name, path in paths.items()}
+
+
+def test_every_module_can_be_imported_first() -> None:
+    TopologicalSorter(import_graph(modules_by_name())).prepare()
+
+
+def test_a_circle_through_a_package_is_found() -> None:
+    package = {
+        "datamodules": "",
+        "datamodules.part": "from datamodules.part.reader import read",
+        "datamodules.part.reader": "from datamodules.paths import follow",
+        "datamodules.part.format": "",
+        "datamodules.paths": "from datamodules.part.format import parse",
+    }
+    with pytest.raises(CycleError):
+        TopologicalSorter(import_graph(package)).prepare()
+    package["datamodules.paths"] = ""
+    TopologicalSorter(import_graph(package)).prepare()

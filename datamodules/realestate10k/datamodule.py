@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 from datamodules.evaluation import EvaluationItem, EvaluationScenes, PathRequests, readable_items
 from datamodules.image_files import UnreadableError
 from datamodules.loading import evaluation_loader, training_loader
-from datamodules.paths import PathChoice
 from datamodules.photograph import CameraMove, PhotographRequest
 from datamodules.realestate10k.datasets import TrainingScenes, TrainingViews
 from datamodules.realestate10k.forms import Split, open_reader
+from datamodules.realestate10k.paths import PathChoice
 from datamodules.realestate10k.protocol import IndexedViews, MissingScenes, Protocol, RegularViews
 from datamodules.scenes import SceneReader
 from datamodules.views import read_images

@@ -1,10 +1,11 @@
-"""The config that a checkpoint carries: everything the run was made with, as a dict of primitives."""
+"""What checkpoints hold for a later run: the config of the run that wrote them, and weights."""
 
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 
 from dfm_lightning.errors import UserError
 
@@ -12,18 +13,34 @@ CONFIG_KEY = "dfm_config"
 
 
 def stored_config(path: Path) -> dict[str, Any]:
-    """The config in a checkpoint; empty if it carries none.
+    """The config in a checkpoint, everything the run was made with as primitives; empty if it carries none.
 
     Raises:
         UserError: there is no such file, or it is not a checkpoint.
     """
+    return _read(path).get(CONFIG_KEY, {})
+
+
+def load_weights(model: LightningModule, path: Path) -> None:
+    """Give a model the weights of a checkpoint (the averaged ones, if training averaged them), and nothing else.
+
+    Raises:
+        UserError: there is no such file, or it is not a checkpoint.
+        RuntimeError: its weights do not fit the model.
+    """
+    content = _read(path)
+    model.on_load_checkpoint(content)  # a model may refuse a checkpoint
+    model.load_state_dict(content["state_dict"], strict=model.strict_loading)
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"No checkpoint '{path}': there is no such file.")
     try:
-        # Mapped, since only the config is read here: the tensors stay on disk.
+        # Mapped: of the tensors, only those that are asked for leave the disk.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"'{path}' is not a checkpoint: it is damaged, or another kind of file.") from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise UserError(f"'{path}' is not a checkpoint of this program: it has no state_dict.")
-    return content.get(CONFIG_KEY, {})
+    return content

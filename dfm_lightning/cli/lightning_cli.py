@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import datamodules
 from dfm_lightning import callbacks, denoisers, diffusion, forward_models, losses, networks, tasks
 from dfm_lightning.callbacks.progress import TimeLeft
-from dfm_lightning.checkpoints.stored_config import stored_config
+from dfm_lightning.checkpoints.stored_config import load_weights, stored_config
 from dfm_lightning.cli.architecture import EmbedConfig, architecture_of, differences
 from dfm_lightning.cli.commands import GROUPS
 from dfm_lightning.cli.configs import name_of_run, shipped_configs
@@ -104,6 +104,13 @@ class DfmCLI(LightningCLI):
             help="Checkpoint: `fit` continues the training that wrote it, the other commands use its weights "
             "(the averaged ones, if training averaged them). It decides the model's architecture.",
         )
+        parser.add_argument(
+            "--initial_weights",
+            type=str | None,
+            help="Checkpoint whose weights (the averaged ones, if training averaged them) a new training begins "
+            "with, as in fine-tuning; nothing else of it, neither its step nor its optimizer. It decides the "
+            "model's architecture. Only `fit` uses it, and only where no --ckpt_path continues a training.",
+        )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -137,6 +144,8 @@ class DfmCLI(LightningCLI):
         """Lay the architecture that a checkpoint was trained with over the config, and nothing else of it."""
         command = self.config.subcommand
         path = self.config[command].get("ckpt_path")
+        if path is None and command == "fit":
+            path = self.config.fit.get("initial_weights")
         if path is None:
             if command != "fit":
                 _say("There is no --ckpt_path: the model has the weights it begins training with.")
@@ -149,6 +158,12 @@ class DfmCLI(LightningCLI):
         changes = differences(before, self._settings())
         if changes:
             _say(f"The architecture is the checkpoint's, not the config's: {', '.join(changes)}")
+
+    def before_fit(self) -> None:
+        """Give a new training the weights it is to begin with."""
+        settings = self.config_init.fit
+        if settings.initial_weights is not None and settings.ckpt_path is None:
+            load_weights(self.model, Path(settings.initial_weights))
 
     def _settings(self) -> dict[str, Any]:
         """All settings of the command, resolved, as primitives."""

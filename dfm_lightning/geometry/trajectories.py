@@ -21,6 +21,8 @@ _CENTRE_WEIGHT = 0.05
 # varying height contradict, and of "up is what the cameras hold up", which decides where nothing else does.
 _PLANE_WEIGHT = 0.1
 _UPRIGHT_WEIGHT = 1e-6
+# The way from the last pose of a closed trajectory to its first, in its longest steps, at most.
+_SLACK = 1.5
 
 
 class Circle(NamedTuple):
@@ -133,6 +135,22 @@ def extrapolate_poses(camera_to_world: Float[Tensor, "v 4 4"], count: int) -> Fl
     position = pose[-1, :3, 3] + steps * (pose[-1, :3, 3] - pose[0, :3, 3]) / (len(pose) - 1)
     turned = (rotation[-1] * Rotation.from_rotvec(steps * turn)).as_matrix()
     return pose_matrix(torch.from_numpy(turned), torch.from_numpy(position)).to(camera_to_world)
+
+
+def comes_back(camera_to_world: Float[Tensor, "v 4 4"]) -> bool:
+    """Whether a trajectory ends where it began, or one step before that.
+
+    A step is from one pose to the next: the way between their positions, the angle between their axes.
+    """
+    pose = camera_to_world.detach().double()
+    moved = _changes(pose, pose.roll(-1, 0))
+    return bool((moved[-1] <= _SLACK * moved[:-1].amax(dim=0) + 1e-9).all())
+
+
+def _changes(first: Float[Tensor, "v 4 4"], second: Float[Tensor, "v 4 4"]) -> Float[Tensor, "v 2"]:
+    """For each pair of poses the distance of their positions, and of their rotations (Frobenius norm)."""
+    difference = second[:, :3] - first[:, :3]
+    return torch.stack([difference[..., 3].norm(dim=1), difference[..., :3].flatten(1).norm(dim=1)], dim=1)
 
 
 def _second_moment(vectors: Float[Tensor, "v 3"]) -> Float[Tensor, "3 3"]:

@@ -130,11 +130,14 @@ class PatchTokens(nn.Module):
         channels: channels of the image.
         width: length of a token.
         patch: side of a patch in pixels; divides height and width of the image.
+        grid: number of tokens along a side whose positions those of every image are brought to; without it, each
+            image counts its own.
     """
 
-    def __init__(self, channels: int, width: int, patch: int) -> None:
+    def __init__(self, channels: int, width: int, patch: int, grid: int | None = None) -> None:
         super().__init__()
         self.patch = patch
+        self.grid = grid
         self.embed = PatchEmbed(
             img_size=None, patch_size=patch, in_chans=channels, embed_dim=width, strict_img_size=False
         )
@@ -147,7 +150,7 @@ class PatchTokens(nn.Module):
             raise ValueError(f"an image of {height}×{width} does not divide into patches of {self.patch}")
         tokens = self.embed(image)
         rows, columns = height // self.patch, width // self.patch
-        return tokens + position_embedding_2d(rows, columns, tokens.shape[2], tokens)
+        return tokens + position_embedding_2d(rows, columns, tokens.shape[2], tokens, self.grid)
 
 
 def unpatchify(tokens: Float[Tensor, "b n c"], rows: int, patch: int) -> Float[Tensor, "b k h w"]:

@@ -11,12 +11,16 @@ SinusoidOrder = Literal["cosine_first", "sine_first"]
 
 
 def position_embedding_2d(
-    rows: int, columns: int, width: int, like: Float[Tensor, "..."]
+    rows: int, columns: int, width: int, like: Float[Tensor, "..."], grid: int | None = None
 ) -> Float[Tensor, "n width"]:
     """Sines and cosines of the x index, then of the y index, of each cell of a grid (row by row).
 
     Each axis gets `width / 2` numbers: sines, then cosines, of frequencies 10,000^(−i / (width / 4)), computed
     in float64 (as in MAE and DiT, where the first half is the x axis), given with dtype and device of `like`.
+
+    With `grid`, positions are those of a grid of so many rows and columns over the same image: a finer or
+    coarser one gets the embedding of that grid resized, which here needs no interpolation, for the sinusoids are
+    known between the cells as well. Centres of cells correspond, as in resizing without aligned corners.
 
     Raises:
         ValueError: `width` is not a multiple of 4.
@@ -25,11 +29,17 @@ def position_embedding_2d(
         raise ValueError(f"a 2D position embedding needs a width that is a multiple of 4, got {width}")
     # On the CPU first: not every device knows float64.
     index = torch.arange(max(rows, columns), dtype=torch.float64)
-    y, x = torch.meshgrid(index[:rows], index[:columns], indexing="ij")
+    axes = [index[:count] if grid is None else _resized(index[:count], grid) for count in (rows, columns)]
+    y, x = torch.meshgrid(*axes, indexing="ij")
     frequencies = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
     angles = [axis.reshape(-1, 1) * frequencies for axis in (x, y)]
     embedding = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
     return embedding.to(like)
+
+
+def _resized(index: Float[Tensor, " n"], grid: int) -> Float[Tensor, " n"]:
+    """Where the centres of n cells lie among the indices of `grid` cells over the same length."""
+    return (index + 0.5) * grid / len(index) - 0.5
 
 
 def level_sinusoids(

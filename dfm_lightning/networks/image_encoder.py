@@ -58,6 +58,9 @@ class ImageEncoder(nn.Module):
         skip_channels: channels of the convolution past the DiT.
         patch: side of the square of stem pixels that is one token.
         absolute_pose: whether the absolute camera poses condition the DiT, as the paper has it for Co3D.
+        position_grid: number of the DiT's tokens along a side of the images that training begins with, a quarter
+            of their pixels where `patch` is 2. At other sizes position embeddings are then resized, so that a
+            model can be trained on, and used, at a higher resolution. Without it they are counted anew.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class ImageEncoder(nn.Module):
         skip_channels: int = 64,
         patch: int = 2,
         absolute_pose: bool = False,
+        position_grid: int | None = None,
     ) -> None:
         super().__init__()
         self.patch = patch
@@ -79,7 +83,7 @@ class ImageEncoder(nn.Module):
         self.absolute_pose = absolute_pose
         self.context_stem = nn.Conv2d(3, stem_channels, 7, stride=2, padding=3, bias=False)
         self.target_stem = nn.Conv2d(7 + estimate_features, stem_channels, 7, stride=2, padding=3, bias=False)
-        self.tokens = PatchTokens(stem_channels, width, patch)
+        self.tokens = PatchTokens(stem_channels, width, patch, position_grid)
         self.level = LevelEmbedding(width)
         self.pose = PoseConditioning(width) if absolute_pose else None
         self.core = DiT(width, depth, heads)

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion import GuidanceSpace, NoiseProcess, Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
+from dfm_lightning.geometry.trajectories import comes_back
 from dfm_lightning.interfaces import RadianceField, SignalDenoiser
 from dfm_lightning.losses import PerceptualLoss, edge_aware_smoothness, ray_distortion
 from dfm_lightning.metrics.visibility import seen_from
@@ -64,7 +66,7 @@ class InverseGraphics(DiffusionWithForwardModel):
             scene. "observation": as in the authors' code; the scene stays unguided.
         samples: number of scenes drawn for each context in test and predict.
         autoregressive_steps: number of views that predict samples one after the other, evenly along the
-            trajectory; each becomes context of the next.
+            trajectory (and at its end, unless it comes back to its beginning); each becomes context of the next.
     """
 
     denoiser: Any
@@ -276,7 +278,7 @@ class InverseGraphics(DiffusionWithForwardModel):
             The field behind the last one, which all context and sampled views make up, and these views.
         """
         views = context
-        for step, frame in enumerate(self.target_frames(trajectory.pixels.shape[1])):
+        for step, frame in enumerate(self.target_frames(trajectory.camera_to_world[0])):
             camera = select_views(trajectory, slice(frame, frame + 1))
             # Sampled at the context's resolution, which may differ from that of the frames to be rendered.
             target: Cameras = camera._replace(pixels=context.params.pixels[:, :1])
@@ -284,19 +286,21 @@ class InverseGraphics(DiffusionWithForwardModel):
             views = concatenate([views, Views(drawn.observation, target)], dim=1)
         return drawn.signal, views
 
-    def target_frames(self, frames: int) -> list[int]:
-        """Which of a trajectory's frames are sampled.
+    def target_frames(self, camera_to_world: Float[Tensor, "v 4 4"]) -> list[int]:
+        """Which of a trajectory's frames are sampled; it begins at the context.
 
-        They divide it into equal parts: around a closed circle that begins at the context, context and targets
-        are equally far from their neighbours.
+        They divide it into equal parts. On one that comes back to where it began, context and targets are equally
+        far from their neighbours; on any other, the last target is its end, so that what lies there is sampled
+        and not what a field happens to hold beyond its views.
         """
-        if self.autoregressive_steps >= frames:
+        frames, steps = len(camera_to_world), self.autoregressive_steps
+        if steps >= frames:
             raise UserError(
-                f"autoregressive_steps must be below the {frames} frames of the trajectory, "
-                f"got {self.autoregressive_steps}"
+                f"autoregressive_steps must be below the {frames} frames of the trajectory, got {steps}"
             )
-        parts = self.autoregressive_steps + 1
-        return [part * frames // parts for part in range(1, parts)]
+        if comes_back(camera_to_world):
+            return [part * frames // (steps + 1) for part in range(1, steps + 1)]
+        return [part * (frames - 1) // steps for part in range(1, steps + 1)]
 
     def work(self, batch: Batch | Request) -> int:
         """See `DiffusionWithForwardModel.work`."""

@@ -188,3 +188,42 @@ def test_progress_is_shown_with_the_time_left(run: Run, capfd: pytest.CaptureFix
     recorder = ("--trainer.callbacks+=toy_problem.Recorder", "--trainer.callbacks.folder=predicted")
     run("predict", "--ckpt_path", str(path), "--trainer.enable_progress_bar", "false", *recorder)
     assert "predicting " not in capfd.readouterr().err
+
+
+def test_a_new_training_can_begin_with_the_weights_of_another(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    first = checkpoint(run("fit", "--model.denoiser.width", "8"))
+    capfd.readouterr()
+    # A rate of nothing: what training begins with is what it ends with.
+    still = ["--model.optimizer.learning_rate", "0", "--trainer.max_steps", "10"]
+    tuned = checkpoint(run("fit", *still, "--initial_weights", str(first)), 10)
+    assert "model.denoiser.width: 6 → 8" in capfd.readouterr().err
+    averaged = load(first)["state_dict"]
+    for state in ("state_dict", "current_model_state"):
+        for name, value in load(tuned)[state].items():
+            torch.testing.assert_close(value, averaged[name], rtol=0, atol=1e-7)
+    assert any(
+        not torch.equal(averaged[name], value) for name, value in load(first)["current_model_state"].items()
+    )
+    assert load(tuned)["global_step"] == 10
+    moments = load(tuned)["optimizer_states"][0]["state"].values()
+    assert {int(moment["step"]) for moment in moments} == {10}
+
+
+def test_a_training_that_is_continued_keeps_its_own_weights(run: Run) -> None:
+    first = checkpoint(run("fit", "--seed_everything", "1"))
+    whole = run("fit", "--initial_weights", str(first))
+    continued = run("fit", "--initial_weights", str(first), "--ckpt_path", str(checkpoint(whole, 10)))
+    assert same_weights(checkpoint(continued), checkpoint(whole))
+
+
+def test_initial_weights_of_another_model_are_refused(
+    run: Run, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "--config", "toy.yaml", "--initial_weights", "nowhere.ckpt"]) == 2
+    assert "No checkpoint 'nowhere.ckpt'" in capfd.readouterr().err
+    content = load(checkpoint(run("fit")))
+    del content[CONFIG_KEY]
+    torch.save(content, folder / "other.ckpt")
+    other = ["--initial_weights", "other.ckpt", "--model.denoiser.width", "9"]
+    assert main(["fit", "--config", "toy.yaml", *other]) == 2
+    assert "do not fit the model" in capfd.readouterr().err.splitlines()[-1]

@@ -11,6 +11,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.rays import ray_directions, ray_origins
 from dfm_lightning.networks.image_encoder import ImageEncoder
+from dfm_lightning.networks.radiance_mlp import RadianceMLP
 from dfm_lightning.types import Cameras, Views, concatenate, map_tensors, repeat_batch, select_views
 
 SIZE = 8
@@ -177,6 +178,39 @@ def test_context_is_encoded_once_whatever_the_number_of_steps() -> None:
             list(DDIM(steps).sample(denoise, noisy, process, lambda: noisy))
         assert condition.call_count == context_calls.call_count == 1
         assert target_calls.call_count == steps
+
+
+def test_guidance_doubles_the_noisy_branch_and_no_more() -> None:
+    """Batches of the encoder, and points that the networks are asked for, in a sampling run of three steps."""
+    denoiser, context, target, noisy, _ = problem()
+    encoded: dict[float, list[int]] = {}
+    asked: dict[float, int] = {}
+    estimated: dict[float, int] = {}
+    for scale in (1.0, 2.5):
+        counts = {"joint": 0, "deterministic": 0}
+
+        def count(mlp: RadianceMLP, name: str, counts: dict[str, int] = counts) -> object:
+            def counted(points: Tensor, *others: Tensor) -> Tensor:
+                counts[name] += points[..., 0].numel()
+                return RadianceMLP.forward(mlp, points, *others)
+
+            return patch.object(mlp, "forward", counted)
+
+        with (
+            patch.object(denoiser.encoder, "encode_target", wraps=denoiser.encoder.encode_target) as calls,
+            count(denoiser.coarse_mlp, "joint"),
+            count(denoiser.fine_mlp, "joint"),
+            count(denoiser.deterministic_mlp, "deterministic"),
+            torch.no_grad(),
+        ):
+            denoise = ObservationDenoiser(denoiser, renderer(), context, target, guidance_scale=scale)
+            list(DDIM(3).sample(denoise, noisy, CosineProcess(), lambda: noisy))
+        encoded[scale] = [len(call.args[0]) for call in calls.call_args_list]
+        asked[scale], estimated[scale] = counts["joint"], counts["deterministic"]
+    assert encoded == {1.0: [2, 2, 2], 2.5: [4, 4, 4]}, "both branches in one batch"
+    assert asked[2.5] == 2 * asked[1.0]
+    assert estimated[2.5] == 2 * estimated[1.0], "once for the whole run"
+    assert asked[1.0] > estimated[1.0] > 0
 
 
 def test_guided_field_is_the_extrapolation_of_values_within_what_is_possible() -> None:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
@@ -9,6 +10,8 @@ from scipy.spatial.transform import Rotation
 from dfm_lightning.geometry.cameras import is_valid_pose, look_at, pose_matrix
 from dfm_lightning.geometry.trajectories import (
     circle_cameras,
+    comes_back,
+    extrapolate_poses,
     fit_circle,
     focus_point,
     interpolate_poses,
@@ -136,3 +139,31 @@ def test_interpolation_by_hand() -> None:
 def test_interpolation_keeps_the_given_poses() -> None:
     poses = orbit(around(60, 4)).float()
     torch.testing.assert_close(interpolate_poses(poses, 10)[::3], poses)
+
+
+def test_closed_and_open_trajectories_are_told_apart() -> None:
+    angle = torch.linspace(0, 2 * math.pi, 13, dtype=torch.float64)
+    position = torch.stack([3 * angle.sin(), torch.zeros(13), -3 * angle.cos()], dim=1)
+    circle = look_at(position, torch.zeros(3).double(), torch.tensor([0.0, -1.0, 0.0]).double())
+    assert comes_back(circle)
+    assert comes_back(circle[:-1]), "one step is missing"
+    assert not comes_back(circle[:10])
+    assert comes_back(torch.cat([circle[:6], circle[:6].flip(0)])), "there and back"
+    turning = circle.clone()
+    turning[:, :3, 3] = 0
+    assert comes_back(turning)
+    assert not comes_back(turning[:10]), "stands still, but looks elsewhere"
+
+
+def test_extrapolation_goes_on_with_the_mean_motion() -> None:
+    """Turning by 5 degrees and moving by 0.2 to the side at each step, it goes on doing just that."""
+    count = 9
+    turn = Rotation.from_euler("y", 5 * np.arange(count)[:, None], degrees=True).as_matrix()
+    position = torch.zeros(count, 3).double()
+    position[:, 0] = 0.2 * torch.arange(count)
+    poses = pose_matrix(torch.from_numpy(turn), position)
+    torch.testing.assert_close(extrapolate_poses(poses[:4], 5), poses[4:])
+    # One camera that shakes between two others is averaged out.
+    shaken = poses.clone()
+    shaken[1, :3, 3] += 0.3
+    torch.testing.assert_close(extrapolate_poses(shaken[:4], 5)[:, :3, 3], poses[4:, :3, 3])

@@ -54,3 +54,21 @@ def test_positional_encoding_interleaves_sines_and_cosines() -> None:
     for frequency in (1.5, 3.0):
         expected += [math.sin(frequency * x) for x in point] + [math.cos(frequency * x) for x in point]
     torch.testing.assert_close(encoding.tolist(), expected)
+
+
+@pytest.mark.parametrize("fine", [8, 32])
+def test_position_embeddings_of_another_size_are_resized(fine: int) -> None:
+    """As resizing the embedding, taken for an image, where that varies slowly enough to be resized."""
+    double = torch.zeros((), dtype=torch.float64)
+    coarse = position_embedding_2d(16, 16, 32, double)
+    resized = position_embedding_2d(fine, fine, 32, double, grid=16)
+    image = coarse.view(1, 16, 16, 32).movedim(3, 1)
+    expected = torch.nn.functional.interpolate(image, size=(fine, fine), mode="bilinear").movedim(1, 3)[0]
+    found = resized.view(fine, fine, 32)
+    slow = [part * 8 + i for part in range(4) for i in range(2, 8)]  # frequencies of at most a tenth
+    inside = slice(1, -1)  # at the rim, resizing repeats the border
+    error = (found - expected)[inside, inside][..., slow].abs().max()
+    assert error < 2e-3
+    counted = position_embedding_2d(fine, fine, 32, double).view(fine, fine, 32)
+    assert (counted - expected)[inside, inside][..., slow].abs().max() > 0.5
+    torch.testing.assert_close(position_embedding_2d(16, 16, 32, double, grid=16), coarse)

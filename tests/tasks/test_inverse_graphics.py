@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ball_scenes import BallDenoiser, batch, renderer, request
+from ball_scenes import BallDenoiser, batch, cameras, renderer, request
 from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.nn import functional as F
@@ -177,6 +177,14 @@ def test_each_sampled_view_joins_the_context_of_the_next() -> None:
     assert predictions[0].observation.shape == (8, 3, 8, 8)
     assert scene.depth.shape == (8, 1, 8, 8)
     assert not torch.equal(predictions[0].observation, predictions[1].observation)
+
+
+def test_an_open_trajectory_is_sampled_at_its_end() -> None:
+    model, closed = task(autoregressive_steps=3), cameras(12).camera_to_world
+    assert model.target_frames(closed) == [3, 6, 9]
+    assert model.target_frames(closed[:10]) == [3, 6, 9]
+    assert model.target_frames(closed[:7]) == [2, 4, 6]
+    assert task(autoregressive_steps=1).target_frames(closed[:7]) == [6]
 
 
 def test_frames_are_renderings_of_the_last_field_with_their_depth() -> None:

@@ -127,8 +127,8 @@ class RoomFurnisher:
             Solid((x - 0.25, -ROOM_HEIGHT, z - 0.25), (x + 0.25, -ROOM_HEIGHT + 0.07, z + 0.25), surface)
         )
 
-    def frame_doorways(self) -> None:
-        """Frames around the openings, and a door leaf standing open where it is in nobody's way."""
+    def frame_doorways(self, leaves: bool = True) -> None:
+        """Frames around the openings, and door leaves standing open where they are in nobody's way."""
         for doorway in self.doorways:
             wall = wall_in(self.room, doorway)
             low, high = span_along(wall, doorway.opening)
@@ -138,7 +138,11 @@ class RoomFurnisher:
             ]
             lintel = Solid((low - 0.09, -DOOR_HEIGHT - 0.09, 0.0), (high + 0.09, -DOOR_HEIGHT, 0.025), WHITE)
             self.solids += [against(self.room, wall, 0.0, solid) for solid in (*posts, lintel)]
-            if self.room.overlaps(doorway.opening.grown(0.1)) and wall_in(self.room, doorway) != doorway.wall:
+            if (
+                leaves
+                and self.room.overlaps(doorway.opening.grown(0.1))
+                and wall_in(self.room, doorway) != doorway.wall
+            ):
                 self._open_leaf(wall, low, high)
 
     def _open_leaf(self, wall: Wall, low: float, high: float) -> None:
@@ -207,6 +211,25 @@ def _doorway_cell(door: Doorway) -> Cell:
     back, front = (door.first, door.second) if door.wall.side else (door.second, door.first)
     portals = (Portal(door.wall.axis, 0, lower, upper, back), Portal(door.wall.axis, 1, lower, upper, front))
     return Cell("doorway", lower, upper, threshold, WHITE, WHITE, (0.9, 0.87, 0.82), portals, ())
+
+
+def empty_house(random: np.random.Generator, plan: FloorPlan, walls_behind: Colour) -> House:
+    """Plain walls and floors for a plan, with nothing in the rooms but a lamp and the frames of the doorways.
+
+    The second room's walls are painted in the given colour, those of the others in pale ones.
+    """
+    bare = bare_house(plan)
+    cells = list(bare.cells)
+    for number, room in enumerate(plan.rooms):
+        doorways = [door for door in plan.doorways if number in (door.first, door.second)]
+        furnisher = RoomFurnisher(random, room, doorways, np.zeros((0, 2)))
+        furnisher.frame_doorways(leaves=False)
+        furnisher.hang_lamp()
+        pale = any_colour(random, random.uniform(0.05, 0.25), random.uniform(0.75, 0.9))
+        walls = Surface("paint", (walls_behind if number == 1 else pale,), seed(random))
+        floor = Surface("plain", (WOODS[random.integers(3)][1],), seed(random))
+        cells[number] = cells[number]._replace(floor=floor, walls=walls, solids=tuple(furnisher.solids))
+    return House(tuple(cells), bare.rooms)
 
 
 def furnished_house(random: np.random.Generator, plan: FloorPlan, path: Path, walls_behind: Colour) -> House:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from datamodules.synthetic.rooms.floor_plan import draw_floor_plan
-from datamodules.synthetic.rooms.furnishing import furnished_house
+from datamodules.synthetic.rooms.furnishing import empty_house, furnished_house
 from datamodules.synthetic.rooms.tracing import Matrix3, Matrix4, cell_at, trace, trace_view
 from datamodules.synthetic.rooms.walks import Poses, fit_path, is_blind, walk
 from datamodules.synthetic.rooms.world import Colour, House
@@ -46,6 +46,7 @@ def draw_scene(
     frames: int,
     intrinsics: Matrix3 | None = None,
     camera_path: Poses | None = None,
+    empty: bool = False,
 ) -> Scene:
     """A random scene.
 
@@ -55,6 +56,7 @@ def draw_scene(
         frames: number of frames of the walk.
         intrinsics: of all frames, normalised; drawn at random unless given.
         camera_path: poses to follow instead of a walk, turned, scaled and moved so that they fit in.
+        empty: whether the rooms are empty, with plain walls and floors.
     """
     if intrinsics is None:
         focal = visible.uniform(0.48, 0.58)
@@ -67,7 +69,11 @@ def draw_scene(
         else:
             poses = fit_path(visible, plan, camera_path)
         if poses is not None:
-            house = furnished_house(visible, plan, poses[:, [0, 2], 3], WALLS_BEHIND[name].colour)
+            behind = WALLS_BEHIND[name].colour
+            if empty:
+                house = empty_house(visible, plan, behind)
+            else:
+                house = furnished_house(visible, plan, poses[:, [0, 2], 3], behind)
             return Scene(house, poses, intrinsics, name)
     raise UserError(f"the camera path fits into none of {_PLANS_TRIED} houses: it turns or climbs too much")
 

@@ -47,6 +47,7 @@ class Settings(NamedTuple):
     frames: int
     height: int
     chunked: bool
+    empty: bool
     camera_paths: tuple[str, ...]
     seed: int
 
@@ -72,6 +73,7 @@ def write_synthetic_rooms(
     frames: int = 60,
     height: int = 144,
     chunked: bool = False,
+    empty: bool = False,
     camera_paths: Path | None = None,
     seed: int = 0,
     workers: int = 1,
@@ -89,6 +91,7 @@ def write_synthetic_rooms(
         frames: number of frames of a walk.
         height: height of the images in pixels; the width is 16/9 of it.
         chunked: write .torch files with index.json instead of camera text files with folders of frames.
+        empty: leave the rooms empty, with plain walls and floors: what a small model can learn in minutes.
         camera_paths: a folder of RealEstate10k's camera text files that the cameras follow in turn, as far as
             rooms allow, instead of walking through the door.
         seed: the files are a function of it, of the given paths and of the sizes above.
@@ -99,7 +102,7 @@ def write_synthetic_rooms(
     if camera_paths and not files:
         raise UserError(f"{camera_paths} holds no camera text file (*.txt)")
     names = tuple(file.name for file in files)
-    settings = Settings(train_scenes, test_scenes, frames, height, chunked, names, seed)
+    settings = Settings(train_scenes, test_scenes, frames, height, chunked, empty, names, seed)
     _check(settings)
     root.mkdir(parents=True, exist_ok=True)
     planned = [plan_scene(settings, number, files) for number in range(train_scenes + test_scenes)]
@@ -121,7 +124,8 @@ def plan_scene(settings: Settings, number: int, files: list[Path]) -> PlannedSce
     if given is not None:
         camera_to_world, matrices = given.cameras()
         poses, intrinsics = camera_to_world.numpy(), matrices[0].numpy()
-    scene = draw_scene(random, _random(settings, number, "behind"), settings.frames, intrinsics, poses)
+    hidden = _random(settings, number, "behind")
+    scene = draw_scene(random, hidden, settings.frames, intrinsics, poses, settings.empty)
     start = int(random.integers(1_000_000, 300_000_000))
     regular = start + FRAME_INTERVAL_US * torch.arange(len(scene.camera_to_world))
     key = f"{_random(settings, number, 'key').integers(2**63):016x}"

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from datamodules.camera_path_files import read_camera_path
+from datamodules.realestate10k.path_files import read_camera_path
 from datamodules.scenes import Scene
 from datamodules.views import Roles
 from dfm_lightning.errors import UserError
