@@ -1,16 +1,17 @@
 """Time and memory of softmax splatting against a plain version of four `scatter_add` calls.
 
 Both are timed in turn in the same process, so that the ratio holds on a busy machine too; the best of all
-rounds counts. Memory is what one forward and backward pass adds to the process (on a GPU: to PyTorch's peak).
+rounds counts. Memory is what one forward and backward pass adds to the process at its peak (on a GPU: to what
+PyTorch has allocated), measured in a process of its own; on a CPU that needs Linux.
 
     python benchmarks/splatting.py [--device cuda] [--threads 1] [--rounds 15]
 """
 
 import argparse
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -86,9 +87,16 @@ def _measure_peak(splat: Splat, shape: tuple[int, int, int, int], device: str) -
         before = torch.cuda.max_memory_allocated()
         seconds(splat, tensors, backward=True)
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak is counted from here
+    before = _resident_kibibytes("VmRSS")
     seconds(splat, tensors, backward=True)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return (_resident_kibibytes("VmHWM") - before) / 2**10
+
+
+def _resident_kibibytes(name: str) -> int:
+    """Memory of this process: VmRSS is what it has now, VmHWM the most it had."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dfm_lightning.forward_models import splatting
 from dfm_lightning.forward_models.splatting import (
     Splatted,
     splat_average,
@@ -171,19 +170,6 @@ def test_float32_under_autocast_and_for_half_precision_inputs() -> None:
     assert torch.equal(found.image, expected.image)
     assert splat_softmax(image.bfloat16(), flow.bfloat16(), importance.bfloat16()).image.dtype == torch.float32
     assert splat_softmax(image, flow.double(), importance).image.dtype == torch.float64
-
-
-def test_parts_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    tensors = [torch.randn(3, channels, 6, 5, dtype=torch.float64) for channels in (4, 2, 1)]
-    tensors = [tensor.requires_grad_() for tensor in tensors]
-    results = []
-    for part in (1, 60, 1 << 20):
-        monkeypatch.setattr(splatting, "CPU_PART", part)
-        found = splat_softmax(*tensors)
-        results.append([found.image, *torch.autograd.grad(found.image.square().sum(), tensors)])
-    for other in results[1:]:
-        for tensor, expected in zip(other, results[0], strict=True):
-            torch.testing.assert_close(tensor, expected)
 
 
 @settings(max_examples=60, deadline=None)
