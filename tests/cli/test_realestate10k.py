@@ -50,7 +50,7 @@ trainer:
   enable_model_summary: false
   callbacks:
   - {class_path: ModelCheckpoint, init_args: {dirpath: fit, every_n_train_steps: 3, save_last: true}}
-  - {class_path: dfm_lightning.callbacks.TestReport, init_args: {output: test}}
+  - {class_path: dfm_lightning.callbacks.SceneReport, init_args: {output: test}}
   - {class_path: dfm_lightning.callbacks.SceneWriter, init_args: {output: predict}}
 """
 CONFIGS = ["-c", "realestate10k_demo", "-c", "tiny.yaml"]
@@ -162,6 +162,9 @@ def test_the_protocol_of_an_index_in_one_command(folder: Path) -> None:
         # The entry's second context is not given (one context view): three targets, the farthest of them diffused.
         assert set(scores) == {"context", "target", "novel"}
         assert all(math.isfinite(value) for values in scores.values() for value in values.values())
+    # Without the weights of others, what needs them is said to be missing, not left out in silence.
+    assert {"lpips", "fid", "kid"} <= set(report["missing"])
+    assert "FID" in (folder / "test" / "index.html").read_text().upper()
     sheet = Image.open(next((folder / "test" / "sheets").iterdir()))
     assert sheet.width > 4 * 16
 
