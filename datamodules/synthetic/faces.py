@@ -41,6 +41,34 @@ def faces_from_noise(z: Float[Tensor, "b attributes"]) -> Face:
     return Face(*torch.special.ndtr(z).unbind(1))
 
 
+def appearance(face: Face) -> Float[Tensor, "b numbers"]:
+    """All that `draw_faces` paints with: colours in [-1, 1], what is there or not as ±1, and the two shapes."""
+    colours = torch.cat(list(_colours(face)), dim=1)
+    present = torch.stack([face.glasses > 0.5, face.hat > 0.5, face.hair_length > 0.5], dim=1).to(colours)
+    shapes = torch.stack([face.smile, face.width], dim=1)
+    return torch.cat([colours, present, shapes], dim=1) * 2 - 1
+
+
+class _Colours(NamedTuple):
+    skin: Float[Tensor, "b 3"]
+    hair: Float[Tensor, "b 3"]
+    eyes: Float[Tensor, "b 3"]
+    background: Float[Tensor, "b 3"]
+    hat: Float[Tensor, "b 3"]
+    shirt: Float[Tensor, "b 3"]
+
+
+def _colours(face: Face) -> _Colours:
+    return _Colours(
+        skin=_scale(face.skin, [(0.98, 0.85, 0.74), (0.8, 0.58, 0.42), (0.36, 0.22, 0.15)]),
+        hair=_scale(face.hair, [(0.95, 0.85, 0.45), (0.75, 0.3, 0.12), (0.3, 0.17, 0.1), (0.08, 0.07, 0.1)]),
+        eyes=_scale(face.eyes, [(0.2, 0.45, 0.9), (0.2, 0.65, 0.35), (0.4, 0.22, 0.1)]),
+        background=_hue(face.background, 0.5, 0.45 + 0.5 * face.brightness),
+        hat=_hue(face.hat_colour, 0.85, 0.8),
+        shirt=_hue(face.shirt, 0.75, 0.75),
+    )
+
+
 class _Canvas:
     """Images that shapes are painted on, one over the other; x to the right and y down, both in [-1, 1]."""
 
@@ -79,52 +107,51 @@ def draw_faces(face: Face, resolution: int = 64) -> Float[Tensor, "b 3 resolutio
     the background's. Above one half, `glasses` and `hat` put them on and `hair_length` makes hair long. `smile`
     bends the mouth, `width` widens the head.
     """
-    canvas = _Canvas(len(face.skin), resolution, face.skin)
-    canvas.paint(torch.ones_like(canvas.x), _hue(face.background, 0.5, 0.45 + 0.5 * face.brightness))
-    _paint_body_and_hair(canvas, face)
-    _paint_features(canvas, face)
-    _paint_glasses_and_hat(canvas, face)
+    canvas, colours = _Canvas(len(face.skin), resolution, face.skin), _colours(face)
+    canvas.paint(torch.ones_like(canvas.x), colours.background)
+    _paint_body_and_hair(canvas, face, colours)
+    _paint_features(canvas, face, colours)
+    _paint_glasses_and_hat(canvas, face, colours)
     return canvas.image * 2 - 1
 
 
-def _paint_body_and_hair(canvas: _Canvas, face: Face) -> None:
-    skin, hair = _skin(face.skin), _hair(face.hair)
-    width = _column(0.42 + 0.08 * face.width)
+def _paint_body_and_hair(canvas: _Canvas, face: Face, colours: _Colours) -> None:
+    width = _column(0.44 + 0.08 * face.width)
     length = _column(torch.where(face.hair_length > 0.5, 0.85, 0.2))
-    canvas.paint(canvas.inside(canvas.ellipse(0, -0.12, width + 0.13, 0.7)), hair)
-    canvas.paint(canvas.inside(canvas.box(-0.6, -0.15, 0.6, length)), hair)
-    canvas.paint(canvas.inside(canvas.ellipse(0, 1.1, 0.8, 0.42)), _hue(face.shirt, 0.75, 0.75))
-    canvas.paint(canvas.inside(canvas.box(-0.16, 0.4, 0.16, 0.8)), skin * 0.85)
-    canvas.paint(canvas.inside(canvas.ellipse(0, 0.08, width, 0.56)), skin)
-    fringe = torch.maximum(canvas.ellipse(0, -0.12, width + 0.13, 0.7), canvas.y + 0.3 + 0.25 * canvas.x**2)
-    canvas.paint(canvas.inside(fringe), hair)
+    around = canvas.ellipse(0.0, -0.12, width + 0.13, 0.7)
+    canvas.paint(canvas.inside(around), colours.hair)
+    canvas.paint(canvas.inside(canvas.box(-0.66, -0.15, 0.66, length)), colours.hair)
+    canvas.paint(canvas.inside(canvas.ellipse(0.0, 1.1, 0.8, 0.42)), colours.shirt)
+    canvas.paint(canvas.inside(canvas.box(-0.16, 0.4, 0.16, 0.8)), colours.skin * 0.85)
+    canvas.paint(canvas.inside(canvas.ellipse(0.0, 0.06, width, 0.58)), colours.skin)
+    fringe = torch.maximum(around, canvas.y + 0.32 + 0.25 * canvas.x**2)
+    canvas.paint(canvas.inside(fringe), colours.hair)
 
 
-def _paint_features(canvas: _Canvas, face: Face) -> None:
-    skin, white = _skin(face.skin), torch.ones_like(_skin(face.skin))
-    for side in (-0.19, 0.19):
-        canvas.paint(canvas.inside(canvas.ellipse(side, 0.0, 0.12, 0.08)), white)
-        canvas.paint(canvas.inside(canvas.ellipse(side, 0.0, 0.07, 0.07)), _eyes(face.eyes))
-        canvas.paint(canvas.inside(canvas.ellipse(side, 0.0, 0.03, 0.03)), 0 * white)
-        canvas.paint(canvas.inside(canvas.ellipse(side, -0.14, 0.12, 0.025)), _hair(face.hair) * 0.6)
-    canvas.paint(canvas.inside(canvas.ellipse(0, 0.17, 0.05, 0.07)), skin * 0.8)
+def _paint_features(canvas: _Canvas, face: Face, colours: _Colours) -> None:
+    white = torch.ones_like(colours.skin)
+    for side in (-0.2, 0.2):
+        canvas.paint(canvas.inside(canvas.ellipse(side, 0.0, 0.14, 0.1)), white)
+        canvas.paint(canvas.inside(canvas.ellipse(side, 0.0, 0.085, 0.085)), colours.eyes)
+        canvas.paint(canvas.inside(canvas.ellipse(side, 0.0, 0.035, 0.035)), 0 * white)
+        canvas.paint(canvas.inside(canvas.ellipse(side, -0.17, 0.14, 0.03)), colours.hair * 0.6)
+    canvas.paint(canvas.inside(canvas.ellipse(0.0, 0.19, 0.05, 0.07)), colours.skin * 0.8)
     bend = _column(face.smile - 0.35)
-    mouth = (canvas.y - 0.4 - bend * 0.12 + bend * 4 * canvas.x**2).abs() - 0.03
-    lips = torch.maximum(mouth, canvas.x.abs() - 0.2)
-    canvas.paint(canvas.inside(lips), skin * torch.tensor([0.8, 0.3, 0.35]).to(skin))
+    mouth = (canvas.y - 0.42 - bend * 0.12 + bend * 4 * canvas.x**2).abs() - 0.04
+    lips = torch.maximum(mouth, canvas.x.abs() - 0.24)
+    canvas.paint(canvas.inside(lips), colours.skin * torch.tensor([0.8, 0.3, 0.35]).to(white))
 
 
-def _paint_glasses_and_hat(canvas: _Canvas, face: Face) -> None:
+def _paint_glasses_and_hat(canvas: _Canvas, face: Face, colours: _Colours) -> None:
     glasses, hat = _column((face.glasses > 0.5).to(face.skin)), _column((face.hat > 0.5).to(face.skin))
-    black = torch.zeros_like(_skin(face.skin)) + 0.05
-    for side in (-0.19, 0.19):
-        rim = canvas.ellipse(side, 0.01, 0.16, 0.14).abs() - 0.025
+    black = torch.full_like(colours.skin, 0.05)
+    for side in (-0.2, 0.2):
+        rim = canvas.ellipse(side, 0.01, 0.19, 0.17).abs() - 0.03
         canvas.paint(canvas.inside(rim) * glasses, black)
-    canvas.paint(canvas.inside(canvas.box(-0.06, -0.03, 0.06, 0.02)) * glasses, black)
-    colour = _hue(face.hat_colour, 0.85, 0.8)
-    dome = torch.maximum(canvas.ellipse(0, -0.4, 0.56, 0.52), canvas.y + 0.4)
-    canvas.paint(canvas.inside(dome) * hat, colour)
-    canvas.paint(canvas.inside(canvas.box(-0.75, -0.46, 0.75, -0.34)) * hat, colour * 0.6)
+    canvas.paint(canvas.inside(canvas.box(-0.06, -0.03, 0.06, 0.03)) * glasses, black)
+    dome = torch.maximum(canvas.ellipse(0.0, -0.4, 0.58, 0.52), canvas.y + 0.4)
+    canvas.paint(canvas.inside(dome) * hat, colours.hat)
+    canvas.paint(canvas.inside(canvas.box(-0.78, -0.46, 0.78, -0.34)) * hat, colours.hat * 0.6)
 
 
 def _column(values: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1"]:
@@ -137,18 +164,6 @@ def _scale(position: Float[Tensor, " b"], colours: list[tuple[float, float, floa
     place = position * (len(colours) - 1)
     below = place.floor().long().clamp(max=len(colours) - 2)
     return torch.lerp(table[below], table[below + 1], (place - below)[:, None])
-
-
-def _skin(position: Float[Tensor, " b"]) -> Float[Tensor, "b 3"]:
-    return _scale(position, [(0.98, 0.85, 0.74), (0.8, 0.58, 0.42), (0.36, 0.22, 0.15)])
-
-
-def _hair(position: Float[Tensor, " b"]) -> Float[Tensor, "b 3"]:
-    return _scale(position, [(0.95, 0.85, 0.45), (0.75, 0.3, 0.12), (0.3, 0.17, 0.1), (0.08, 0.07, 0.1)])
-
-
-def _eyes(position: Float[Tensor, " b"]) -> Float[Tensor, "b 3"]:
-    return _scale(position, [(0.2, 0.45, 0.9), (0.2, 0.65, 0.35), (0.4, 0.22, 0.1)])
 
 
 def _hue(

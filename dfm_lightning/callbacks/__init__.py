@@ -1,5 +1,7 @@
 """What a run leaves behind: predictions, reports, pictures; and what it shows while it runs."""
 
+from dfm_lightning.callbacks.code_report import CodeReport
+from dfm_lightning.callbacks.code_writer import CodeWriter
 from dfm_lightning.callbacks.prediction_writer import PredictionWriter
 from dfm_lightning.callbacks.sample_pictures import SamplePictures
 from dfm_lightning.callbacks.scene_report import SceneReport
@@ -7,4 +9,13 @@ from dfm_lightning.callbacks.scene_writer import SceneWriter
 from dfm_lightning.callbacks.tensor_writer import TensorWriter
 from dfm_lightning.callbacks.test_report import TestReport
 
-__all__ = ["PredictionWriter", "SamplePictures", "SceneReport", "SceneWriter", "TensorWriter", "TestReport"]
+__all__ = [
+    "CodeReport",
+    "CodeWriter",
+    "PredictionWriter",
+    "SamplePictures",
+    "SceneReport",
+    "SceneWriter",
+    "TensorWriter",
+    "TestReport",
+]

@@ -50,6 +50,10 @@ class PredictionWriter(BasePredictionWriter, ABC):
         """What the page of all predictions shows of a sample: here all pictures that are not in a subfolder."""
         return [Picture(path, path.stem) for path in sorted(folder.glob("*.png"))]
 
+    def overview(self, samples: dict[str, list[Path]]) -> list[Picture | Video]:
+        """What shows all samples at once, given their folders by scene; written by one process, at the end."""
+        return []
+
     # --- Lightning's hooks ------------------------------------------------------------------------------
 
     # In `setup` and `teardown` alone all processes meet: one without any scene skips the hooks between them.
@@ -122,7 +126,7 @@ class PredictionWriter(BasePredictionWriter, ABC):
         pl_module.is_finished = nothing_is_finished
         trainer.strategy.barrier()
         if trainer.is_global_zero and self._made_with:
-            self._write_index()
+            self._write_index(finished=True)
             print(f"predictions: {self.output / 'index.html'}")
 
     # --- files ------------------------------------------------------------------------------------------
@@ -149,23 +153,34 @@ class PredictionWriter(BasePredictionWriter, ABC):
                     "choose another output folder, or set overwrite to true"
                 )
 
-    def _write_index(self) -> None:
-        scenes: dict[str, list[Picture | Video]] = {}
+    def _write_index(self, finished: bool = False) -> None:
+        samples: dict[str, list[Path]] = {}
         for path in sorted(self.output.glob(f"*/*/{MANIFEST}")):
             manifest = read_manifest(path)
-            if manifest["made_with"] != self._made_with:
-                continue  # to be replaced, or of a scene that is no longer asked for
+            # Others are to be replaced, or of a scene that is no longer asked for.
+            if manifest["made_with"] == self._made_with:
+                samples.setdefault(manifest["key"], []).append(path.parent)
+        sections = []
+        for key, folders in samples.items():
             figures = [
                 figure._replace(
-                    path=figure.path.relative_to(self.output),
-                    caption=f"sample {manifest['sample']}: {figure.caption}",
+                    path=figure.path.relative_to(self.output), caption=f"{as_caption(folder)}: {figure.caption}"
                 )
-                for figure in self.figures(path.parent)
+                for folder in folders
+                for figure in self.figures(folder)
             ]
-            scenes.setdefault(manifest["key"], []).extend(figures)
+            sections.append(Section(key, figures=figures))
+        if finished and samples:
+            overview = [f._replace(path=f.path.relative_to(self.output)) for f in self.overview(samples)]
+            if overview:
+                sections.insert(0, Section("Overview", figures=overview))
         settings = ", ".join(f"{name} {value}" for name, value in self._made_with.items())
-        sections = [Section(key, figures=figures) for key, figures in scenes.items()]
         write_page(self.output / "index.html", "Predictions", [*sections, Section("Settings", settings)])
+
+
+def as_caption(folder: Path) -> str:
+    """The number of the sample in a folder, as a person reads it."""
+    return f"sample {int(folder.name.removeprefix('sample_'))}"
 
 
 def requests_by_key(request: Request) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Scores of images: PSNR, SSIM, LPIPS, FID, KID; how samples of one scene score and differ."""
 
-from dfm_lightning.metrics.images import ImageMetrics, psnr, ssim
+from dfm_lightning.metrics.images import ImageMetrics, masked_psnr, psnr, ssim
 from dfm_lightning.metrics.realism import RealismMetrics, compare_features, warn_of_few
 from dfm_lightning.metrics.samples import LOWER_IS_BETTER, SampleScores, best_and_mean, spread
 
@@ -11,6 +11,7 @@ __all__ = [
     "SampleScores",
     "best_and_mean",
     "compare_features",
+    "masked_psnr",
     "psnr",
     "spread",
     "ssim",

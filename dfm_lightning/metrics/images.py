@@ -1,7 +1,7 @@
 """How close images are to the true ones."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -16,6 +16,13 @@ def psnr(images: Float[Tensor, "n c h w"], targets: Float[Tensor, "n c h w"]) ->
     """Peak signal-to-noise ratio of each image in dB, at most 100. Images in [−1, 1], clamped to it."""
     error = (_unit(images) - _unit(targets)).square().flatten(1).mean(dim=1)
     return (-10 * torch.log10(error)).clamp(max=HIGHEST_PSNR)
+
+
+def masked_psnr(
+    images: Float[Tensor, "n c h w"], targets: Float[Tensor, "n c h w"], mask: Bool[Tensor, "h w"]
+) -> Float[Tensor, " n"]:
+    """`psnr` of the pixels in a mask, which holds at least one."""
+    return psnr(images[:, :, mask][..., None], targets[:, :, mask][..., None])
 
 
 def ssim(images: Float[Tensor, "n c h w"], targets: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:

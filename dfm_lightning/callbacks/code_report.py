@@ -1,0 +1,88 @@
+"""The test report of GAN inversion."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from dfm_lightning.callbacks.code_scores import AttributeReader, score_patch
+from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
+from dfm_lightning.callbacks.output.pictures import RGB
+from dfm_lightning.callbacks.realism import compare_kept, kept_features
+from dfm_lightning.callbacks.report_tables import Scores
+from dfm_lightning.callbacks.test_report import Arrays, TestReport
+from dfm_lightning.errors import UserError
+from dfm_lightning.metrics import RealismMetrics
+from dfm_lightning.module import DiffusionWithForwardModel
+from dfm_lightning.tasks import EvaluatedPatch
+
+MOST_SAMPLES = 8
+
+
+class CodeReport(TestReport):
+    """Scores sampled codes by their images: consistent with the patch, different elsewhere, realistic.
+
+    `score_patch` says what is measured. FID and KID compare the images of all samples with the true ones.
+
+    Args:
+        output: folder to write into.
+        attributes: reads attributes from images, for generators whose images have known ones, such as
+            `datamodules.synthetic.face_attributes.FaceAttributes` for the demo's drawn faces.
+        inception_weights: torch-fidelity's weights of the network behind FID and KID; by default the file of
+            their name in torch's own cache. Without them both are reported as missing.
+        sheet_cell: size of an image on the contact sheets in pixels, at least.
+    """
+
+    shown = (
+        "psnr_best", "psnr_mean", "mean_code_psnr", "spread", "agree",
+        "distance_best", "distance_mean", "mean_code_distance",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        output: str,
+        attributes: AttributeReader | None = None,
+        inception_weights: str | None = None,
+        sheet_cell: int = 96,
+    ) -> None:
+        super().__init__(output)
+        self.attributes = attributes
+        self.inception_weights = inception_weights
+        self.sheet_cell = sheet_cell
+        self._realism: RealismMetrics | None = None
+
+    def prepare(self, trainer: Trainer, model: DiffusionWithForwardModel) -> None:
+        """See `TestReport`."""
+        self._realism = RealismMetrics(self.inception_weights)
+        self.missing.update(self._realism.missing)
+
+    def measured_with(self) -> dict[str, Any]:
+        """See `TestReport`."""
+        reader = None if self.attributes is None else type(self.attributes).__name__
+        return {"attributes": reader, "metrics": f"fid and kid{', missing' if self.missing else ''}"}
+
+    def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
+        """See `TestReport` and `score_patch`."""
+        if not isinstance(scene, EvaluatedPatch):
+            raise UserError(f"CodeReport measures sampled codes, got {type(scene).__name__}: use another report")
+        return score_patch(scene, self.attributes)
+
+    def sheet(self, scene: EvaluatedPatch) -> RGB:
+        """See `TestReport`: the patch, the true image, the mean code's, samples."""
+        images = {"patch": scene.truth * scene.mask, "true": scene.truth, "mean code": scene.mean_image}
+        for number, sample in enumerate(scene.samples[:MOST_SAMPLES]):
+            images[f"sample {number + 1}"] = sample
+        row = [image_to_uint8(image) for image in images.values()]
+        return labelled_grid([row], list(images), [""], self.sheet_cell)
+
+    def keep(self, scene: EvaluatedPatch, device: torch.device) -> Arrays:
+        """See `TestReport`: the features of the true and the sampled images."""
+        assert self._realism is not None
+        return kept_features(self._realism, "image", scene.truth[None], scene.samples, device)
+
+    def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
+        """See `TestReport`: FID and KID."""
+        scores, notes = compare_kept(kept)
+        self.notes.update(notes)
+        return scores

@@ -1,0 +1,78 @@
+"""How the codes sampled for one patch score, beside the generator's mean code, which needs no model."""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dfm_lightning.callbacks.report_tables import Scores
+from dfm_lightning.metrics import best_and_mean, masked_psnr, spread
+from dfm_lightning.tasks import EvaluatedPatch
+
+
+@runtime_checkable
+class AttributeReader(Protocol):
+    """Reads attributes from images, each at a known place; only images it was made for mean anything to it."""
+
+    def regions(self, size: tuple[int, int]) -> dict[str, Bool[Tensor, "h w"]]:
+        """The pixels that each reading looks at, in images of a height and width."""
+
+    def agree(
+        self, images: Float[Tensor, "n 3 h w"], truth: Float[Tensor, "3 h w"]
+    ) -> dict[str, Bool[Tensor, " n"]]:
+        """Whether each image in [-1, 1] has an attribute as the true one has it, by reading."""
+
+
+def score_patch(patch: EvaluatedPatch, attributes: AttributeReader | None) -> dict[str, Scores]:
+    """The scores of one patch's samples, by the part of the image they look at.
+
+    "patch" and "hidden", what was seen of the image and what was not: `psnr_best` and `psnr_mean` of the
+    samples, `mean_code_psnr` of the mean code's image, and `spread`, the standard deviation between samples on
+    the scale of [0, 1]. "code": `distance_best` and `distance_mean`, root mean square differences from the true
+    code, and `mean_code_distance`. With a reader of attributes, also `agree`: the share of samples that have an
+    attribute as the true image has it, of those that lie within the patch and of those that lie outside it.
+    """
+    seen = patch.mask[0] > 0.5
+    scores: dict[str, Scores] = {}
+    for part, mask in (("patch", seen), ("hidden", ~seen)):
+        if mask.any():
+            scores[part] = _score_pixels(patch, mask)
+    scores["code"] = _score_codes(patch)
+    if attributes is not None:
+        for part, share in _agreement(patch, seen, attributes).items():
+            scores.setdefault(part, {})["agree"] = share
+    return scores
+
+
+def _score_pixels(patch: EvaluatedPatch, mask: Bool[Tensor, "h w"]) -> Scores:
+    truth = patch.truth[None]
+    each = masked_psnr(patch.samples, truth.expand_as(patch.samples), mask)
+    best, mean = best_and_mean("psnr", each[:, None])
+    of_mean_code = masked_psnr(patch.mean_image[None], truth, mask)
+    scores = {"psnr_best": best, "psnr_mean": mean, "mean_code_psnr": float(of_mean_code)}
+    if len(patch.samples) > 1:
+        scores["spread"] = float(spread(patch.samples)[:, mask].double().mean())
+    return scores
+
+
+def _score_codes(patch: EvaluatedPatch) -> Scores:
+    distances = (patch.codes - patch.true_code).double().square().mean(dim=(1, 2)).sqrt()
+    of_mean = (patch.mean_code - patch.true_code).double().square().mean().sqrt()
+    return {
+        "distance_best": float(distances.min()),
+        "distance_mean": float(distances.mean()),
+        "mean_code_distance": float(of_mean),
+    }
+
+
+def _agreement(patch: EvaluatedPatch, seen: Bool[Tensor, "h w"], attributes: AttributeReader) -> dict[str, float]:
+    """The share of samples that agree, of attributes within and outside the patch; others are left aside."""
+    size = (seen.shape[0], seen.shape[1])
+    agreed = attributes.agree(patch.samples, patch.truth)
+    shares: dict[str, list[Tensor]] = {"patch": [], "hidden": []}
+    for name, region in attributes.regions(size).items():
+        inside = seen[region]
+        if len(inside) > 0 and bool(inside.all() or not inside.any()):
+            shares["patch" if bool(inside.all()) else "hidden"].append(agreed[name].float().mean())
+    return {part: float(torch.stack(values).mean()) for part, values in shares.items() if values}
