@@ -1,0 +1,97 @@
+"""Train with several seeds, with and without mistakes, and print how the samples compare with the exact posterior.
+
+    python examples/closed_form/measure.py --seeds 1 2 3
+    python examples/closed_form/measure.py --seeds 1 2 3 --kind without-novel
+
+Each row is one training. The share of passed comparisons is of `--repeats` tests, each with new scenes.
+"""
+
+import argparse
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+from breakages import (
+    LastStepSkipsLevels,
+    NoisyLastStep,
+    WithoutLastStep,
+    level_embedding_of_zeros,
+    sampled_by,
+    told_the_same_level,
+)
+from comparison import ALPHA, PERMUTATIONS, Verdict, draw, judge
+from training import train
+
+from dfm_lightning.module import DiffusionWithForwardModel
+
+KINDS = ("sound", "without-novel", "without-level")
+# What is done to a trained model, by name.
+SAMPLING: dict[str, Callable[[DiffusionWithForwardModel], DiffusionWithForwardModel]] = {
+    "told the same level": told_the_same_level,
+    "last step left out": lambda model: sampled_by(model, WithoutLastStep),
+    "last step noisy": lambda model: sampled_by(model, NoisyLastStep),
+    "last step too long": lambda model: sampled_by(model, LastStepSkipsLevels),
+}
+
+
+def trained(seed: int, kind: str) -> DiffusionWithForwardModel:
+    """A model trained with or without a mistake."""
+    if kind == "without-level":
+        # The network that was trained so has to be asked so, too: see `main`.
+        with level_embedding_of_zeros():
+            return train(seed)
+    return train(seed, novel_weight=0.0 if kind == "without-novel" else 1.0)
+
+
+def verdicts(model: DiffusionWithForwardModel, seed: int, kind: str, repeats: int) -> list[Verdict]:
+    """Comparisons on new scenes each time; the first is that of the test suite."""
+    if kind == "without-level":
+        with level_embedding_of_zeros():
+            return verdicts(model, seed, "sound", repeats)
+    return [judge(draw(model, seed + 1000 * number), PERMUTATIONS) for number in range(repeats)]
+
+
+def row(name: str, found: list[Verdict], seconds: float) -> str:
+    """A line of the table."""
+    first = found[0]
+    cells = [
+        name,
+        f"{seconds:.0f}",
+        f"{first.energy.p_value:.5f}",
+        f"{first.rank_p_value:.5f}",
+        f"{first.inconsistency:.1g}",
+        "passes" if first.passes else "fails",
+        f"{statistics.mean(verdict.energy.deviations for verdict in found):.1f}",
+        f"{sum(verdict.passes for verdict in found)}/{len(found)}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--kind", choices=KINDS, default="sound", help="what is wrong with the training")
+    parser.add_argument("--breakages", action="store_true", help="break the sampling of each model, too")
+    parser.add_argument("--repeats", type=int, default=20)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+    print(f"α = {ALPHA:g}, {PERMUTATIONS} permutations\n")
+    print("| seed | CPU s | energy p | ranks p | inconsistency | verdict | energy σ | passes |")
+    print("|---|---|---|---|---|---|---|---|")
+    for seed in options.seeds:
+        start = time.process_time()
+        model = trained(seed, options.kind)
+        seconds = time.process_time() - start
+        print(row(f"{seed}", verdicts(model, seed, options.kind, options.repeats), seconds), flush=True)
+        for name, broken in SAMPLING.items() if options.breakages else ():
+            found = verdicts(broken(model), seed, options.kind, options.repeats)
+            print(row(f"{seed}, {name}", found, seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
