@@ -10,7 +10,7 @@ from torch import Tensor
 from datamodules.captures.capture import Capture, CapturedFrame
 from datamodules.captures.colmap import find_colmap, read_colmap
 from datamodules.captures.llff import POSES_FILE, read_llff
-from datamodules.captures.transforms import TRANSFORMS_FILE, read_lens, read_transforms
+from datamodules.captures.transforms import TRANSFORMS_FILE, find_transforms, read_lens, read_transforms
 from dfm_lightning.errors import UserError
 
 __all__ = ["Capture", "is_capture", "open_capture"]
@@ -20,7 +20,8 @@ _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 def is_capture(root: Path) -> bool:
     """Whether a folder holds cameras in one of the forms that `open_capture` reads."""
-    return any((root / name).is_file() for name in (TRANSFORMS_FILE, POSES_FILE)) or find_colmap(root) is not None
+    found = find_transforms(root) is not None or (root / POSES_FILE).is_file()
+    return found or find_colmap(root) is not None
 
 
 def open_capture(root: Path, target_depth: float) -> Capture:
@@ -30,8 +31,9 @@ def open_capture(root: Path, target_depth: float) -> Capture:
         root: the folder.
         target_depth: what is typically seen is to be at this distance, in scene units.
     """
-    if (root / TRANSFORMS_FILE).is_file():
-        form, (frames, poses, depth) = TRANSFORMS_FILE, _from_transforms(root)
+    listing = find_transforms(root)
+    if listing is not None:
+        form, (frames, poses, depth) = TRANSFORMS_FILE, _from_transforms(listing)
     elif (root / POSES_FILE).is_file():
         form, (frames, poses, depth) = POSES_FILE, _from_llff(root)
     else:
@@ -44,8 +46,7 @@ def open_capture(root: Path, target_depth: float) -> Capture:
 Found = tuple[list[CapturedFrame], Float64[Tensor, "n 4 4"], float | None]
 
 
-def _from_transforms(root: Path) -> Found:
-    path = root / TRANSFORMS_FILE
+def _from_transforms(path: Path) -> Found:
     files, poses, properties = read_transforms(path)
     kept = _present(files, path)
     frames = [CapturedFrame(files[index], read_lens(properties[index], files[index], path)) for index in kept]

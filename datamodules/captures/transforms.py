@@ -19,6 +19,14 @@ _DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 _ENDINGS = ("", ".png", ".jpg")
 
 
+def find_transforms(root: Path) -> Path | None:
+    """The transforms.json of a capture: in its folder or, if just one of the folders in it has one, there."""
+    if (root / TRANSFORMS_FILE).is_file():
+        return root / TRANSFORMS_FILE
+    deeper = list(root.glob(f"*/{TRANSFORMS_FILE}"))
+    return deeper[0] if len(deeper) == 1 else None
+
+
 def read_transforms(path: Path) -> tuple[list[Path], Float64[Tensor, "n 4 4"], list[dict[str, Any]]]:
     """Files, camera-to-world poses (OpenCV axes) and properties of all listed frames, in the order of file names.
 
@@ -41,8 +49,8 @@ def read_transforms(path: Path) -> tuple[list[Path], Float64[Tensor, "n 4 4"], l
 
 
 def _existing(folder: Path, name: str) -> Path:
-    """The file of a name; NeRF's synthetic scenes leave out the ending."""
-    candidates = [folder / f"{name}{ending}" for ending in _ENDINGS]
+    """The file of a name, beside transforms.json or one folder up; NeRF's own scenes leave out the ending."""
+    candidates = [place / f"{name}{ending}" for place in (folder, folder.parent) for ending in _ENDINGS]
     return next((path for path in candidates if path.is_file()), candidates[0])
 
 
