@@ -231,8 +231,13 @@ def _scene_truth(planned: PlannedScene) -> dict[str, Any]:
         "split": planned.split,
         "walls_behind": scene.walls_behind,
         "first_frame_is_blind": shows_nothing_behind(scene),
-        "cells": [
-            {**cell._asdict(), "portals": [portal._asdict() for portal in cell.portals]}
-            for cell in scene.house.cells
-        ],
+        "rooms": scene.house.rooms,
+        "cells": [_named(cell) for cell in scene.house.cells],
     }
+
+
+def _named(value: Any) -> Any:
+    """A NamedTuple, and those in it, as dicts: files say what each number is."""
+    if hasattr(value, "_asdict"):
+        return {name: _named(part) for name, part in value._asdict().items()}
+    return [_named(part) for part in value] if isinstance(value, tuple) else value
