@@ -69,7 +69,6 @@ class Tones(DiffusionWithForwardModel):
 
     Args:
         decay_weight: weight of the mean decay in the loss.
-        others: see `DiffusionWithForwardModel`.
     """
 
     def __init__(self, *others, decay_weight: float = 0.001, **more) -> None:
