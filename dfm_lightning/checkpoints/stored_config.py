@@ -33,6 +33,15 @@ def load_weights(model: LightningModule, path: Path) -> None:
     model.load_state_dict(content["state_dict"], strict=model.strict_loading)
 
 
+def holds_weights_only(path: Path) -> bool:
+    """Whether no training can be continued from a checkpoint: it has no optimizer's state, as converted ones.
+
+    Raises:
+        UserError: there is no such file, or it is not a checkpoint.
+    """
+    return "optimizer_states" not in _read(path)
+
+
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"No checkpoint '{path}': there is no such file.")

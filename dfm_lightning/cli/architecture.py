@@ -9,6 +9,8 @@ from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
 
 # The arguments of a model that decide which weights it has and what they mean.
 ARCHITECTURE = ("denoiser", "process")
+# Those of a forward model that decide what the weights mean: what its pixels are, what lies behind everything.
+OBSERVATION = ("background", "corner_aligned")
 
 
 class EmbedConfig(Callback):
@@ -31,6 +33,12 @@ def architecture_of(config: dict[str, Any]) -> dict[str, Any]:
     model = config.get("model", {})
     arguments = model.get("init_args", {})
     kept = {name: arguments[name] for name in ARCHITECTURE if name in arguments}
+    forward_model = arguments.get("forward_model") or {}
+    observation = {
+        name: value for name, value in forward_model.get("init_args", {}).items() if name in OBSERVATION
+    }
+    if observation:
+        kept["forward_model"] = {"class_path": forward_model["class_path"], "init_args": observation}
     return {"model": {"class_path": model["class_path"], "init_args": kept}} if kept else {}
 
 

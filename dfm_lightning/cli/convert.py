@@ -2,7 +2,13 @@
 
 from collections.abc import Callable
 
+from dfm_lightning.checkpoints.from_authors import convert_dfm
 from dfm_lightning.checkpoints.stylegan2 import convert_stylegan2
+from dfm_lightning.checkpoints.to_authors import convert_to_dfm
 
 # Each a typed function whose docstring explains its parameters; it prints what there is to say.
-COMMANDS: dict[str, Callable[..., None]] = {"stylegan2": convert_stylegan2}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "dfm": convert_dfm,
+    "to-dfm": convert_to_dfm,
+    "stylegan2": convert_stylegan2,
+}

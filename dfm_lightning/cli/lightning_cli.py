@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import datamodules
 from dfm_lightning import callbacks, denoisers, diffusion, forward_models, losses, networks, tasks
 from dfm_lightning.callbacks.progress import TimeLeft
-from dfm_lightning.checkpoints.stored_config import load_weights, stored_config
+from dfm_lightning.checkpoints.stored_config import holds_weights_only, load_weights, stored_config
 from dfm_lightning.cli.architecture import EmbedConfig, architecture_of, differences
 from dfm_lightning.cli.commands import GROUPS
 from dfm_lightning.cli.configs import name_of_run, shipped_configs
@@ -101,8 +101,9 @@ class DfmCLI(LightningCLI):
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
-            help="Checkpoint: `fit` continues the training that wrote it, the other commands use its weights "
-            "(the averaged ones, if training averaged them). It decides the model's architecture.",
+            help="Checkpoint: `fit` continues the training that wrote it (of a converted one: begins with its "
+            "weights), the other commands use its weights (the averaged ones, if training averaged them). It "
+            "decides the model's architecture.",
         )
         parser.add_argument(
             "--initial_weights",
@@ -162,8 +163,12 @@ class DfmCLI(LightningCLI):
     def before_fit(self) -> None:
         """Give a new training the weights it is to begin with."""
         settings = self.config_init.fit
-        if settings.initial_weights is not None and settings.ckpt_path is None:
-            load_weights(self.model, Path(settings.initial_weights))
+        path = settings.ckpt_path or settings.initial_weights
+        if path is None or (settings.ckpt_path and not holds_weights_only(Path(path))):
+            return
+        load_weights(self.model, Path(path))
+        if settings.ckpt_path:
+            _say(f"{path} holds weights only: a new training begins with them.")
 
     def _settings(self) -> dict[str, Any]:
         """All settings of the command, resolved, as primitives."""
@@ -208,7 +213,9 @@ class DfmCLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """What the trainer's method is called with."""
         arguments = super()._prepare_subcommand_kwargs(subcommand)
-        arguments["ckpt_path"] = self.config_init[subcommand].ckpt_path
+        arguments["ckpt_path"] = path = self.config_init[subcommand].ckpt_path
+        if subcommand == "fit" and path is not None and holds_weights_only(Path(path)):
+            arguments["ckpt_path"] = None  # `before_fit` has loaded it
         arguments["weights_only"] = True  # a checkpoint is data, never code
         if subcommand == "predict":
             arguments["return_predictions"] = False  # they go to files, not into memory

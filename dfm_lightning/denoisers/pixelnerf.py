@@ -40,7 +40,7 @@ class PixelNeRFDenoiser(SignalDenoiser):
     Args:
         encoder: from images to feature maps.
         estimate_renderer: renders the deterministic estimate; without fine samples. Near, far and
-            corner_aligned_size should be those of the forward model.
+            corner_aligned should be those of the forward model.
         estimate_reduction: the estimate is rendered at 1/this of the target's resolution and enlarged: every
             iteration renders the whole of it, so that a small model spends much of its time there. 1 in the
             authors' models. The target's height and width must be multiples of it.

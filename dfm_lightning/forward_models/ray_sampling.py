@@ -37,20 +37,24 @@ def importance_distances(
     constant between the middles of neighbouring points. The quantiles are random, or equally spaced from 0
     to 1.
     """
+    dtype = distances.dtype
+    # Whether an interval at the end holds next to nothing is a matter of digits that float32 lacks near 1.
+    if distances.device.type != "mps":
+        distances, weights = distances.double(), weights.double()
     borders = (distances[..., 1:] + distances[..., :-1]) / 2
     mass = weights[..., 1:-1] + 1e-5
     cumulative = torch.cumsum(mass / mass.sum(dim=-1, keepdim=True), dim=-1)
     cumulative = torch.nn.functional.pad(cumulative, (1, 0))
     shape = (*distances.shape[:-1], samples)
     if random:
-        quantiles = torch.rand(shape, dtype=distances.dtype, device=distances.device)
+        quantiles = torch.rand(shape, dtype=dtype, device=distances.device).to(distances.dtype)
     else:
         quantiles = torch.linspace(0, 1, samples, dtype=distances.dtype, device=distances.device).expand(shape)
-    upper = torch.searchsorted(cumulative, quantiles.contiguous(), right=True)
+    upper = torch.searchsorted(cumulative, quantiles.contiguous())
     upper, lower = upper.clamp(max=cumulative.shape[-1] - 1), (upper - 1).clamp(min=0)
     cumulative_lower, cumulative_upper = (cumulative.gather(-1, index) for index in (lower, upper))
     border_lower, border_upper = (borders.gather(-1, index) for index in (lower, upper))
     # Within an interval that holds next to nothing, quantiles stand still, as in NeRF's code.
     width = cumulative_upper - cumulative_lower
     fraction = (quantiles - cumulative_lower) / torch.where(width < 1e-5, 1.0, width)
-    return border_lower + fraction * (border_upper - border_lower)
+    return (border_lower + fraction * (border_upper - border_lower)).to(dtype)

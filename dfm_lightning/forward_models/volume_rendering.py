@@ -12,7 +12,7 @@ from dfm_lightning.forward_models.chunks import in_chunks
 from dfm_lightning.forward_models.patches import random_patches
 from dfm_lightning.forward_models.ray_rendering import RayRendering, RenderedRays, rays_per_chunk, render_rays
 from dfm_lightning.forward_models.ray_sampling import Spacing
-from dfm_lightning.geometry.rays import corner_aligned_intrinsics, ray_directions, ray_origins
+from dfm_lightning.geometry.rays import corner_aligned, ray_directions, ray_origins
 from dfm_lightning.interfaces import ForwardModel, RadianceField
 from dfm_lightning.types import Cameras, Observed, Views, concatenate
 
@@ -56,8 +56,8 @@ class VolumeRendering(ForwardModel):
             is halved when no gradient is wanted.
         checkpointing: compute the points' values again in the backward pass instead of keeping them: a
             training step then takes little more memory than a chunk, and a third more time.
-        corner_aligned_size: for models trained with the outer pixels' centres at 0 and 1, as the authors' are,
-            the height and width in pixels of their images; unset for pixel centres at (i + ½)/N.
+        corner_aligned: whether the outer pixels' centres lie at 0 and 1 of the intrinsics, as in the authors'
+            models, instead of at (i + ½)/N.
     """
 
     def __init__(
@@ -73,15 +73,13 @@ class VolumeRendering(ForwardModel):
         patch_size: int = 24,
         memory_budget_mb: float | None = None,
         checkpointing: bool = False,
-        corner_aligned_size: int | None = None,
+        corner_aligned: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < near < far:
             raise ValueError(f"near and far must satisfy 0 < near < far, got {near} and {far}")
         if coarse_samples < 3 or fine_samples < 0:
             raise ValueError(f"expected ≥ 3 coarse samples, got {coarse_samples} coarse, {fine_samples} fine")
-        if corner_aligned_size is not None and corner_aligned_size < 2:
-            raise ValueError(f"corner_aligned_size must be 2 or more, got {corner_aligned_size}")
         self.near = near
         self.far = far
         self.coarse_samples = coarse_samples
@@ -93,7 +91,7 @@ class VolumeRendering(ForwardModel):
         self.patch_size = patch_size
         self.memory_budget_mb = memory_budget_mb
         self.checkpointing = checkpointing
-        self.corner_aligned_size = corner_aligned_size
+        self.corner_aligned = corner_aligned
 
     def forward(self, signal: RadianceField, params: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """The images, without keeping anything else."""
@@ -119,10 +117,8 @@ class VolumeRendering(ForwardModel):
         return random_patches(views, self.patch_size)
 
     def aligned(self, cameras: Cameras) -> Cameras:
-        """The cameras with the intrinsics that rendering uses (see `corner_aligned_size`)."""
-        if self.corner_aligned_size is None:
-            return cameras
-        return cameras._replace(intrinsics=corner_aligned_intrinsics(cameras.intrinsics, self.corner_aligned_size))
+        """The cameras with the intrinsics that rendering uses (see `corner_aligned`)."""
+        return corner_aligned(cameras) if self.corner_aligned else cameras
 
     def _render(self, field: RadianceField, cameras: Cameras, keep: Callable[[RenderedRays], Any]) -> list[Any]:
         """What `keep` takes of each chunk of rays; the rays of all views stand in one dimension."""

@@ -10,18 +10,28 @@ from torch import Tensor
 from dfm_lightning.types import Cameras
 
 
-def corner_aligned_intrinsics(intrinsics: Float[Tensor, "*v 3 3"], size: int) -> Float[Tensor, "*v 3 3"]:
-    """Intrinsics under which pixel centres (i + ½)/N see what the given ones see at i/(N − 1), for N = `size`.
+def corner_aligned(cameras: Cameras) -> Cameras:
+    """Cameras whose pixel centres (i + ½)/N see what those of the given ones see at i/(N − 1).
 
     Models trained with the outer pixels' centres at 0 and 1 (`linspace(0, 1, N)`, `align_corners=True`) see a
-    field of view stretched by N/(N − 1). With these intrinsics the same geometry is written in pixel centres.
+    field of view stretched by N/(N − 1). These cameras describe the same geometry in pixel centres, by other
+    intrinsics. N, along each axis, follows from the distance of neighbouring `pixels`, so that a patch of an
+    image sees what the whole image sees there.
+
+    Raises:
+        ValueError: one row or column of pixels, whose distance to the next is unknown.
     """
-    to_centres = torch.tensor(
-        [[(size - 1) / size, 0, 0.5 / size], [0, (size - 1) / size, 0.5 / size], [0, 0, 1]],
-        dtype=intrinsics.dtype,
-        device=intrinsics.device,
-    )
-    return to_centres @ intrinsics
+    if min(cameras.pixels.shape[-3:-1]) < 2:
+        height, width = cameras.pixels.shape[-3:-1]
+        raise ValueError(f"corner-aligned pixels must be at least 2×2, got {height}×{width}")
+    with torch.autocast(cameras.pixels.device.type, enabled=False):
+        first = cameras.pixels[..., 0, 0, :]
+        following = torch.stack([cameras.pixels[..., 0, 1, 0], cameras.pixels[..., 1, 0, 1]], dim=-1)
+        count = (1 / (following - first)).round().to(cameras.intrinsics)
+        to_centres = torch.eye(3).to(cameras.intrinsics).repeat(*count.shape[:-1], 1, 1)
+        to_centres[..., :2, :2] = torch.diag_embed((count - 1) / count)
+        to_centres[..., :2, 2] = 0.5 / count
+        return cameras._replace(intrinsics=to_centres @ cameras.intrinsics)
 
 
 def ray_directions(cameras: Cameras) -> Float[Tensor, "*v h w 3"]:

@@ -296,7 +296,7 @@ def test_fine_samples_in_the_estimate_are_refused() -> None:
 
 def test_corner_alignment_of_the_estimate_renderer_holds_for_the_lookup_too() -> None:
     aligned = small_denoiser()
-    aligned.estimate_renderer = VolumeRendering(NEAR, FAR, 6, 0, corner_aligned_size=SIZE).eval()
+    aligned.estimate_renderer = VolumeRendering(NEAR, FAR, 6, 0, corner_aligned=True).eval()
     context = views([[0, 0, 0]])
     intrinsics = aligned.deterministic_field(context).intrinsics
     corner = intrinsics @ torch.tensor([0, 0, 1.0]).double()

@@ -257,7 +257,7 @@ def test_corner_aligned_rendering_reaches_the_cameras_edge() -> None:
     corners = torch.linspace(0, 1, 5, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(corners, corners, indexing="xy"), dim=-1)
     expected = evaluation(**settings)(field, cameras._replace(pixels=grid[None, None]))
-    torch.testing.assert_close(evaluation(**settings, corner_aligned_size=5)(field, cameras), expected)
+    torch.testing.assert_close(evaluation(**settings, corner_aligned=True)(field, cameras), expected)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,6 @@ def test_corner_aligned_rendering_reaches_the_cameras_edge() -> None:
     [
         ({"near": 2.0, "far": 1.0}, "0 < near < far, got 2.0 and 1.0"),
         ({"coarse_samples": 2}, "got 2"),
-        ({"corner_aligned_size": 1}, "got 1"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict, message: str) -> None:

@@ -1,10 +1,11 @@
 import math
 
+import pytest
 import torch
 
 from dfm_lightning.geometry.cameras import pixel_grid
 from dfm_lightning.geometry.rays import (
-    corner_aligned_intrinsics,
+    corner_aligned,
     project_points,
     ray_directions,
     ray_origins,
@@ -55,11 +56,18 @@ def test_points_along_a_ray_project_to_its_pixel() -> None:
 
 
 def test_corner_aligned_cameras_see_at_pixel_centres_what_others_see_at_corners() -> None:
-    size = 4
-    corners = torch.linspace(0, 1, size, dtype=torch.float64)
-    corner_grid = torch.stack(torch.meshgrid(corners, corners, indexing="xy"), dim=-1)
-    aligned = camera(POSE, corner_aligned_intrinsics(INTRINSICS, size), pixel_grid(size, size).double())
-    torch.testing.assert_close(ray_directions(aligned), ray_directions(camera(POSE, INTRINSICS, corner_grid)))
+    x, y = torch.linspace(0, 1, 5, dtype=torch.float64), torch.linspace(0, 1, 4, dtype=torch.float64)
+    corner_grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    expected = ray_directions(camera(POSE, INTRINSICS, corner_grid))
+    grid = pixel_grid(4, 5).double()
+    torch.testing.assert_close(ray_directions(corner_aligned(camera(POSE, INTRINSICS, grid))), expected)
+    patch = corner_aligned(camera(POSE, INTRINSICS, grid[1:3, 2:5]))
+    torch.testing.assert_close(ray_directions(patch), expected[..., 1:3, 2:5, :])
+
+
+def test_a_single_row_of_pixels_cannot_be_corner_aligned() -> None:
+    with pytest.raises(ValueError, match="got 1×5"):
+        corner_aligned(camera(POSE, INTRINSICS, pixel_grid(1, 5).double()))
 
 
 def test_rays_stay_in_float32_under_mixed_precision() -> None:
