@@ -22,7 +22,7 @@ from breakages import (
     told_the_same_level,
 )
 from comparison import ALPHA, PERMUTATIONS, Verdict, draw, judge
-from training import train
+from training import ITERATIONS, train
 
 from dfm_lightning.module import DiffusionWithForwardModel
 
@@ -36,18 +36,17 @@ SAMPLING: dict[str, Callable[[DiffusionWithForwardModel], DiffusionWithForwardMo
 }
 
 
-def trained(seed: int, kind: str) -> DiffusionWithForwardModel:
+def trained(seed: int, kind: str, iterations: int) -> DiffusionWithForwardModel:
     """A model trained with or without a mistake."""
     if kind == "without-level":
-        # The network that was trained so has to be asked so, too: see `main`.
         with level_embedding_of_zeros():
-            return train(seed)
-    return train(seed, novel_weight=0.0 if kind == "without-novel" else 1.0)
+            return train(seed, iterations=iterations)
+    return train(seed, novel_weight=0.0 if kind == "without-novel" else 1.0, iterations=iterations)
 
 
 def verdicts(model: DiffusionWithForwardModel, seed: int, kind: str, repeats: int) -> list[Verdict]:
     """Comparisons on new scenes each time; the first is that of the test suite."""
-    if kind == "without-level":
+    if kind == "without-level":  # a network that was trained so is asked so, too
         with level_embedding_of_zeros():
             return verdicts(model, seed, "sound", repeats)
     return [judge(draw(model, seed + 1000 * number), PERMUTATIONS) for number in range(repeats)]
@@ -69,14 +68,15 @@ def row(name: str, found: list[Verdict], seconds: float) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--kind", choices=KINDS, default="sound", help="what is wrong with the training")
     parser.add_argument("--breakages", action="store_true", help="break the sampling of each model, too")
-    parser.add_argument("--repeats", type=int, default=20)
-    options = parser.parse_args()
+    parser.add_argument("--repeats", type=int, default=20, help="comparisons with each model")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS)
+    options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
@@ -85,7 +85,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for seed in options.seeds:
         start = time.process_time()
-        model = trained(seed, options.kind)
+        model = trained(seed, options.kind, options.iterations)
         seconds = time.process_time() - start
         print(row(f"{seed}", verdicts(model, seed, options.kind, options.repeats), seconds), flush=True)
         for name, broken in SAMPLING.items() if options.breakages else ():

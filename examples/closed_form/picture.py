@@ -12,7 +12,7 @@ from comparison import draw
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from torch import Tensor
-from training import train
+from training import ITERATIONS, train
 
 from dfm_lightning.module import DiffusionWithForwardModel
 
@@ -46,13 +46,18 @@ def draw_picture(models: dict[str, DiffusionWithForwardModel], path: Path, seed:
     figure.savefig(path, dpi=75)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path, help="where to write the picture")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    models = {"trained": train(options.seed), "without novel loss": train(options.seed, novel_weight=0.0)}
+    parser.add_argument("--iterations", type=int, default=ITERATIONS)
+    options = parser.parse_args(arguments)
+    weights = {"trained": 1.0, "without novel loss": 0.0}
+    models = {
+        name: train(options.seed, novel_weight=weight, iterations=options.iterations)
+        for name, weight in weights.items()
+    }
     draw_picture(models, options.path, options.seed)
 
 

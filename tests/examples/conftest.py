@@ -8,4 +8,5 @@ from jaxtyping import install_import_hook
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 sys.path.insert(0, str(EXAMPLES / "closed_form"))
-install_import_hook(["mixture", "problem", "comparison", "training", "breakages"], "beartype.beartype")
+MODULES = ["mixture", "problem", "comparison", "training", "breakages", "measure", "picture"]
+install_import_hook(MODULES, "beartype.beartype")
