@@ -1,5 +1,6 @@
 """`Co3DDataModule`: Co3D (version 2), or anything in its layout, for Lightning."""
 
+import math
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,7 +33,9 @@ from datamodules.co3d.scenes import (
 )
 from datamodules.image_files import UnreadableError
 from datamodules.loading import evaluation_loader, training_loader
+from datamodules.photograph import CameraMove, PhotographRequest
 from dfm_lightning.errors import UserError
+from dfm_lightning.geometry.cameras import look_at
 
 # The splits that each of the trainer's functions reads.
 _SPLITS: dict[str | None, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
@@ -78,6 +81,11 @@ class Co3DDataModule(LightningDataModule):
         trajectory_size: height and width of predicted views in pixels; `image_size` if null.
         predict_split: which list of the subset predictions are made of.
         cache_dir: where the scales of the scenes are kept; in the root if null.
+        image: a photograph to predict from, instead of the root's scenes, which then need not be there. What is
+            in its middle is taken to be `target_scale` away. Its absolute pose is that of a camera that looks at
+            the world's origin from there, held level in a world whose y axis points up.
+        field_of_view: the photograph's, in degrees along its longer side; from its EXIF data if null.
+        camera_move: how the camera moves away from the photograph; once around what is in its middle if null.
     """
 
     def __init__(
@@ -105,6 +113,9 @@ class Co3DDataModule(LightningDataModule):
         trajectory_size: int | None = None,
         predict_split: Split = "test",
         cache_dir: str | None = None,
+        image: str | None = None,
+        field_of_view: float | None = None,
+        camera_move: CameraMove | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= frame_distance[0] <= frame_distance[1]:
@@ -129,6 +140,9 @@ class Co3DDataModule(LightningDataModule):
         self.trajectory_size = trajectory_size or image_size
         self.predict_split = predict_split
         self.cache_dir = Path(cache_dir) if cache_dir else None
+        self.image = None if image is None else Path(image)
+        self.field_of_view = field_of_view
+        self.camera_move = camera_move or CameraMove("orbit", 2 * math.pi)
         self._training = ViewSettings(
             image_size, target_scale, frame_distance, novel_views, novel_frames, masks=False
         )
@@ -142,7 +156,10 @@ class Co3DDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Check the root, and find the scales of the scenes once, before several processes need them."""
-        for split in _SPLITS.get(self.trainer.state.fn if self.trainer else None, [self.predict_split]):
+        function = self.trainer.state.fn if self.trainer else None
+        if function == "predict" and self.image is not None:
+            return
+        for split in _SPLITS.get(function, [self.predict_split]):
             for name in self.categories:
                 self._open(name, split)
 
@@ -172,7 +189,9 @@ class Co3DDataModule(LightningDataModule):
         return evaluation_loader(EvaluationScenes(self.scenes("test"), self._test), 1, self.workers)
 
     def predict_dataloader(self) -> DataLoader:
-        """Context and trajectory of each scene, each scene in one process."""
+        """Context and trajectory of each scene, each scene in one process; or those of the photograph."""
+        if self.image is not None:
+            return evaluation_loader(self._photograph(self.image), 1)
         scenes = self.scenes(self.predict_split)
         requests = TrajectoryRequests(
             scenes, self._test, self.trajectory, self.trajectory_frames, self.trajectory_size
@@ -221,6 +240,19 @@ class Co3DDataModule(LightningDataModule):
         return total / count
 
     # --- inner workings -----------------------------------------------------------------------------------
+
+    def _photograph(self, path: Path) -> PhotographRequest:
+        distance = self._test.target_scale
+        position, origin, up = torch.tensor([[0, 0, -distance], [0, 0, 0], [0, 1, 0]], dtype=torch.float64)
+        return PhotographRequest(
+            path,
+            self.camera_move,
+            self._test.image_size,
+            self.trajectory_size,
+            distance,
+            self.field_of_view,
+            look_at(position, origin, up),
+        )
 
     def _category(self, name: str) -> Category:
         if name not in self._opened:

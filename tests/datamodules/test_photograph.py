@@ -2,12 +2,14 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
 
+from datamodules.co3d import Co3DDataModule
 from datamodules.photograph import CameraMove, MoveKind, PhotographRequest, photograph_camera
 from datamodules.realestate10k import RealEstate10kDataModule
 from dfm_lightning.errors import UserError
@@ -166,6 +168,24 @@ def test_the_datamodule_predicts_from_a_photograph_without_a_root(tmp_path: Path
     assert request.params.pixels.shape == (1, 7, 32, 32, 2)
     assert request.params.camera_to_world[0, 3, 0, 3] == pytest.approx(0.4)
     torch.testing.assert_close(request.context.params.absolute_pose[0, 0], torch.eye(4))
+
+
+def test_a_model_of_co3d_predicts_from_a_photograph_without_a_root(tmp_path: Path) -> None:
+    path = save(tmp_path / "hydrant.jpg", picture(90, 60))
+    data = Co3DDataModule(str(tmp_path / "nowhere"), "hydrant", image_size=16, target_scale=8.0, image=str(path))
+    data.trainer = SimpleNamespace(state=SimpleNamespace(fn="predict"))  # type: ignore[assignment]
+    data.prepare_data()
+    (request,) = data.predict_dataloader()
+    assert list(request.key) == ["hydrant"]
+    absolute = request.context.params.absolute_pose[0, 0]
+    # It looks at the origin from 8 units away, upright: the image's y axis points down in the world.
+    assert absolute[:3, 3].tolist() == pytest.approx([0, 0, -8])
+    assert (absolute @ torch.tensor([0.0, 0.0, 8.0, 1.0]))[:3].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+    assert absolute[:3, 1].tolist() == pytest.approx([0, -1, 0], abs=1e-6)
+    # Once around it.
+    torch.testing.assert_close(request.params.camera_to_world[0, -1], torch.eye(4), atol=1e-5, rtol=0)
+    distance = request.params.absolute_pose[0, :, :3, 3].norm(dim=1)
+    torch.testing.assert_close(distance, torch.full_like(distance, 8.0))
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
