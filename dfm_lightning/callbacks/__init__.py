@@ -2,6 +2,8 @@
 
 from dfm_lightning.callbacks.code_report import CodeReport
 from dfm_lightning.callbacks.code_writer import CodeWriter
+from dfm_lightning.callbacks.motion_report import MotionReport
+from dfm_lightning.callbacks.motion_writer import MotionWriter
 from dfm_lightning.callbacks.prediction_writer import PredictionWriter
 from dfm_lightning.callbacks.sample_pictures import SamplePictures
 from dfm_lightning.callbacks.scene_report import SceneReport
@@ -12,6 +14,8 @@ from dfm_lightning.callbacks.test_report import TestReport
 __all__ = [
     "CodeReport",
     "CodeWriter",
+    "MotionReport",
+    "MotionWriter",
     "PredictionWriter",
     "SamplePictures",
     "SceneReport",

@@ -1,7 +1,8 @@
 """Denoisers: from context and a noisy target observation to the signal."""
 
+from dfm_lightning.denoisers.image_to_motion import ImageToMotion
 from dfm_lightning.denoisers.mlp import MLPDenoiser
 from dfm_lightning.denoisers.patch_to_code import PatchToCode
 from dfm_lightning.denoisers.pixelnerf import PixelNeRFConditioning, PixelNeRFDenoiser
 
-__all__ = ["MLPDenoiser", "PatchToCode", "PixelNeRFConditioning", "PixelNeRFDenoiser"]
+__all__ = ["ImageToMotion", "MLPDenoiser", "PatchToCode", "PixelNeRFConditioning", "PixelNeRFDenoiser"]

@@ -2,13 +2,16 @@
 
 from dfm_lightning.tasks.gan_inversion import EvaluatedPatch, GANInversion, SampledCode
 from dfm_lightning.tasks.inverse_graphics import InverseGraphics
+from dfm_lightning.tasks.motion_prediction import EvaluatedMotion, MotionPrediction
 from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene
 
 __all__ = [
+    "EvaluatedMotion",
     "EvaluatedPatch",
     "EvaluatedScene",
     "GANInversion",
     "InverseGraphics",
+    "MotionPrediction",
     "RenderedViews",
     "SampledCode",
     "SampledScene",

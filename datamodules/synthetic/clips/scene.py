@@ -12,7 +12,7 @@ from dfm_lightning.errors import UserError
 _BULGE = 0.25
 REACH = 1 + _BULGE
 # Sizes of shapes, as a share of the frame's shorter side.
-_RADIUS = (0.14, 0.19)
+_RADIUS = (0.16, 0.2)
 
 
 class Texture(NamedTuple):
@@ -79,10 +79,10 @@ class SceneLimits(NamedTuple):
 
 
 def draw_background(random: np.random.Generator, limits: SceneLimits) -> Texture:
-    """A dull texture, in pixels; its waves are from a third of the frame's shorter side to all of it."""
+    """A dull texture, in pixels; its waves are from a quarter of the frame's shorter side to half of it."""
     side = min(limits.height, limits.width)
-    hue, value = random.uniform(), random.uniform(0.2, 0.4)
-    return _texture(random, (hue, 0.4, value), wavelengths=(side / 3, float(side)), contrast=0.07)
+    hue, value = random.uniform(), random.uniform(0.3, 0.45)
+    return _texture(random, (hue, 0.4, value), wavelengths=(side / 4, side / 2), contrast=0.12)
 
 
 def draw_shape(random: np.random.Generator, limits: SceneLimits) -> Shape:

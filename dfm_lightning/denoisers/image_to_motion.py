@@ -1,0 +1,71 @@
+"""The denoiser of motion prediction (DFM, supplement 2.2): image and noisy target in, motion out."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.forward_models import Motion
+from dfm_lightning.interfaces import SignalDenoiser
+from dfm_lightning.networks.image_dit import ImageToImage
+from dfm_lightning.types import Level, Moment, Views
+
+# Weights of pixels that meet lie within exp(±this).
+_LARGEST_IMPORTANCE = 10.0
+
+
+class StillImage(NamedTuple):
+    """What the denoiser makes of its context: the image itself."""
+
+    image: Float[Tensor, "b 3 h w"]
+
+
+class ImageToMotion(SignalDenoiser):
+    """Clean context and noisy target, concatenated along the channels, through a DiT to a pixel-aligned motion.
+
+    Args:
+        width: length of a token.
+        depth: number of transformer blocks.
+        heads: attention heads of each block.
+        patch: side of the square of pixels that is one token.
+        flow_scale: pixels that an output of 1 stands for.
+        importance: whether the network decides, too, which pixels win where several meet; otherwise all weigh
+            the same.
+        sees_target: whether the network is shown the noisy target. If not, it knows the context alone and
+            predicts one motion, as a regression does: the baseline that sampling is compared with.
+    """
+
+    def __init__(
+        self,
+        width: int = 1152,
+        depth: int = 28,
+        heads: int = 16,
+        patch: int = 2,
+        flow_scale: float = 1.0,
+        importance: bool = True,
+        sees_target: bool = True,
+    ) -> None:
+        super().__init__()
+        if flow_scale <= 0:
+            raise UserError(f"flow_scale must be above 0, got {flow_scale}")
+        self.flow_scale = flow_scale
+        self.importance = importance
+        self.sees_target = sees_target
+        self.network = ImageToImage(6, 3 if importance else 2, width, depth, heads, patch)
+
+    def condition(self, context: Views, target_params: Moment) -> StillImage:
+        """See `SignalDenoiser`. The context is one view."""
+        return StillImage(context.observation[:, 0])
+
+    def forward(self, noisy: Float[Tensor, "b 1 3 h w"], level: Level, conditioning: StillImage) -> Motion:
+        """See `SignalDenoiser`."""
+        target = noisy[:, 0]
+        if not self.sees_target:
+            target, level = torch.zeros_like(target), torch.zeros_like(level)
+        output = self.network(torch.cat([conditioning.image, target], dim=1), level).float()
+        flow = self.flow_scale * output[:, :2]
+        if not self.importance:
+            return Motion(flow, torch.zeros_like(flow[:, :1]))
+        return Motion(flow, _LARGEST_IMPORTANCE * torch.tanh(output[:, 2:] / _LARGEST_IMPORTANCE))

@@ -1,0 +1,86 @@
+"""Motion's forward model: an image forward-warped along a part of its motion (DFM section 4, supplement 2.2)."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from dfm_lightning.forward_models.splatting import splat_softmax
+from dfm_lightning.interfaces import ForwardModel
+from dfm_lightning.types import Moment, Observed
+
+HoleFilling = Literal["blank", "still", "backward"]
+
+# A pixel that less than this share of a pixel has moved onto counts as a hole in part, one that nothing has moved
+# onto entirely. Below 1, so that a surface that grows does not become transparent.
+_FULL = 0.5
+
+
+class Motion(NamedTuple):
+    """Where each pixel of an image goes, and what wins where pixels meet.
+
+    `flow` is the displacement from time 0 to time 1 in pixels, to the right and down; `importance` is the
+    logarithm of a pixel's weight in the average of those that meet.
+    """
+
+    flow: Float[Tensor, "b 2 h w"]
+    importance: Float[Tensor, "b 1 h w"]
+
+
+class WarpingDetails(NamedTuple):
+    """How much of each pixel of an observation has been moved there: 0 in holes, at most 1."""
+
+    coverage: Float[Tensor, "b v 1 h w"]
+
+
+class ImageWarping(ForwardModel):
+    """Moves the pixels of an image by softmax splatting (Niklaus and Liu 2020), and fills the holes they leave.
+
+    The motion is even: at time t each pixel has gone t times its flow.
+
+    Args:
+        holes: what is seen where nothing has moved to. "blank": nothing (0, grey). "still": what the image has at
+            this place, as if the pixel had been left behind. "backward": what the image has where this place's own
+            flow, reversed, points to.
+    """
+
+    def __init__(self, holes: HoleFilling = "still") -> None:
+        super().__init__()
+        self.holes: HoleFilling = holes
+
+    def forward(self, signal: Motion, params: Moment) -> Float[Tensor, "b v 3 h w"]:
+        """See `ForwardModel`."""
+        return self.observe(signal, params).observation
+
+    def observe(self, signal: Motion, params: Moment) -> Observed:
+        """The warped images and their `WarpingDetails`."""
+        views = params.time.shape[1]
+        image = params.image.flatten(0, 1)
+        with torch.autocast(image.device.type, enabled=False):
+            flow, importance = (part.float().repeat_interleave(views, dim=0) for part in signal)
+            flow = flow * params.time.flatten()[:, None, None, None]
+            # One channel more, the inverse weight, whose weighted sum is what has arrived, unweighted.
+            splatted = splat_softmax(torch.cat([image.float(), (-importance).exp()], dim=1), flow, importance)
+            warped, inverse_weight = splatted.image[:, :-1], splatted.image[:, -1:]
+            coverage = (inverse_weight * splatted.weight / _FULL).clamp(max=1)
+            observation = coverage * warped + (1 - coverage) * self._filling(image.float(), flow)
+        size = params.image.shape[:2]
+        return Observed(observation.unflatten(0, size), WarpingDetails(coverage.unflatten(0, size)))
+
+    def _filling(
+        self, image: Float[Tensor, "n 3 h w"], flow: Float[Tensor, "n 2 h w"]
+    ) -> Float[Tensor, "n 3 h w"]:
+        if self.holes == "blank":
+            return torch.zeros_like(image)
+        return image if self.holes == "still" else warp_backward(image, flow)
+
+
+def warp_backward(image: Float[Tensor, "n c h w"], flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n c h w"]:
+    """The image at each pixel's place minus its flow, bilinearly; the nearest edge pixel outside the frame."""
+    height, width = image.shape[2:]
+    x = torch.arange(width, device=flow.device) - flow[:, 0]
+    y = torch.arange(height, device=flow.device)[:, None] - flow[:, 1]
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+    return F.grid_sample(image, grid, padding_mode="border", align_corners=False)

@@ -1,0 +1,175 @@
+"""Motion prediction: from one image to the motions that may follow (DFM, supplement 2.2)."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.denoisers import ImageToMotion
+from dfm_lightning.diffusion import NoiseProcess, Sampler
+from dfm_lightning.errors import UserError
+from dfm_lightning.forward_models import ImageWarping
+from dfm_lightning.losses import PerceptualLoss, edge_aware_flow_smoothness
+from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
+from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.types import (
+    Batch,
+    LossTerm,
+    Moment,
+    Views,
+    as_request,
+    concatenate,
+    map_tensors,
+    repeat_batch,
+    select_views,
+)
+
+
+class EvaluatedMotion(NamedTuple):
+    """A test image, its true further frames, and the same of samples of its motion. On the CPU.
+
+    `roles` says of each of the v frames whether it is the "target" or a "novel" one; images are in [-1, 1], flows
+    in pixels, to the target. `coverage` is 0 in holes. `true_motion` is what is known of synthetic clips:
+    `flow`, `shape`, `directions` and `probabilities` (see `datamodules.vimeo90k`), or empty.
+    """
+
+    key: str
+    roles: list[str]
+    image: Float[Tensor, "3 h w"]
+    truth: Float[Tensor, "v 3 h w"]
+    samples: Float[Tensor, "s v 3 h w"]
+    coverage: Float[Tensor, "s v 1 h w"]
+    flows: Float[Tensor, "s 2 h w"]
+    true_motion: dict[str, Tensor]
+
+
+class MotionPrediction(DiffusionWithForwardModel):
+    """Motions of an image whose end, the image warped by them, is diffused.
+
+    Args:
+        denoiser: predicts the motion from the image and a noisy target.
+        forward_model: warps the image.
+        process: the noising of target frames.
+        sampler: the reverse process used by sampling, test and predict.
+        optimizer: Adam with its warm-up.
+        target_weight: weight of the squared error of the target frame (DFM eq. 8).
+        novel_weight: weight of that of frames in between, if the data gives any (DFM eq. 9).
+        hole_weight: how much an error counts where the warped image has a hole: 1 as anywhere else, 0 not at all.
+            The coverage is taken as it is: no gradient tells the motion to make holes.
+        smoothness_weight: weight of the edge-aware smoothness of the flow.
+        edge_strength: how much the image's edges lower the price of the flow's changes.
+        perceptual: LPIPS between warped and true frames; without it there is none.
+        perceptual_weight: its weight.
+        samples: number of motions drawn for each image in test and predict.
+        samples_at_once: how many of them are drawn in one batch in test.
+    """
+
+    denoiser: ImageToMotion
+    forward_model: ImageWarping
+
+    def __init__(
+        self,
+        denoiser: ImageToMotion,
+        forward_model: ImageWarping,
+        process: NoiseProcess | None = None,
+        sampler: Sampler | None = None,
+        optimizer: AdamWithWarmup | None = None,
+        target_weight: float = 1.0,
+        novel_weight: float = 1.0,
+        hole_weight: float = 1.0,
+        smoothness_weight: float = 0.02,
+        edge_strength: float = 1.0,
+        perceptual: PerceptualLoss | None = None,
+        perceptual_weight: float = 0.2,
+        samples: int = 8,
+        samples_at_once: int = 64,
+    ) -> None:
+        super().__init__(
+            denoiser, forward_model, process, sampler, optimizer, target_weight, novel_weight, samples=samples
+        )
+        if samples_at_once < 1:
+            raise UserError(f"samples_at_once must be at least 1, got {samples_at_once}")
+        if not 0 <= hole_weight <= 1:
+            raise UserError(f"hole_weight must be within 0 and 1, got {hole_weight}")
+        self.hole_weight = hole_weight
+        self.smoothness_weight = smoothness_weight
+        self.edge_strength = edge_strength
+        self.perceptual = perceptual
+        self.perceptual_weight = perceptual_weight
+        self.samples_at_once = samples_at_once
+
+    def setup(self, stage: str) -> None:
+        """Read the perceptual loss's weights before the first iteration, not after an hour of loading data."""
+        if stage == "fit" and self.perceptual is not None:
+            self.perceptual.prepare()
+
+    # --- training ---------------------------------------------------------------------------------------
+
+    def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
+        """The squared errors, holes weighted as asked for."""
+        if self.hole_weight == 1:
+            return super().observation_losses(denoised)
+        coverage = denoised.observed.auxiliary.coverage.detach()
+        weight = (coverage + self.hole_weight * (1 - coverage)).sqrt()
+        observed, compared = denoised.observed, denoised.compared
+        weighted = denoised._replace(
+            observed=observed._replace(observation=observed.observation * weight),
+            compared=compared._replace(observation=compared.observation * weight),
+        )
+        return super().observation_losses(weighted)
+
+    def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
+        """Smoothness of the flow, and the perceptual distance of all frames; those of weight 0 are left out."""
+        terms = {}
+        if self.smoothness_weight > 0:
+            image = denoised.batch.target.params.image[:, 0]
+            roughness = edge_aware_flow_smoothness(denoised.signal.flow, image, self.edge_strength)
+            terms["smoothness"] = LossTerm(roughness, self.smoothness_weight)
+        if self.perceptual is not None:
+            warped, true = denoised.observed.observation, denoised.compared.observation
+            distance = self.perceptual(warped.flatten(0, 1), true.flatten(0, 1))
+            terms["perceptual"] = LossTerm(distance, self.perceptual_weight)
+        return terms
+
+    # --- test -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[EvaluatedMotion]]:
+        """Draw motions of each image; a report measures the `scenes`, but for those it has measured before."""
+        rows = [row for row, key in enumerate(batch.key) if not self.is_finished(key, self.samples - 1)]
+        scenes = [map_tensors(lambda t, r=row: t[r : r + 1], batch)._replace(key=[batch.key[row]]) for row in rows]
+        return {"scenes": [self._evaluate(scene) for scene in scenes]}
+
+    def _evaluate(self, batch: Batch) -> EvaluatedMotion:
+        """Samples for one image (batch of one), in parts, so that memory does not grow with their number."""
+        (key,) = batch.key
+        frames = concatenate([batch.target, batch.novel], dim=1)
+        parts = [
+            self._draw(
+                key, batch.context, as_request(batch).params, range(self.samples)[first:][: self.samples_at_once]
+            )
+            for first in range(0, self.samples, self.samples_at_once)
+        ]
+        samples, coverage, flows = concatenate(parts, dim=0)
+        counts = {"target": batch.target, "novel": batch.novel}
+        evaluated = EvaluatedMotion(
+            key=key,
+            roles=[role for role, part in counts.items() for _ in range(part.observation.shape[1])],
+            image=batch.context.observation[0, 0],
+            truth=frames.observation[0],
+            samples=samples,
+            coverage=coverage,
+            flows=flows,
+            true_motion={name: value[0] for name, value in batch.truth.items()},
+        )
+        return map_tensors(Tensor.cpu, evaluated)
+
+    def _draw(self, key: str, context: Views, params: Moment, numbers: range) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames, their coverage and the flow of some samples of one image."""
+        names: list[tuple[str | int, ...]] = [("test", key, number) for number in numbers]
+        target = select_views(params, slice(0, 1))
+        drawn = self.sample(context, target, names, self.target_size(context))
+        observed = self.forward_model.observe(drawn.signal, repeat_batch(params, len(names)))
+        self.on_work(len(names))
+        return observed.observation, observed.auxiliary.coverage, drawn.signal.flow
