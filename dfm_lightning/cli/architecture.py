@@ -28,18 +28,38 @@ class EmbedConfig(Callback):
         checkpoint[CONFIG_KEY] = self.config
 
 
-def architecture_of(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a config that decides a model's architecture, as a config to lay over another one."""
+def architecture_of(config: dict[str, Any], used: dict[str, Any]) -> dict[str, Any]:
+    """The part of a stored config that decides a model's architecture, as a config to lay over the one used.
+
+    A forward model's conventions belong to it where the config used has a forward model of the same class. What
+    the stored config leaves open of a part, the config used decides, if its part is of the same class.
+    """
     model = config.get("model", {})
     arguments = model.get("init_args", {})
     kept = {name: arguments[name] for name in ARCHITECTURE if name in arguments}
+    current = used.get("model", {}).get("init_args", {})
     forward_model = arguments.get("forward_model") or {}
     observation = {
         name: value for name, value in forward_model.get("init_args", {}).items() if name in OBSERVATION
     }
-    if observation:
-        kept["forward_model"] = {"class_path": forward_model["class_path"], "init_args": observation}
-    return {"model": {"class_path": model["class_path"], "init_args": kept}} if kept else {}
+    if observation and forward_model.get("class_path") == (current.get("forward_model") or {}).get("class_path"):
+        kept["forward_model"] = {**forward_model, "init_args": observation}
+    if not kept:
+        return {}
+    laid = {name: _laid_over(part, current.get(name)) for name, part in kept.items()}
+    return {"model": {"class_path": model["class_path"], "init_args": laid}}
+
+
+def _laid_over(part: Any, used: Any) -> Any:
+    """A part with what it leaves open taken from the one used, and so on for the parts it consists of."""
+    if (
+        not isinstance(part, dict)
+        or not isinstance(used, dict)
+        or part.get("class_path") != used.get("class_path")
+    ):
+        return part
+    both = {**used, **part}
+    return {name: _laid_over(both[name], used[name]) if name in used else both[name] for name in both}
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -151,10 +151,10 @@ class DfmCLI(LightningCLI):
             if command != "fit":
                 _say("There is no --ckpt_path: the model has the weights it begins training with.")
             return
-        architecture = architecture_of(stored_config(Path(path)))
+        before = self._settings()
+        architecture = architecture_of(stored_config(Path(path)), before)
         if not architecture:
             return
-        before = self._settings()
         self.config = self.parser.parse_object({command: architecture}, self.config)
         changes = differences(before, self._settings())
         if changes:
