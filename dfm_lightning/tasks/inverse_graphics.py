@@ -246,6 +246,7 @@ class InverseGraphics(DiffusionWithForwardModel):
 
     def _seen_from_context(self, rendered: RenderedViews, cameras: Cameras, contexts: int) -> Tensor:
         """What the first `contexts` of the rendered views show, in all of them."""
+        cameras = self.forward_model.aligned(cameras)
         # What a ray misses to be opaque lies behind everything.
         distance = rendered.depth + (1 - rendered.opacity) * self.forward_model.far
         return seen_from(distance, cameras, distance[:, :contexts], select_views(cameras, slice(contexts)))
@@ -267,7 +268,9 @@ class InverseGraphics(DiffusionWithForwardModel):
             field, views = self.sample_around(context, params, ("predict", key, sample))
             rendered = self.render(field, params)
             signal = SampledScene(field, views, rendered.depth[0], rendered.opacity[0])
-            yield Prediction(key, sample, signal, rendered.image[0], params, context)
+            # The cameras as rendering used them: what is written beside the frames must project what they show.
+            seen_by = self.forward_model.aligned(params)
+            yield Prediction(key, sample, signal, rendered.image[0], seen_by, context)
 
     def sample_around(
         self, context: Views, trajectory: Cameras, name: tuple[str | int, ...]

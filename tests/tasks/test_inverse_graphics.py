@@ -225,3 +225,15 @@ def test_more_steps_than_frames_are_refused() -> None:
         list(model.predictions(request(["a"], frames=6)))
     with pytest.raises(UserError, match="at least 1"):
         task(autoregressive_steps=0)
+
+
+def test_a_predictions_cameras_are_those_that_its_frames_show() -> None:
+    """Also where the model takes the data's pixel corners for 0 and 1: rendered plainly, they give the frames."""
+    model = task(samples=1, autoregressive_steps=1).eval()
+    model.forward_model.corner_aligned = True
+    wanted = request(["a"], frames=3)
+    (prediction,) = model.predictions(wanted)
+    assert not torch.allclose(prediction.params.intrinsics, wanted.params.intrinsics)
+    model.forward_model.corner_aligned = False
+    frames = model.render(prediction.signal.field, prediction.params)
+    torch.testing.assert_close(frames.image[0], prediction.observation)
