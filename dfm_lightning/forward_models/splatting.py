@@ -15,11 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 # Splatting is the adjoint of bilinear sampling: where that reads an image, splatting writes. PyTorch has fast
 # kernels of both, the latter as the gradient of its `grid_sample`.
-_BILINEAR, _ZEROS_OUTSIDE, _ALIGN_CORNERS = 0, 0, False
+_OPTIONS = (0, 0, False)  # bilinear, zeros outside, corners not aligned
 # In its coordinates, more than a frame away from the frame.
 _OUTSIDE = 4.0
 _sample = torch.ops.aten.grid_sampler_2d
@@ -99,43 +98,56 @@ def _working_dtype(*tensors: Tensor) -> torch.dtype:
 def _accumulate(
     image: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"], weight: Float[Tensor, "b 1 h w"]
 ) -> Splatted:
-    """Σ weight · share · pixel and Σ weight · share over the pixels that reach each target."""
     dtype = _working_dtype(image, flow, weight)
     with torch.autocast(image.device.type, enabled=False):
-        weight = weight.to(dtype)
-        sums = _Splat.apply(torch.cat([image.to(dtype) * weight, weight], dim=1), flow.to(dtype))
-        return Splatted(sums[:, :-1], sums[:, -1:])
+        return Splatted(*_Accumulate.apply(image.to(dtype), flow.to(dtype), weight.to(dtype)))
 
 
-class _Splat(torch.autograd.Function):
-    """Σ share · value over the pixels that reach each target."""
+class _Accumulate(torch.autograd.Function):
+    """Σ weight · share · pixel and Σ weight · share over the pixels that reach each target."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, flow: Tensor) -> Tensor:
-        """Values [b c h w] and flow [b 2 h w] to sums of values, [b c h w]."""
-        ctx.save_for_backward(values, flow)
+    def forward(ctx: Any, image: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Image [b c h w], flow [b 2 h w] and weight [b 1 h w] to sums of pixels and of weights."""
+        ctx.save_for_backward(image, flow, weight)
         if flow.numel() == 0:
-            return torch.zeros_like(values)
-        height, width = values.shape[2:]
+            return torch.zeros_like(image), torch.zeros_like(weight)
+        values, height, width = _weighted(image, weight), *flow.shape[2:]
+        # Only its size matters: nothing is read from the frame.
         frame = values.new_zeros(()).expand(*values.shape[:2], *_frame_size(height, width))
-        options = (_BILINEAR, _ZEROS_OUTSIDE, _ALIGN_CORNERS)
-        sums, _ = _sample_backward(values, frame, _targets(flow), *options, [True, False])
-        return sums[..., :height, :width]
+        sums, _ = _sample_backward(values, frame, _targets(flow), *_OPTIONS, [True, False])
+        sums = sums[..., :height, :width]
+        return sums[:, :-1], sums[:, -1:]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradient sampled at the targets; and how that, times the values, changes with the targets."""
-        values, flow = ctx.saved_tensors
+    def backward(ctx: Any, grad_sum: Tensor, grad_total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients sampled at the targets; and how these, times the values, change with the targets."""
+        image, flow, weight = ctx.saved_tensors
         if flow.numel() == 0:
-            return torch.zeros_like(values), torch.zeros_like(flow)
-        height, width = values.shape[2:]
+            return torch.zeros_like(image), torch.zeros_like(flow), torch.zeros_like(weight)
+        (batch, channels), (height, width) = image.shape[:2], flow.shape[2:]
         frame_height, frame_width = _frame_size(height, width)
-        frame = F.pad(grad, (0, frame_width - width, 0, frame_height - height))
-        targets, options = _targets(flow), (_BILINEAR, _ZEROS_OUTSIDE, _ALIGN_CORNERS)
-        _, grad_targets = _sample_backward(values, frame, targets, *options, [False, True])
-        scale = 2 / torch.tensor([frame_width, frame_height], dtype=flow.dtype, device=flow.device)
-        return _sample(frame, targets, *options), (grad_targets * scale).permute(0, 3, 1, 2)
+        frame = image.new_zeros(batch, channels + 1, frame_height, frame_width)
+        frame[:, :-1, :height, :width] = grad_sum
+        frame[:, -1:, :height, :width] = grad_total
+        targets = _targets(flow)
+        _, grad_targets = _sample_backward(_weighted(image, weight), frame, targets, *_OPTIONS, [False, True])
+        grad_flow = torch.empty_like(flow)
+        for axis, size in enumerate((frame_width, frame_height)):
+            torch.mul(grad_targets[..., axis], 2 / size, out=grad_flow[:, axis])
+        sampled = _sample(frame, targets, *_OPTIONS)
+        grad_weight = (sampled[:, :-1] * image).sum(1, keepdim=True).add_(sampled[:, -1:])
+        return sampled[:, :-1] * weight, grad_flow, grad_weight
+
+
+def _weighted(image: Float[Tensor, "b c h w"], weight: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b k h w"]:
+    """Weighted pixels and, as the last channel, their weights."""
+    batch, channels, height, width = image.shape
+    values = image.new_empty(batch, channels + 1, height, width)
+    torch.mul(image, weight, out=values[:, :-1])
+    values[:, -1:] = weight
+    return values
 
 
 def _frame_size(height: int, width: int) -> tuple[int, int]:
