@@ -2,8 +2,8 @@
 
 The latent numbers behind a drawn face are known, so the generator is fitted to them directly, noise by noise,
 face by face: that takes minutes on one CPU core, where adversarial training takes hours. What comes out is a
-StyleGAN2 like any other: a mapping network, a space of codes w, and a synthesis network. It grows: fitted at 32
-pixels first, where a step costs a third, then with one more block at 64.
+StyleGAN2 like any other: a mapping network, a space of codes w, and a synthesis network. The codes come first;
+then the generator grows: fitted at 16 pixels, where a step costs half, then at 32.
 
     python examples/fit_face_generator.py faces.safetensors
 
@@ -14,6 +14,7 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -29,15 +30,27 @@ from dfm_lightning.randomness import generator_for
 ARCHITECTURE = Architecture(
     z_dim=ATTRIBUTES,
     w_dim=32,
-    channels=(64, 64, 32, 32, 16),
+    channels=(64, 64, 32, 32),
     mapping_features=(128, 128, 128, 32),
     mapping_lr_multiplier=0.3,
 )
-SMALL = replace(ARCHITECTURE, channels=ARCHITECTURE.channels[:-1])
-# The part of the steps that the small generator takes.
-SMALL_SHARE = 0.8
-# Faces of which only the appearance is told from their codes, for each that is drawn: that costs next to nothing.
-CODES_PER_FACE = 16
+
+
+class Stage(NamedTuple):
+    """A part of the fit: with how many blocks, whether images are fitted or the codes alone, and how long.
+
+    `share` is that of all steps, `rate` a factor on the learning rate.
+    """
+
+    blocks: int
+    images: bool
+    share: float
+    rate: float
+
+
+STAGES = (Stage(3, False, 0.45, 0.2), Stage(3, True, 0.2, 1.0), Stage(4, True, 0.35, 0.7))
+# Faces a step of which the appearance is told from their codes; few of them are drawn, which costs far more.
+CODES = 256
 
 
 class Fit(nn.Module):
@@ -55,9 +68,11 @@ class Fit(nn.Module):
         )
 
     def forward(self, z: Float[Tensor, "b z"], faces: int) -> Float[Tensor, ""]:
-        """The loss: errors of the appearance of all faces, and of the images of the first few."""
+        """The loss: errors of the appearance of all faces, and of the images of the first few, if any."""
         codes = self.generator.codes(z)[:, :1]
         told = (self.appearance(codes[:, 0]) - appearance(faces_from_noise(z))).square().mean()
+        if faces == 0:
+            return told
         truth = draw_faces(faces_from_noise(z[:faces]), self.generator.architecture.resolution)
         # Noise inputs stay off: a drawn face has no detail that its numbers do not tell.
         return told + image_loss(self.generator(codes[:faces], "none"), truth)
@@ -81,41 +96,49 @@ def draw_noise(count: int, *names: str | int, seed: int) -> Float[Tensor, "b z"]
 
 def fit(path: Path, iterations: int, batch: int, learning_rate: float, seed: int) -> None:
     """Fit a generator and write it; `path` with the suffix .partial holds the state to continue from."""
-    torch.manual_seed(seed)
     partial = path.with_suffix(".partial")
-    small_steps = round(SMALL_SHARE * iterations)
-    model = Fit(SMALL)
-    run(model, range(small_steps), batch, learning_rate, seed, partial)
-    torch.manual_seed(seed + 1)
-    grown = Fit(ARCHITECTURE)
-    # All that there is at 32 pixels keeps its name; the block of 64 pixels begins as it is made.
-    grown.load_state_dict(model.state_dict(), strict=False)
-    run(grown, range(small_steps, iterations), batch, learning_rate / 2, seed, partial)
-    finish(grown.generator, path, seed)
+    model, done, first = None, 0.0, 0
+    for number, stage in enumerate(STAGES):
+        done += stage.share
+        steps = range(first, round(done * iterations))
+        torch.manual_seed(seed + number)
+        model = grow(model, stage.blocks)
+        run(model, steps, batch if stage.images else 0, stage.rate * learning_rate, seed, partial)
+        first = steps.stop
+    assert model is not None
+    finish(model.generator, path, seed)
     partial.unlink(missing_ok=True)
 
 
-def run(model: Fit, steps: range, batch: int, learning_rate: float, seed: int, partial: Path) -> None:
+@torch.no_grad()
+def grow(model: Fit | None, blocks: int) -> Fit:
+    """The same with as many blocks; a new one adds no colours yet, so that the image stays as it is, enlarged."""
+    grown = Fit(replace(ARCHITECTURE, channels=ARCHITECTURE.channels[:blocks]))
+    if model is not None:
+        grown.load_state_dict(model.state_dict(), strict=False)
+        for block in list(grown.generator.synthesis.blocks)[len(model.generator.synthesis.blocks) :]:
+            block.to_rgb.weight.zero_()
+    return grown
+
+
+def run(model: Fit, steps: range, faces: int, learning_rate: float, seed: int, partial: Path) -> None:
     """Fit one stage, continuing where an interrupted run stopped."""
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(steps))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, len(steps)))
     stateful = {"model": model, "optimizer": optimizer, "schedule": schedule}
     first = restore(stateful, steps, partial)
     started, running = time.perf_counter(), 0.0
     for step in range(first, steps.stop):
-        loss = model(draw_noise(batch * CODES_PER_FACE, "step", step, seed=seed), batch)
+        loss = model(draw_noise(CODES, "step", step, seed=seed), faces)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         schedule.step()
         running += (loss.item() - running) / min(step - first + 1, 100)
-        if (step + 1) % 200 == 0 or step + 1 == steps.stop:
+        if (step + 1) % 100 == 0 or step + 1 == steps.stop:
             left = (time.perf_counter() - started) / (step + 1 - first) * (steps.stop - step - 1)
-            resolution = model.generator.architecture.resolution
-            print(
-                f"{resolution} px: {step + 1}/{steps.stop}  loss {running:.4f}  {left / 60:.1f} minutes left",
-                flush=True,
-            )
+            what = f"{model.generator.architecture.resolution} pixels" if faces > 0 else "codes"
+            print(f"{what}: {step + 1}/{steps.stop}  loss {running:.4f}  {left / 60:.1f} minutes left", flush=True)
             keep(stateful, step + 1, partial)
 
 
@@ -151,9 +174,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path, help="the generator file to write (.safetensors)")
-    parser.add_argument("--iterations", type=int, default=4000, help="steps of the optimizer")
+    parser.add_argument("--iterations", type=int, default=3600, help="steps of the optimizer")
     parser.add_argument("--batch", type=int, default=16, help="faces a step")
-    parser.add_argument("--learning-rate", type=float, default=5e-3, help="Adam's, at the start")
+    parser.add_argument("--learning-rate", type=float, default=3e-2, help="Adam's, at the start")
     parser.add_argument("--seed", type=int, default=0, help="decides about everything random")
     fit(**vars(parser.parse_args()))
 

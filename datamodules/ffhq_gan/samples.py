@@ -1,7 +1,7 @@
 """What the data need of a generator, the patches that are seen of its images, and the batches made of both."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -22,10 +22,9 @@ class ImageGenerator(Protocol):
     fingerprint: str
     truncation: float
 
-    def draw(
-        self, seeds: Sequence[int], device: torch.device
-    ) -> tuple[Float[Tensor, "b w_dim"], Float[Tensor, "b 3 h w"]]:
-        """The code of each seed, and its image in [-1, 1], computed on a device."""
+    # The command line compares annotations before it takes a class, and no two of jaxtyping's are equal.
+    def draw(self, seeds: Sequence[int], device: torch.device) -> Any:
+        """The code of each seed [b w_dim], and its image in [-1, 1] [b 3 h w], computed on a device."""
 
 
 class SeedItem(NamedTuple):

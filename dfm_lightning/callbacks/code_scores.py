@@ -1,9 +1,9 @@
 """How the codes sampled for one patch score, beside the generator's mean code, which needs no model."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from dfm_lightning.callbacks.report_tables import Scores
@@ -15,13 +15,13 @@ from dfm_lightning.tasks import EvaluatedPatch
 class AttributeReader(Protocol):
     """Reads attributes from images, each at a known place; only images it was made for mean anything to it."""
 
-    def regions(self, size: tuple[int, int]) -> dict[str, Bool[Tensor, "h w"]]:
-        """The pixels that each reading looks at, in images of a height and width."""
+    # The command line compares annotations before it takes a class, and no two of jaxtyping's are equal.
 
-    def agree(
-        self, images: Float[Tensor, "n 3 h w"], truth: Float[Tensor, "3 h w"]
-    ) -> dict[str, Bool[Tensor, " n"]]:
-        """Whether each image in [-1, 1] has an attribute as the true one has it, by reading."""
+    def regions(self, size: tuple[int, int]) -> Any:
+        """The pixels that each reading looks at, in images of a height and width: bool [h w] by reading."""
+
+    def agree(self, images: Any, truth: Any) -> Any:
+        """Whether each image [n 3 h w] has an attribute as the true one [3 h w] has it: bool [n] by reading."""
 
 
 def score_patch(patch: EvaluatedPatch, attributes: AttributeReader | None) -> dict[str, Scores]:

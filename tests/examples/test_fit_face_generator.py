@@ -1,0 +1,60 @@
+"""The script behind the demo's generator: reproducible, resumable, and it learns."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from datamodules.synthetic.faces import ATTRIBUTES
+from dfm_lightning.networks.stylegan2.layers import upsample_image
+from dfm_lightning.networks.stylegan2.storage import read_generator
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "fit_face_generator.py"
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    """The script as a module of its own."""
+    spec = importlib.util.spec_from_file_location("fit_face_generator", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_interrupted_fit_gives_the_same_generator(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"iterations": 5, "batch": 2, "learning_rate": 1e-3, "seed": 4}
+    script.fit(tmp_path / "once.safetensors", **options)
+    assert not (tmp_path / "once.partial").exists()
+
+    def killed(*arguments: object) -> None:
+        raise RuntimeError("killed")
+
+    finish = script.finish
+    monkeypatch.setattr(script, "finish", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        script.fit(tmp_path / "twice.safetensors", **options)
+    monkeypatch.setattr(script, "finish", finish)
+    monkeypatch.setattr(script, "draw_noise", lambda count, what, *rest, **seed: (
+        killed() if what == "step" else torch.ones(count, ATTRIBUTES)
+    ))  # fmt: skip
+    script.fit(tmp_path / "twice.safetensors", **options)
+    once, twice = (read_generator(tmp_path / f"{name}.safetensors") for name in ("once", "twice"))
+    for (name, one), other in zip(once.state_dict().items(), twice.state_dict().values(), strict=True):
+        assert name == "mapping.mean_code" or torch.equal(one, other)
+
+
+def test_a_grown_generator_draws_the_same_image_enlarged(script: ModuleType) -> None:
+    assert script.STAGES[-1].blocks == len(script.ARCHITECTURE.channels)
+    assert sum(stage.share for stage in script.STAGES) == pytest.approx(1)
+    small = script.grow(None, 3)
+    grown = script.grow(small, 4)
+    codes = torch.randn(2, 1, 32)
+    torch.testing.assert_close(grown.generator(codes), upsample_image(small.generator(codes)))
+    z = torch.randn(2, ATTRIBUTES)
+    torch.testing.assert_close(grown.generator.codes(z)[:, 0], small.generator.codes(z)[:, 0])
