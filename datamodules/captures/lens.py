@@ -69,13 +69,16 @@ def distort(points: Float[Tensor, "*n 2"], lens: Lens) -> Float[Tensor, "*n 2"]:
     return torch.stack([bent_x, bent_y], dim=-1)
 
 
+# Newton's method takes derivatives, also of pictures that are read while a trainer has switched them off.
+@torch.inference_mode(False)
 def undistort(points: Float[Tensor, "n 2"], lens: Lens) -> Float[Tensor, "n 2"]:
     """The inverse of `distort`, by Newton's method from the points themselves.
 
     Raises:
         UserError: where the coefficients have no inverse at a point: they cannot belong to such an image.
     """
-    straight = points.detach().clone()
+    points = points.detach().clone()
+    straight = points.clone()
     for _ in range(_NEWTON_STEPS):
         straight.requires_grad_(True)
         with torch.enable_grad():

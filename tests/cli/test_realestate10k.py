@@ -225,6 +225,26 @@ def test_a_path_that_cannot_be_used_is_refused_in_one_line(
         assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_capture_is_a_root_for_test_and_predict(workers: str, folder: Path, tmp_path: Path) -> None:
+    """With cameras of a real one, whose lens bends, and grey pictures; two of its frames are missing."""
+    fox = json.loads((REAL_PATH.parents[1] / "fox_matches.json").read_text())
+    (tmp_path / "fox" / "images").mkdir(parents=True)
+    (tmp_path / "fox" / "transforms.json").write_text(json.dumps(fox["transforms"]))
+    for name in {name for pair in fox["matches"] for name in pair["frames"]}:
+        Image.new("RGB", (72, 128), (90, 120, 150)).save(tmp_path / "fox" / name)
+    root = ["--data.root", str(tmp_path / "fox"), "--data.evaluation_index", "null", "--data.workers", workers]
+    (sample, _) = sorted(predict(folder, f"capture {workers}", *root).glob("fox/sample_*"))
+    assert len(predicted_poses(sample)) == 5
+    colour = np.asarray(Image.open(sample / "context_00.png")).reshape(-1, 3).mean(axis=0)
+    assert colour.tolist() == pytest.approx([90, 120, 150], abs=2)
+    # The report is the callback before the writer.
+    output = ["--trainer.callbacks", "[]", "--trainer.callbacks+=dfm_lightning.callbacks.SceneReport"]
+    assert main(["test", *CONFIGS, *WEIGHTS, *root, *output, "--trainer.callbacks.output", f"fox {workers}"]) == 0
+    assert set(json.loads((folder / f"fox {workers}" / "report.json").read_text())["scenes"]) == {"fox"}
+
+
 def photograph(path: Path, orientation: int) -> Path:
     """An upright picture, red growing to the right and green downward, stored as a camera held so stores it."""
     x, y = np.meshgrid(np.linspace(0, 255, 60), np.linspace(0, 255, 80))

@@ -46,6 +46,17 @@ def test_undistort_is_its_inverse(lens: Lens) -> None:
     np.testing.assert_allclose(straight.numpy(), expected[:, 0], atol=1e-6)
 
 
+def test_pictures_are_straightened_where_derivatives_are_switched_off() -> None:
+    """As a trainer does while it tests and predicts."""
+    lens = BARREL._replace(k1=-0.21)  # of no other test: nothing is remembered
+    with torch.inference_mode():
+        found = straighten(Image.fromarray(smooth_picture(320, 240)), lens)
+        inside = lens.pinhole()
+    assert torch.equal(inside, lens.pinhole())
+    again = straighten(Image.fromarray(smooth_picture(320, 240)), lens)
+    assert np.array_equal(np.asarray(found), np.asarray(again))
+
+
 def test_coefficients_without_an_inverse_are_refused() -> None:
     with pytest.raises(UserError, match="cannot be undone"):
         BARREL._replace(k1=-2.0).pinhole()

@@ -1,6 +1,7 @@
 """The three forms of RealEstate10k: found by looking, and the same tensors from each."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from datamodules.realestate10k import RealEstate10kDataModule
 from datamodules.realestate10k.camera_files import read_camera_file, write_camera_file
 from datamodules.realestate10k.forms import open_reader
 from datamodules.synthetic.rooms import write_synthetic_rooms
+from datamodules.views import read_images
 from dfm_lightning.errors import UserError
 from dfm_lightning.types import map_tensors
 
@@ -140,3 +142,19 @@ def test_a_root_without_anything_known_is_refused_in_one_line(tmp_path: Path) ->
         module(tmp_path / "nowhere").reader("train")
     with pytest.raises(UserError, match=r"data\.root must say"):
         RealEstate10kDataModule().reader("train")
+
+
+def test_the_mean_image_is_that_of_the_training_frames(rooms: Path) -> None:
+    data = module(rooms)
+    mean = data.mean_image()
+    assert mean is not None
+    keys, _ = data.training_split()
+    # Three of the 14 frames of a scene apart: the first, and every third behind it.
+    frames = [read_images(data.reader("train").scene(key), list(range(0, FRAMES, 3)), 16).images for key in keys]
+    torch.testing.assert_close(mean, torch.cat(frames).mean(dim=0))
+
+
+def test_a_root_with_the_test_split_alone_has_no_mean_image(own_rooms: Path) -> None:
+    shutil.rmtree(own_rooms / "train")
+    with pytest.warns(UserWarning, match="no mean training image to compare with"):
+        assert module(own_rooms).mean_image() is None
