@@ -12,7 +12,7 @@ from dfm_lightning.errors import UserError
 _BULGE = 0.25
 REACH = 1 + _BULGE
 # Sizes of shapes, as a share of the frame's shorter side.
-_RADIUS = (0.16, 0.2)
+_RADIUS = (0.2, 0.24)
 
 
 class Texture(NamedTuple):

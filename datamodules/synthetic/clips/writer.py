@@ -82,7 +82,7 @@ def write_synthetic_clips(
     shapes: int = 1,
     directions: tuple[float, ...] = (0.0, 180.0),
     probabilities: tuple[float, ...] | None = None,
-    travel: tuple[float, float] = (0.1, 0.15),
+    travel: tuple[float, float] = (0.08, 0.11),
     turn: float = 15.0,
     growth: float = 1.1,
     seed: int = 0,
