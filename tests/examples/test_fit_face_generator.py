@@ -7,9 +7,10 @@ from types import ModuleType
 import pytest
 import torch
 
-from datamodules.synthetic.faces import ATTRIBUTES
+from datamodules.synthetic.faces import ATTRIBUTES, draw_faces, faces_from_noise
+from dfm_lightning.networks.stylegan2.generator import Generator
 from dfm_lightning.networks.stylegan2.layers import upsample_image
-from dfm_lightning.networks.stylegan2.storage import read_generator
+from dfm_lightning.networks.stylegan2.storage import find_generator, read_generator
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "fit_face_generator.py"
 
@@ -58,3 +59,16 @@ def test_a_grown_generator_draws_the_same_image_enlarged(script: ModuleType) -> 
     torch.testing.assert_close(grown.generator(codes), upsample_image(small.generator(codes)))
     z = torch.randn(2, ATTRIBUTES)
     torch.testing.assert_close(grown.generator.codes(z)[:, 0], small.generator.codes(z)[:, 0])
+
+
+def test_the_shipped_generator_draws_faces(script: ModuleType) -> None:
+    path = find_generator("drawn_faces")
+    assert path.stat().st_size < 8 * 2**20
+    generator: Generator = read_generator(path)
+    assert generator.architecture == script.ARCHITECTURE
+    z = torch.randn(32, ATTRIBUTES, generator=torch.Generator().manual_seed(9))
+    truth = draw_faces(faces_from_noise(z), generator.architecture.resolution)
+    with torch.no_grad():
+        error = (generator(generator.codes(z)) - truth).square().mean()
+    # The mean of all faces is off by the faces' variance.
+    assert error < 0.12 * truth.var(dim=0).mean()
