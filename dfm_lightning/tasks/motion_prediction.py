@@ -25,6 +25,9 @@ from dfm_lightning.types import (
     select_views,
 )
 
+# Added to squared lengths, in square pixels.
+_LENGTH_OFFSET = 1e-4
+
 
 class EvaluatedMotion(NamedTuple):
     """A test image, its true further frames, and the same of samples of its motion. On the CPU.
@@ -59,6 +62,8 @@ class MotionPrediction(DiffusionWithForwardModel):
             The coverage is taken as it is: no gradient tells the motion to make holes.
         smoothness_weight: weight of the edge-aware smoothness of the flow.
         edge_strength: how much the image's edges lower the price of the flow's changes.
+        magnitude_weight: weight of the flow's mean length in pixels: what need not move, and what nothing shows,
+            stays. Too much of it keeps everything still.
         perceptual: LPIPS between warped and true frames; without it there is none.
         perceptual_weight: its weight.
         samples: number of motions drawn for each image in test and predict.
@@ -80,6 +85,7 @@ class MotionPrediction(DiffusionWithForwardModel):
         hole_weight: float = 1.0,
         smoothness_weight: float = 0.02,
         edge_strength: float = 1.0,
+        magnitude_weight: float = 0.0,
         perceptual: PerceptualLoss | None = None,
         perceptual_weight: float = 0.2,
         samples: int = 8,
@@ -95,6 +101,7 @@ class MotionPrediction(DiffusionWithForwardModel):
         self.hole_weight = hole_weight
         self.smoothness_weight = smoothness_weight
         self.edge_strength = edge_strength
+        self.magnitude_weight = magnitude_weight
         self.perceptual = perceptual
         self.perceptual_weight = perceptual_weight
         self.samples_at_once = samples_at_once
@@ -120,12 +127,16 @@ class MotionPrediction(DiffusionWithForwardModel):
         return super().observation_losses(weighted)
 
     def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
-        """Smoothness of the flow, and the perceptual distance of all frames; those of weight 0 are left out."""
+        """Smoothness and length of the flow, perceptual distance of all frames; those of weight 0 are left out."""
         terms = {}
         if self.smoothness_weight > 0:
             image = denoised.batch.target.params.image[:, 0]
             roughness = edge_aware_flow_smoothness(denoised.signal.flow, image, self.edge_strength)
             terms["smoothness"] = LossTerm(roughness, self.smoothness_weight)
+        if self.magnitude_weight > 0:
+            # The root has no gradient at zero, where training begins.
+            length = (denoised.signal.flow.square().sum(dim=1) + _LENGTH_OFFSET).sqrt()
+            terms["magnitude"] = LossTerm(length.mean(), self.magnitude_weight)
         if self.perceptual is not None:
             warped, true = denoised.observed.observation, denoised.compared.observation
             distance = self.perceptual(warped.flatten(0, 1), true.flatten(0, 1))

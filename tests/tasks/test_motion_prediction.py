@@ -84,6 +84,18 @@ def test_losses_are_what_they_say() -> None:
     assert terms["smoothness"].weight == 0.3
 
 
+def test_the_length_of_the_flow_can_cost() -> None:
+    model = trained_a_little(task(magnitude_weight=0.5))
+    denoised = model.denoise_noised(batch())
+    found = model.regularisers(denoised)["magnitude"]
+    assert found.value.item() == pytest.approx(denoised.signal.flow.norm(dim=1).mean().item(), rel=1e-2)
+    assert found.weight == 0.5
+    still = task(magnitude_weight=0.5)
+    denoised = still.denoise_noised(batch())
+    sum(term.value for term in still.regularisers(denoised).values()).backward()
+    assert still.denoiser.network.output.linear.weight.grad.isfinite().all()
+
+
 def test_holes_can_weigh_less() -> None:
     model = trained_a_little(task(network(flow_scale=5.0), hole_weight=0.25))
     denoised = model.denoise_noised(batch())
