@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SCENES := --train_scenes 112 --val_scenes 4 --test_scenes 8 --frames 16 --height 64 --width 64 --workers 2
+SCENES := --train_scenes 400 --val_scenes 8 --test_scenes 12 --frames 16 --height 48 --width 48 --workers 2
 CONFIG := --config configs/co3d_demo.yaml
 WEIGHTS := --ckpt_path demo/fit/last.ckpt
 

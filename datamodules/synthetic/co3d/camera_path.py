@@ -25,15 +25,15 @@ def draw_camera_path(random: np.random.Generator, frames: int, height: int, widt
     """Draw a path that begins at a random azimuth, goes around either way and up and down, and shakes a little."""
     around = np.arange(frames) / frames * 2 * np.pi
     azimuth = random.uniform(0, 2 * np.pi) + random.choice([-1, 1]) * around
-    sway = random.uniform(4, 9) * np.sin(around * int(random.integers(1, 3)) + random.uniform(0, 2 * np.pi))
-    elevation = np.radians(random.uniform(22, 34) + sway)
-    distance = random.uniform(2.5, 2.8) + 0.1 * np.sin(around + random.uniform(0, 2 * np.pi))
+    sway = random.uniform(10, 15) * np.sin(around * int(random.integers(1, 3)) + random.uniform(0, 2 * np.pi))
+    elevation = np.radians(random.uniform(18, 26) + sway)
+    distance = random.uniform(2.6, 2.9) + random.uniform(0.3, 0.5) * np.sin(around + random.uniform(0, 2 * np.pi))
     middle = np.array([0, 0.55, 0])
     outward = np.stack(
         [np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], axis=1
     )
     position = middle + distance[:, None] * outward
-    target = middle + random.normal(0, 0.02, size=(frames, 3))
+    target = middle + random.normal(0, 0.2, size=(frames, 3))
     pose = look_at(torch.from_numpy(position), torch.from_numpy(target), torch.tensor([0.0, 1.0, 0.0]).double())
 
     focal = _FOCAL_LENGTH * random.uniform(0.95, 1.05) * min(height, width)

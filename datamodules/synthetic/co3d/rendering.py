@@ -21,7 +21,7 @@ _SUBPIXELS = 3
 _SUNLIGHT = np.float32(0.6)
 _SKYLIGHT = np.float32(0.6)
 # Distances at which the ground begins to fade into the horizon, and over which it does.
-_FADE_FROM, _FADE_OVER = 3.5, 5.0
+_FADE_FROM, _FADE_OVER = 3.5, 8.0
 
 
 class Rendering(NamedTuple):

@@ -94,21 +94,21 @@ def draw_scene(
         parts.append(
             Part(solid, Bands((colour, colour), 1.0), colour, first_camera - solid.centre, is_object=False)
         )
-    ground = _colour(random, 0.35, random.uniform(0.35, 0.85))
+    ground = _colour(random, random.uniform(0.4, 0.8), random.uniform(0.15, 0.85))
     pattern = Ground(
-        (ground, ground * np.float32(random.uniform(0.55, 0.75))),
+        (ground, ground * np.float32(random.uniform(0.75, 0.85))),
         period=random.uniform(2.0, 2.8),
         yaw=random.uniform(0, np.pi),
         chequered=bool(random.random() < 0.5),
     )
     sun_height = random.uniform(1.1, 1.9)
     sun = direction_of(random.uniform(0, 2 * np.pi)) + np.array([0, sun_height, 0], np.float32)
-    zenith = _colour(random, 0.45, 0.95)
+    zenith = _colour(random, random.uniform(0.3, 0.8), random.uniform(0.3, 1.0))
     return Scene(
         parts=parts,
         ground=pattern,
         sun=sun / np.linalg.norm(sun),
-        horizon=(zenith + 2) / 3,
+        horizon=0.7 * zenith + 0.3 * zenith.max(),
         zenith=zenith,
         back_colour=back_colour,
         middle=middle,
@@ -117,9 +117,9 @@ def draw_scene(
 
 def _draw_object(random: np.random.Generator, azimuth: float) -> list[Solid]:
     """A body and something smaller on top of it. Boxes stand corner on, so that two sides are hidden."""
-    corner_on = azimuth + np.pi / 4 + random.uniform(-0.3, 0.3)
-    height = random.uniform(0.75, 1.05)
-    width = random.uniform(0.5, 0.62)
+    corner_on = azimuth + np.pi / 4 + random.uniform(-0.2, 0.2)
+    height = random.uniform(0.8, 1.0)
+    width = random.uniform(0.48, 0.56)
     body = int(random.integers(3))
     if body == 0:
         solids: list[Solid] = [Box(_vector(0.0, height / 2, 0.0), _vector(width, height / 2, width), corner_on)]
