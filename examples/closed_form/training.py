@@ -8,7 +8,7 @@ from dfm_lightning.diffusion import DDIM
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
 
-ITERATIONS = 1500
+ITERATIONS = 2500
 
 
 def train(
