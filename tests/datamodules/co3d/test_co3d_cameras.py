@@ -113,7 +113,7 @@ def test_depth_of_one_frame_falls_on_the_depth_of_another(synthetic_root: Path, 
     ratio = depth[use] / seen[use, 0]
     assert use.sum() > 500
     # Most points are seen by both; hidden ones lie behind what is seen, never in front (but for edges).
-    assert ((ratio - 1).abs() < 0.03).float().mean() > 0.75
+    assert ((ratio - 1).abs() < 0.03).float().mean() > 0.65
     assert (ratio < 0.95).float().mean() < 0.05
 
 
