@@ -3,8 +3,10 @@
 import os
 import sys
 
+from dfm_lightning.cli.processes import SharedFailure, first_process, shared_failure
 from dfm_lightning.errors import UserError
 
+DEFECT = 1
 WRONG_INPUT = 2
 INTERRUPTED = 130
 # Options of `dfm` itself; all others belong to its commands.
@@ -15,12 +17,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run `dfm` with the given arguments, or those of the process; the exit status.
 
     0: done. 2: something the user gave cannot be used, said in one line on stderr. 130: interrupted.
-    Anything else that goes wrong is a defect and keeps its traceback; DFM_DEBUG=1 shows it for wrong input too.
+    1: anything else, a defect. It keeps its traceback; DFM_DEBUG=1 shows it for wrong input too.
+    Of several processes one says what is wrong.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     # A console script's path lacks the working directory, where users keep classes of their own.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    with shared_failure() as failure:
+        return _status_of(arguments, failure)
+
+
+def _status_of(arguments: list[str], failure: SharedFailure) -> int:
     try:
         _run(arguments)
     except (UserError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
@@ -28,8 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         from dfm_lightning.cli.messages import one_line
 
-        print(f"dfm: {one_line(error)}", file=sys.stderr)
-        return WRONG_INPUT
+        if failure.claim(WRONG_INPUT):
+            print(f"dfm: {one_line(error)}", file=sys.stderr)
+        return failure.followed_status(WRONG_INPUT)
     except KeyboardInterrupt:
         return _interrupted()
     except SystemExit as stop:
@@ -39,6 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stop.code, str):
             raise
         return stop.code or 0
+    except Exception:
+        # If another process has failed before, this is what it looks like from here.
+        if os.environ.get("DFM_DEBUG") or failure.claim(DEFECT, may_follow=True):
+            raise
+        return failure.followed_status(DEFECT)
     return 0
 
 
@@ -58,5 +72,6 @@ def _run(arguments: list[str]) -> None:
 
 
 def _interrupted() -> int:
-    print("dfm: interrupted", file=sys.stderr)
+    if first_process():
+        print("dfm: interrupted", file=sys.stderr)
     return INTERRUPTED

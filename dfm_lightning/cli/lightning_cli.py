@@ -245,10 +245,12 @@ def import_parts() -> None:
 
 def _silence_chatter() -> None:
     """Keep back messages of Lightning that tell the user of this program nothing, or something untrue."""
-    unwanted = ("GPU available", "\U0001f4a1 Tip", "TPU available", "\nDetected KeyboardInterrupt")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not record.getMessage().startswith(unwanted)
-    )
+    unwanted = (
+        "GPU available", "\U0001f4a1 Tip", "TPU available", "\nDetected KeyboardInterrupt",
+        "Initializing distributed", "-----",
+    )  # fmt: skip
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
+        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(unwanted))
     warnings.filterwarnings("ignore", message="The dirpath has changed")
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging")
     # The checkpoint's own weights are the averaged ones, which is what testing and predicting should use.

@@ -1,4 +1,4 @@
-"""Two processes on a CPU: they train the same weights, and share the scenes without repeating or losing one."""
+"""Two processes on a CPU train the same weights, share the scenes without repeating or losing one, fail as one."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ import pytest
 from toy_runs import checkpoint
 
 TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.callbacks+=toy_problem.Recorder")
+FAILING = "--trainer.callbacks+=toy_problem.Failing"
 
 
 def dfm(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -39,6 +40,26 @@ def test_one_scene_is_predicted_by_one_of_two_processes(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = [line for path in (folder / "predicted").iterdir() for line in path.read_text().splitlines()]
     assert sorted(lines) == ["predict0 0", "predict0 1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1, -1])
+def test_wrong_input_of_any_process_is_one_line_and_status_2(folder: Path, rank: int) -> None:
+    done = dfm("fit", "--config", "toy.yaml", *TWO[:4], FAILING, f"--trainer.callbacks.rank={rank}")
+    assert done.stderr.splitlines()[-1] == "dfm: this cannot be used"
+    assert done.stderr.count("cannot be used") == 1
+    assert "Traceback" not in done.stderr
+    assert "zombies" not in done.stderr  # Lightning's word, as it kills the first process
+    assert done.returncode == 2
+
+
+@pytest.mark.slow
+def test_a_defect_in_one_process_is_the_only_traceback(folder: Path) -> None:
+    options = (FAILING, "--trainer.callbacks.rank=1", "--trainer.callbacks.defect=true")
+    done = dfm("fit", "--config", "toy.yaml", *TWO[:4], *options)
+    assert done.stderr.count("Traceback") == 1
+    assert "RuntimeError: this cannot be used" in done.stderr
+    assert done.returncode == 1
 
 
 @pytest.mark.slow

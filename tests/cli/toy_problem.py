@@ -100,6 +100,24 @@ class Recorder(Callback):
             file.writelines(line + "\n" for line in lines)
 
 
+class Failing(Callback):
+    """Fails before training, in one of the processes or in all.
+
+    Args:
+        rank: the process; -1 for all.
+        defect: fail as a defect does, not as wrong input.
+    """
+
+    def __init__(self, rank: int, defect: bool = False) -> None:
+        self.rank = rank
+        self.defect = defect
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """See `Callback`."""
+        if self.rank in (-1, trainer.global_rank):
+            raise (RuntimeError if self.defect else UserError)("this cannot be used")
+
+
 class Signals(Dataset):
     """Scenes of one signal each; training items add noise to the observations, drawn as augmentations are."""
 

@@ -92,7 +92,7 @@ def draw_shape(random: np.random.Generator, limits: SceneLimits) -> Shape:
     colour = (random.uniform(), random.uniform(0.5, 0.9), random.uniform(0.7, 0.95))
     return Shape(
         lobes=int(random.integers(2, 6)),
-        texture=_texture(random, colour, wavelengths=(1.5, 3.0), contrast=0.1),
+        texture=_texture(random, colour, wavelengths=(1.5, 3.0), contrast=0.25),
         place=place,
         radius=random.uniform(*_RADIUS) * min(limits.height, limits.width),
         angle=random.uniform(0, 2 * np.pi),

@@ -1,0 +1,126 @@
+"""One of several processes fails: it alone says why, and all of them end."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# Lightning starts further processes by running the command again, with the environment of the first.
+_VARIABLE = "DFM_FAILURE_FILE"
+# Set in all processes of a run that has several.
+_RANK = "LOCAL_RANK"
+# Seconds between two looks at the file, and how long a process that has failed leaves the others to see it.
+_POLL = 0.2
+_NOTICE = 1.0
+
+
+class SharedFailure:
+    """The first failure among the processes that a run has on one machine: the exit status, in a file.
+
+    When a process ends, those that wait for it fail too, with errors that say nothing about the cause; or they
+    wait for ever. So a failure is claimed by the process that is the first to have one, and the others follow it.
+
+    Args:
+        path: the file, in a folder that is there as long as the first process runs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mine = False
+
+    def claim(self, status: int, may_follow: bool = False) -> bool:
+        """Whether this process is the one to say what is wrong, and ends the run with this status.
+
+        Args:
+            status: the exit status of all processes.
+            may_follow: the failure may be a consequence of another process's, which is given time to claim it.
+        """
+        if may_follow and _RANK in os.environ:
+            self._wait_for_others()
+        try:
+            with self.path.open("x") as file:
+                file.write(str(status))
+        except (FileExistsError, FileNotFoundError):  # of another process; or the first process has ended
+            return False
+        self._mine = True
+        return True
+
+    def status(self) -> int | None:
+        """The exit status that another process has claimed, if one has."""
+        if self._mine:
+            return None
+        try:
+            text = self.path.read_text()
+        except FileNotFoundError:
+            return None
+        return int(text) if text else None  # empty: being written
+
+    def followed_status(self, own: int) -> int:
+        """The exit status of this process once one of them has failed, which else had been `own`.
+
+        That of the run is the first process's. Lightning kills this as soon as another one ends otherwise than
+        with 0, so those that follow end with that.
+        """
+        if self._mine:
+            return own
+        return (self.status() or own) if first_process() else 0
+
+    def notify(self) -> None:
+        """Leave the other processes, if there are any, the time to see that this one has failed."""
+        if self._mine and _RANK in os.environ:
+            time.sleep(_NOTICE)
+
+    def _wait_for_others(self) -> None:
+        until = time.monotonic() + _NOTICE
+        while self.path.parent.exists() and self.status() is None and time.monotonic() < until:
+            time.sleep(_POLL)
+
+
+def first_process() -> bool:
+    """Whether this process is the only one of its run on this machine, or has started the others."""
+    return os.environ.get(_RANK, "0") == "0"
+
+
+@contextmanager
+def shared_failure() -> Iterator[SharedFailure]:
+    """The failure that this process shares with those it starts, or with the one that has started it.
+
+    Meanwhile a failure of another process ends this one, whatever it is waiting for.
+    """
+    given = os.environ.get(_VARIABLE)
+    if given is not None:
+        with _followed(SharedFailure(Path(given))) as failure:
+            yield failure
+        return
+    with TemporaryDirectory(prefix="dfm-") as folder:
+        os.environ[_VARIABLE] = str(Path(folder) / "status")
+        try:
+            with _followed(SharedFailure(Path(folder) / "status")) as failure:
+                yield failure
+        finally:
+            del os.environ[_VARIABLE]
+
+
+@contextmanager
+def _followed(failure: SharedFailure) -> Iterator[SharedFailure]:
+    done = threading.Event()
+
+    def follow() -> None:
+        while not done.wait(_POLL):
+            status = failure.status()
+            if status is not None:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                # The main thread may be waiting in a collective operation, where no exception reaches it.
+                os._exit(failure.followed_status(status))
+
+    threading.Thread(target=follow, name="follow-failure", daemon=True).start()
+    try:
+        yield failure
+    finally:
+        done.set()
+        failure.notify()
