@@ -1,8 +1,10 @@
 """Counts what training replaces because it cannot be read, in all worker processes."""
 
 import logging
+from typing import Protocol
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import get_worker_info
 
 _log = logging.getLogger(__name__)
@@ -32,3 +34,25 @@ class Replacements:
         if problem not in self._warned:
             self._warned.add(problem)
             _log.warning("%s; other views are used instead", problem)
+
+
+class Replacing(Protocol):
+    """A training set that counts what it replaces."""
+
+    replacements: Replacements
+
+
+class ReportsReplacements:
+    """For data modules whose training goes on when something cannot be read: they say how often it was so."""
+
+    _train_set: Replacing | None = None
+
+    @property
+    def replaced_draws(self) -> int:
+        """How many training draws have been replaced so far because a frame of theirs could not be read."""
+        return self._train_set.replacements.count if self._train_set else 0
+
+    def teardown(self, stage: str) -> None:
+        """Say how often frames could not be read in training."""
+        if self.replaced_draws:
+            rank_zero_warn(f"{self.replaced_draws} training draws were replaced: their frames could not be read")

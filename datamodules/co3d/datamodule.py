@@ -34,6 +34,7 @@ from datamodules.co3d.scenes import (
 from datamodules.image_files import UnreadableError
 from datamodules.loading import evaluation_loader, training_loader
 from datamodules.photograph import CameraMove, PhotographRequest
+from datamodules.replacements import ReportsReplacements
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import look_at
 
@@ -43,7 +44,7 @@ _SPLITS: dict[str | None, list[Split]] = {"fit": ["train", "val"], "validate": [
 _FRAMES_IN_MEAN = 10
 
 
-class Co3DDataModule(LightningDataModule):
+class Co3DDataModule(ReportsReplacements, LightningDataModule):
     """Co3D (version 2) or data in its layout: `Batch`es of camera views, `Request`s of trajectories.
 
     Images are cropped to their central square and resized. Each scene is scaled so that the median depth over
@@ -150,7 +151,6 @@ class Co3DDataModule(LightningDataModule):
         self._test = self._validation._replace(novel_views=evaluation_views)
         self._opened: dict[str, Category] = {}
         self._scenes: dict[Split, list[Scene]] = {}
-        self._train_set: TrainingScenes | None = None
 
     # --- Lightning's hooks --------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Co3DDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Random views of all training scenes; a function of the seed and the number of batches taken."""
-        self._train_set = TrainingScenes(
+        draws = TrainingScenes(
             self.scenes("train"),
             self._training,
             self.context_views,
@@ -173,7 +173,8 @@ class Co3DDataModule(LightningDataModule):
             self.draws_per_scene,
             self.workers,
         )
-        return training_loader(self._train_set, self.batch_size, self.workers)
+        self._train_set = draws
+        return training_loader(draws, self.batch_size, self.workers)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """The same views of the validation scenes every time; nothing where the subset has none."""
@@ -198,17 +199,7 @@ class Co3DDataModule(LightningDataModule):
         )
         return evaluation_loader(requests, 1, self.workers)
 
-    def teardown(self, stage: str) -> None:
-        """Say how often frames could not be read in training."""
-        if self.replaced_draws:
-            rank_zero_warn(f"{self.replaced_draws} training draws were replaced: their frames could not be read")
-
     # --- what others ask for ------------------------------------------------------------------------------
-
-    @property
-    def replaced_draws(self) -> int:
-        """How many training draws have been replaced so far because a frame of theirs could not be read."""
-        return self._train_set.replacements.count if self._train_set else 0
 
     def scenes(self, split: Split) -> list[Scene]:
         """The scenes of a split, of all categories. Raises UserError where there are none."""

@@ -19,6 +19,7 @@ from datamodules.realestate10k.datasets import TrainingScenes, TrainingViews
 from datamodules.realestate10k.forms import Split, open_reader
 from datamodules.realestate10k.paths import PathChoice
 from datamodules.realestate10k.protocol import IndexedViews, MissingScenes, Protocol, RegularViews
+from datamodules.replacements import ReportsReplacements
 from datamodules.scenes import SceneReader
 from datamodules.views import read_images
 from dfm_lightning.errors import UserError
@@ -27,7 +28,7 @@ from dfm_lightning.errors import UserError
 _SCENES_IN_MEAN, _FRAMES_IN_MEAN = 200, 4
 
 
-class RealEstate10kDataModule(LightningDataModule):
+class RealEstate10kDataModule(ReportsReplacements, LightningDataModule):
     """RealEstate10k, or one's own pictures: `Batch`es of camera views, `Request`s of camera paths.
 
     Images are cropped to their central square and resized, intrinsics follow. Lengths are those of the data set.
@@ -122,7 +123,6 @@ class RealEstate10kDataModule(LightningDataModule):
         self.camera_move = camera_move or CameraMove()
         self.scene_depth = scene_depth
         self._readers: dict[Split, SceneReader] = {}
-        self._train_set: TrainingScenes | None = None
 
     # --- Lightning's hooks --------------------------------------------------------------------------------
 
@@ -131,12 +131,13 @@ class RealEstate10kDataModule(LightningDataModule):
         views = TrainingViews(self.image_size, self.context_views, self.novel_views, self.frame_distance)
         reader = self.reader("train")
         keys, _ = self.training_split()
-        self._train_set = TrainingScenes(reader, keys, views, self.workers)
+        draws = TrainingScenes(reader, keys, views, self.workers)
         containers = reader.containers()
         if containers is not None:
             number = dict(zip(reader.keys(), containers, strict=True))
             containers = [number[key] for key in keys]
-        return training_loader(self._train_set, self.batch_size, self.workers, containers=containers)
+        self._train_set = draws
+        return training_loader(draws, self.batch_size, self.workers, containers=containers)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """The same views of the scenes held out of training every time."""
@@ -176,12 +177,6 @@ class RealEstate10kDataModule(LightningDataModule):
         items = self._items(split, protocol, keys, count, images=False)
         requests = PathRequests(self.reader(split), items, path, self.image_size, self.trajectory_size)
         return evaluation_loader(requests, 1, self.workers)
-
-    def teardown(self, stage: str) -> None:
-        """Say how often frames could not be read in training."""
-        count = self._train_set.replacements.count if self._train_set else 0
-        if count:
-            rank_zero_warn(f"{count} training draws were replaced: their frames could not be read")
 
     # --- what others ask for ------------------------------------------------------------------------------
 

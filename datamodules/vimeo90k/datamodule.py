@@ -4,10 +4,11 @@ import hashlib
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
 from datamodules.loading import evaluation_loader, training_loader
+from datamodules.replacements import ReportsReplacements
 from datamodules.vimeo90k.datasets import (
     ClipRequests,
     EvaluationClips,
@@ -21,7 +22,7 @@ from datamodules.vimeo90k.truth import open_truths
 from dfm_lightning.errors import UserError
 
 
-class Vimeo90KDataModule(LightningDataModule):
+class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
     """Vimeo-90K or clips in its layout: `Batch`es of a context frame and a later (or earlier) target frame.
 
     All frames of an item are cropped and flipped alike, so that what moves between them stays a motion in pixels.
@@ -90,15 +91,15 @@ class Vimeo90KDataModule(LightningDataModule):
         self.predict_frames = predict_frames
         self.image = None if image is None else Path(image)
         self._opened: ClipRoot | None = None
-        self._train_set: TrainingClips | None = None
 
     # --- Lightning's hooks --------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader:
         """Random frames of all training clips; a function of the seed and the number of batches taken."""
         clips, _ = self.training_split()
-        self._train_set = TrainingClips(clips, self.choice, self.sizes, self.horizontal_flip, self.workers)
-        return training_loader(self._train_set, self.batch_size, self.workers)
+        draws = TrainingClips(clips, self.choice, self.sizes, self.horizontal_flip, self.workers)
+        self._train_set = draws
+        return training_loader(draws, self.batch_size, self.workers)
 
     def val_dataloader(self) -> DataLoader:
         """The same frames of the clips held out of training every time."""
@@ -122,17 +123,7 @@ class Vimeo90KDataModule(LightningDataModule):
         requests = ClipRequests(clips, self.choice, self.sizes, self.predict_frames)
         return evaluation_loader(requests, 1, self.workers)
 
-    def teardown(self, stage: str) -> None:
-        """Say how often frames could not be read in training."""
-        if self.replaced_draws:
-            rank_zero_warn(f"{self.replaced_draws} training draws were replaced: their frames could not be read")
-
     # --- what others ask for ------------------------------------------------------------------------------
-
-    @property
-    def replaced_draws(self) -> int:
-        """How many training draws have been replaced so far because a frame of theirs could not be read."""
-        return self._train_set.replacements.count if self._train_set else 0
 
     def opened(self) -> ClipRoot:
         """The clips. Raises UserError where there are none, or they are too short for the frame distance."""

@@ -35,6 +35,7 @@ class Meter:
         self.plain = not console.is_terminal
         self.plain_interval = plain_interval
         self._spoken = time.monotonic()
+        self._last_line = ""
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -62,7 +63,10 @@ class Meter:
         due = time.monotonic() - self._spoken >= self.plain_interval
         if self.plain and (due or (task.finished and not task.description.startswith(" "))):
             self._spoken = time.monotonic()
-            self._progress.console.print(plain_line(task), soft_wrap=True, highlight=False)
+            line = plain_line(task)
+            if line != self._last_line:  # a finished row may be updated again
+                self._progress.console.print(line, soft_wrap=True, highlight=False)
+            self._last_line = line
 
     def set_total(self, row: TaskID, total: float | int) -> None:
         """A row turns out to be longer or shorter."""

@@ -22,6 +22,8 @@ data:
   init_args: {root: clips, crop_size: [16, 24], batch_size: 2, val_clips: 1, predict_clips: 1, predict_frames: 3,
               novel_frames: 1}
 trainer:
+  devices: 1
+  strategy: auto
   max_steps: 2
   num_sanity_val_steps: 0
   limit_val_batches: 1

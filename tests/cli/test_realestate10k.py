@@ -41,6 +41,8 @@ data:
   init_args: {root: rooms, evaluation_index: rooms/evaluation_index.json, image_size: 16, val_scenes: 1,
               trajectory_frames: 5, trajectory_size: 16}
 trainer:
+  devices: 1
+  strategy: auto
   max_steps: 3
   num_sanity_val_steps: 0
   limit_val_batches: 0

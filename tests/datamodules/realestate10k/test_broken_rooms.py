@@ -24,8 +24,7 @@ def train(root: Path) -> tuple[set[str], int]:
     data = module(root, batch_size=1)
     loader = data.train_dataloader()
     keys = [batch.key[0] for _ in range(PASSES) for batch in loader]
-    assert data._train_set is not None
-    return set(keys), data._train_set.replacements.count
+    return set(keys), data.replaced_draws
 
 
 def first_scene(root: Path) -> Path:
