@@ -1,0 +1,54 @@
+"""Who may say that a run has failed: the first of its processes to do so, and nobody after the first has ended."""
+
+from pathlib import Path
+
+import pytest
+
+from dfm_lightning.cli.processes import SharedFailure, shared_failure
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "status"
+
+
+def test_the_first_to_claim_speaks_and_the_others_follow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = SharedFailure(path), SharedFailure(path)
+    assert second.status() is None
+    assert first.claim(2)
+    assert not second.claim(1)
+    assert first.status() is None  # its own failure ends no process
+    assert second.status() == 2
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert (first.followed_status(2), second.followed_status(1)) == (2, 2)
+    # Lightning would kill the first process if another one ended with this status.
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert second.followed_status(1) == 0
+
+
+def test_after_the_first_process_has_ended_others_are_silent(path: Path) -> None:
+    late = SharedFailure(path.parent / "gone" / "status")
+    assert not late.claim(1)
+
+
+def test_a_status_that_is_being_written_is_none_yet(path: Path) -> None:
+    path.touch()
+    assert SharedFailure(path).status() is None
+
+
+def test_a_consequence_waits_for_its_cause(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    cause, consequence = SharedFailure(path), SharedFailure(path)
+    # The other process claims its failure while this one waits.
+    monkeypatch.setattr("dfm_lightning.cli.processes.time.sleep", lambda seconds: cause.claim(2))
+    assert not consequence.claim(1, may_follow=True)
+
+
+def test_processes_started_meanwhile_share_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DFM_FAILURE_FILE", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with shared_failure() as first:
+        with shared_failure() as second:
+            assert second.path == first.path
+        assert first.path.parent.is_dir()
+    assert not first.path.parent.exists()
