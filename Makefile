@@ -1,4 +1,4 @@
-# make demo   install, write a small data set, train on it, test, predict videos (about 20 minutes on 2 cores)
+# make demo   install, write a small data set, train on it, test, predict videos (under 20 minutes on 2 cores)
 # make test   install, check style and types, run all tests
 # Both install into $(VENV) first if needed; started again, they do only what is missing.
 

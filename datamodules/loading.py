@@ -6,9 +6,9 @@ so on, dealt out to the processes like cards. A checkpoint remembers how many ba
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class StreamItems(Dataset):
         self.dataset = dataset
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        return len(cast(Sized, self.dataset))
 
     def __getitem__(self, number: int) -> Any:
         with torch.random.fork_rng(devices=[]):
@@ -59,13 +59,13 @@ class StreamOrder(DistributedSampler):
         self._permutation = lru_cache(maxsize=2)(self._permute)
 
     def __iter__(self) -> Iterator[int]:
-        items = len(self.dataset)  # type: ignore[arg-type]
+        items = len(cast(StreamItems, self.dataset))
         for turn in range(self.start, self.start + self.num_samples):
             passes, position = divmod(turn * self.num_replicas + self.rank, items)
             yield passes * items + self._permutation(passes)[position]
 
     def _permute(self, passes: int) -> list[int]:
-        items = len(self.dataset)  # type: ignore[arg-type]
+        items = len(cast(StreamItems, self.dataset))
         order = torch.randperm(items, generator=generator_for("training order", passes))
         return order.tolist() if self.containers is None else self._gathered(order.numpy(), passes)
 
@@ -90,8 +90,9 @@ class StreamLoader(DataLoader):
 
     _taken = 0
 
+    # The base class promises an iterator of a private class, of which nothing but iteration is used.
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self.sampler.start = self._taken * self.batch_size  # type: ignore[attr-defined, operator]
+        cast(StreamOrder, self.sampler).start = self._taken * cast(int, self.batch_size)
         for batch in super().__iter__():
             self._taken += 1
             yield batch
@@ -113,7 +114,7 @@ class EachOnce(DistributedSampler):
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset, *processes())
-        self.share = range(self.rank, len(dataset), self.num_replicas)  # type: ignore[arg-type]
+        self.share = range(self.rank, len(cast(Sized, dataset)), self.num_replicas)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.share)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float64
@@ -110,10 +110,10 @@ def _exif_focal(picture: Image.Image, diagonal: float) -> tuple[float | None, st
     return None, ""
 
 
-def _positive(value: object) -> float | None:
+def _positive(value: Any) -> float | None:
     """A number above zero out of EXIF data, which may hold anything."""
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
     return number if math.isfinite(number) and number > 0 else None

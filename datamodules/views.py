@@ -54,6 +54,7 @@ def make_batch(key: str, posed: PosedImages, contexts: int, truth: dict[str, Ten
     views = posed.views(reference=posed.camera_to_world[0])
     parts = slice(contexts), slice(contexts, contexts + 1), slice(contexts + 1, None)
     context, target, novel = (map_tensors(lambda tensor, p=part: tensor[p], views) for part in parts)
+    # One element, whose key is a name; collation makes them a list.
     return Batch(context, target, novel, key, truth)  # type: ignore[arg-type]
 
 
@@ -69,4 +70,5 @@ def make_request(key: str, context: PosedImages, path: Float[Tensor, "n 4 4"], s
     """
     reference = context.camera_to_world[0]
     cameras = build_cameras(path, context.intrinsics[:1].expand(len(path), 3, 3), reference, size, size)
+    # One element, whose key is a name; collation makes them a list.
     return Request(context.views(reference), map_tensors(Tensor.float, cameras), key)  # type: ignore[arg-type]

@@ -84,6 +84,7 @@ class OwnPicture(Dataset):
 def _first(request: Request) -> Request:
     """The only element of a batch."""
     context = type(request.context)(request.context.observation[0], request.context.params[0])
+    # One element, whose key is a name; collation makes them a list.
     return Request(context, request.params[0], request.key[0])  # type: ignore[arg-type]
 
 

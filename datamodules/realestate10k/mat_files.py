@@ -64,7 +64,7 @@ def load_tables(path: Path) -> dict[str, np.ndarray]:
     """The poses [N, 19] of all scenes."""
     try:
         content = scipy.io.loadmat(path)
-    # loadmat knows many ways to fail, and NotImplementedError for the HDF5 form of MATLAB 7.3.
+    # loadmat fails in many ways: by the damage, and for files of MATLAB 7.3, which are HDF5.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} should be a MATLAB file (5.0) of poses [N, 19] a scene: {reason}") from None

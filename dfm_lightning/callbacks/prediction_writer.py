@@ -69,6 +69,7 @@ class PredictionWriter(BasePredictionWriter, ABC):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find what is there already."""
         assert isinstance(pl_module, DiffusionWithForwardModel)
+        # (Lightning sets the attribute without declaring it.)
         writers = [type(c).__name__ for c in trainer.callbacks if isinstance(c, PredictionWriter)]  # type: ignore[attr-defined]
         if len(writers) > 1:
             raise UserError(f"predictions can be written once only: give one writer, not {' and '.join(writers)}")

@@ -64,6 +64,7 @@ class SceneReport(TestReport):
         self._metrics = ImageMetrics(self.lpips_trunk, self.lpips_weights)
         self._realism = RealismMetrics(self.inception_weights)
         self.missing.update(self._metrics.missing | self._realism.missing)
+        # (Lightning sets the attribute without declaring it.)
         mean_image = getattr(trainer.datamodule, "mean_image", None)  # type: ignore[attr-defined]
         self._mean_image = mean_image() if mean_image else None
 

@@ -23,6 +23,7 @@ class TensorWriter(PredictionWriter):
         tensors = dict(named_tensors(prediction.signal, "signal"), observation=prediction.observation)
         arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
         with whole_file(folder / "sample.npz") as aside, aside.open("wb") as file:
+            # (NumPy annotates the names as if one could be `allow_pickle`.)
             np.savez(file, **arrays)  # type: ignore[arg-type]
         write_images(folder, "context", prediction.context.observation[0])
         write_images(folder, "observation", prediction.observation)

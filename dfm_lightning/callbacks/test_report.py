@@ -129,6 +129,7 @@ class TestReport(Callback, ABC):
             write_png(self._sheet_file(scene.key), self.sheet(scene))
             if kept:
                 with whole_file(self._arrays_file(scene.key)) as aside, aside.open("wb") as file:
+                    # (NumPy annotates the names as if one could be `allow_pickle`.)
                     np.savez(file, **kept)  # type: ignore[arg-type]
             # Last: it says that the scene is done.
             content = {"key": scene.key, "images": images[scene.key], "made_with": self._made_with}
@@ -246,5 +247,6 @@ def merge_scores(parts: list[SceneScores]) -> SceneScores:
 
 def config_of(trainer: Trainer) -> dict[str, Any] | None:
     """The config of the run, which the command line gives to a callback that puts it into checkpoints."""
+    # (Lightning sets the attribute without declaring it.)
     configs = (getattr(callback, "config", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     return next((config for config in configs if isinstance(config, dict)), None)

@@ -135,6 +135,7 @@ class DfmCLI(LightningCLI):
         """Add none; but keep shell completion from offering thousands of settings inside PyTorch's strategies."""
         for action in parser._actions:
             if action.dest == "trainer.strategy":
+                # (An attribute that shtab looks for.)
                 action.complete = {}  # type: ignore[attr-defined]
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -204,6 +205,7 @@ class DfmCLI(LightningCLI):
 
     def before_predict(self) -> None:
         """Refuse to predict for nobody: samples are drawn by the callback that writes them."""
+        # (Lightning sets the attribute without declaring it.)
         if not any(map(takes_predictions, self.trainer.callbacks)):  # type: ignore[attr-defined]
             raise UserError(
                 "Nothing would be written: the config needs a writer, as in "

@@ -18,6 +18,7 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "n h w 3"], frame_rate: in
     with whole_file(path) as aside:
         writer = imageio.get_writer(
             aside,
+            # By its name, as imageio documents it; its annotation has the class alone.
             format="FFMPEG",  # type: ignore[arg-type]
             mode="I",
             fps=frame_rate,
