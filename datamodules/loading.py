@@ -15,7 +15,7 @@ import torch
 from torch import distributed
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from dfm_lightning.randomness import generator_for
+from dfm_lightning.randomness import generator_for, seeded_generators
 
 Collate = Callable[[list[Any]], Any]
 
@@ -38,8 +38,7 @@ class StreamItems(Dataset):
         return len(cast(Sized, self.dataset))
 
     def __getitem__(self, number: int) -> Any:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator_for("training item", number).initial_seed())
+        with seeded_generators(generator_for("training item", number).initial_seed()):
             return self.dataset[number % len(self)]
 
 

@@ -28,7 +28,7 @@ from dfm_lightning.interfaces import (
 )
 from dfm_lightning.metrics.samples import energy_score
 from dfm_lightning.optimizers import AdamWithWarmup
-from dfm_lightning.randomness import generator_for, named_noise
+from dfm_lightning.randomness import generator_for, named_noise, seed_generators, seeded_generators
 from dfm_lightning.types import (
     Batch,
     LossTerm,
@@ -145,7 +145,7 @@ class DiffusionWithForwardModel(LightningModule):
         """
         check_kind(batch, Batch)
         number = self.trainer.fit_loop.total_batch_idx
-        torch.manual_seed(generator_for("training step", self.global_rank, number).initial_seed())
+        seed_generators(generator_for("training step", self.global_rank, number).initial_seed())
 
     def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Refuse what is no batch before anything looks into it."""
@@ -171,8 +171,7 @@ class DiffusionWithForwardModel(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The training losses on held-out scenes, at the same levels and noise every time."""
         # Patches and importance samples draw from the global generators; here they depend on the batch.
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(generator_for("validation", *batch.key).initial_seed())
+        with seeded_generators(generator_for("validation", *batch.key).initial_seed()):
             terms = self.losses(batch)
         self._log_total("val", terms, len(batch.key))
 

@@ -6,6 +6,8 @@ each draw has a generator of its own, seeded by name.
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -27,3 +29,24 @@ def named_noise(names: list[tuple[str | int, ...]], shape: tuple[int, ...], devi
     """Standard normal noise [len(names), *shape], each row drawn from the generator of its name."""
     rows = [torch.randn(shape, generator=generator_for(*name)) for name in names]
     return torch.stack(rows).to(device)
+
+
+def seed_generators(seed: int) -> None:
+    """Seed torch's global generators: the CPU's, and those of devices that this process uses.
+
+    Unlike `torch.manual_seed`, it leaves CUDA alone where that is not initialised. There each seed would be
+    queued with a stack trace, which takes longer than a step of a small model.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def seeded_generators(seed: int) -> Iterator[None]:
+    """Seed torch's global generators for a block, and put back those of the CPU and the current CUDA device."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+        seed_generators(seed)
+        yield

@@ -1,5 +1,6 @@
 """Loaders: each item once in a pass, each item in one process, and a position that can be resumed."""
 
+import hashlib
 from itertools import islice
 from typing import Any
 
@@ -133,3 +134,46 @@ def test_evaluation_gives_each_item_to_one_process(monkeypatch: pytest.MonkeyPat
         assert len(loader) == -(-len(share) // 2)
         items += share
     assert sorted(items) == list(range(5))
+
+
+class Drawn(Dataset):
+    """Items that draw in several ways from torch's global generator."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> tuple[int, torch.Tensor, torch.Tensor, torch.Tensor]:
+        return index, torch.rand(3), torch.randn(2), torch.randperm(5)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_batches_of_a_seed_never_change(workers: int) -> None:
+    loader = training_loader(Drawn(), batch_size=4, workers=workers)
+    digest = hashlib.sha256()
+    for _ in range(2):
+        for batch in loader:
+            for tensor in batch:
+                digest.update(tensor.numpy().tobytes())
+    # Whoever changes it changes every training that is resumed.
+    assert digest.hexdigest() == "04b8e54360694a931eed70d20557db612c6f52923803730ab32657106f682194"
+
+
+def test_items_queue_no_seed_for_devices_that_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    queued = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda.random, "_lazy_call", lambda *args, **kwargs: queued.append(args))
+    torch.manual_seed(0)
+    assert queued  # what each item would cost
+    queued.clear()
+    passes(training_loader(Numbers(4), batch_size=2), 1)
+    assert not queued
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_items_leave_the_gpus_generator_alone_and_draw_the_same() -> None:
+    alone = passes(training_loader(Numbers(4), batch_size=2), 1)
+    torch.cuda.init()
+    torch.cuda.manual_seed(3)
+    before = torch.cuda.get_rng_state()
+    assert passes(training_loader(Numbers(4), batch_size=2), 1) == alone
+    assert torch.equal(torch.cuda.get_rng_state(), before)
