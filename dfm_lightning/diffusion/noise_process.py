@@ -1,7 +1,9 @@
-"""The forward noising process and the algebra between clean observation, noise and noisy observation."""
+"""Noise processes: what noise does to a clean observation, and the algebra between clean, noise and noisy."""
 
+import math
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,10 +20,84 @@ def cosine_schedule(levels: int, offset: float = 0.008, max_beta: float = 0.999)
 
 
 class NoiseProcess(nn.Module, ABC):
-    """A discrete variance-preserving process: x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε at integer levels t.
+    """A noising of observations: x_t = α_t x_0 + σ_t ε, with a signal rate α_t and a noise rate σ_t at level t.
 
-    Level 0 is the least noisy one. Level −1 stands for the clean observation itself (ᾱ = 1). All algebra is
-    in float32 (or the schedule's precision, if raised), whatever the precision of the networks.
+    Level 0 is the least noisy one, `last_level` the noisiest. Negative levels stand for the clean observation
+    itself (α = 1, σ = 0). λ = ln(α/σ), half the logarithm of the signal-to-noise ratio, falls with the level.
+    All algebra is in float32 (or the observation's precision, if that is higher), whatever the precision of
+    the networks.
+    """
+
+    @property
+    @abstractmethod
+    def levels(self) -> int:
+        """The number T of noise levels; over continuous time, the largest level."""
+
+    @property
+    @abstractmethod
+    def last_level(self) -> float | int:
+        """The noisiest level."""
+
+    @property
+    def integer_levels(self) -> bool:
+        """Whether levels are integers, as denoisers trained on a discrete process need them."""
+        return False
+
+    @property
+    def prior_std(self) -> float:
+        """Standard deviation of the noise that sampling begins with."""
+        return 1.0
+
+    @abstractmethod
+    def exact_rates(self, level: float | int) -> tuple[float, float]:
+        """Return (α, σ) of one level in double precision; (1, 0) for negative levels."""
+
+    @abstractmethod
+    def level_at(self, log_ratio: float | int) -> float:
+        """Return the level at which ln(α/σ) is `log_ratio`, not rounded; the nearest end outside the range."""
+
+    @abstractmethod
+    def rates(self, level: Level, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return α and σ at each level, shaped to multiply `like` [b ...]; 1 and 0 for negative levels."""
+
+    @abstractmethod
+    def training_levels(self, batch: int, generator: torch.Generator | None = None) -> Level:
+        """Draw the levels of a training batch."""
+
+    def log_ratio(self, level: float | int) -> float:
+        """Return λ = ln(α/σ) at a level, in double precision; infinite for negative levels."""
+        signal_rate, noise_rate = self.exact_rates(level)
+        return math.log(signal_rate / noise_rate) if noise_rate > 0 else math.inf
+
+    def alpha_bar(self, level: Level, like: Tensor) -> Tensor:
+        """Return ᾱ = α² at each level, shaped to multiply `like` [b ...]; 1 for negative levels."""
+        return self.rates(level, like)[0].square()
+
+    def denoiser_input(self, noisy: Float[Tensor, "b *o"], level: Level) -> tuple[Float[Tensor, "b *o"], Level]:
+        """Return what a denoiser is given in place of a noisy observation and its level."""
+        return noisy, level
+
+    def add_noise(self, clean: Float[Tensor, "b *o"], noise: Float[Tensor, "b *o"], level: Level) -> Tensor:
+        """Return the noisy observation at a level (DFM eq. 3, forward process)."""
+        signal_rate, noise_rate = self.rates(level, clean)
+        return signal_rate * clean + noise_rate * noise
+
+    def noise_from_clean(self, noisy: Float[Tensor, "b *o"], clean: Float[Tensor, "b *o"], level: Level) -> Tensor:
+        """Return the noise that leads from a clean observation to a noisy one (level ≥ 0)."""
+        signal_rate, noise_rate = self.rates(level, noisy)
+        return (noisy - signal_rate * clean) / noise_rate
+
+    def clean_from_noise(self, noisy: Float[Tensor, "b *o"], noise: Float[Tensor, "b *o"], level: Level) -> Tensor:
+        """Return the clean observation, given the noisy one and the noise in it."""
+        signal_rate, noise_rate = self.rates(level, noisy)
+        return (noisy - noise_rate * noise) / signal_rate
+
+
+class DiscreteProcess(NoiseProcess):
+    """A variance-preserving process over integer levels: x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε.
+
+    Args:
+        alphas_cumprod: ᾱ of every level, falling and within 0 and 1; in float64, for exact rates.
     """
 
     alphas_cumprod: Tensor
@@ -34,46 +110,53 @@ class NoiseProcess(nn.Module, ABC):
         self.register_buffer("alphas_cumprod", alphas_cumprod.float(), persistent=False)
         self.register_buffer("signal_rates", alphas_cumprod.sqrt().float(), persistent=False)
         self.register_buffer("noise_rates", (1 - alphas_cumprod).sqrt().float(), persistent=False)
+        # No buffers: these stay in double precision when the module is cast, and samplers' coefficients are
+        # computed from them on the CPU.
+        exact = alphas_cumprod.detach().double().cpu().numpy()
+        self._exact_rates = np.stack([np.sqrt(exact), np.sqrt(1 - exact)], axis=1)
 
     @property
     def levels(self) -> int:
         """The number T of noise levels."""
         return len(self.alphas_cumprod)
 
+    @property
+    def last_level(self) -> int:
+        """See `NoiseProcess.last_level`: T − 1."""
+        return self.levels - 1
+
+    @property
+    def integer_levels(self) -> bool:
+        """See `NoiseProcess.integer_levels`."""
+        return True
+
+    def exact_rates(self, level: float | int) -> tuple[float, float]:
+        """See `NoiseProcess.exact_rates`; the level is an integer."""
+        if level < 0:
+            return 1.0, 0.0
+        signal_rate, noise_rate = self._exact_rates[int(level)]
+        return float(signal_rate), float(noise_rate)
+
+    def level_at(self, log_ratio: float | int) -> float:
+        """See `NoiseProcess.level_at`; between levels, λ is linear in the level."""
+        signal_rates, noise_rates = self._exact_rates.T
+        return float(np.interp(-log_ratio, np.log(noise_rates / signal_rates), np.arange(self.levels)))
+
     def alpha_bar(self, level: Level, like: Tensor) -> Tensor:
-        """ᾱ at each level, shaped to multiply `like` [b ...]; 1 where the level is −1."""
+        """Return ᾱ at each level, shaped to multiply `like` [b ...]; 1 where the level is negative."""
         alpha = torch.where(level < 0, 1.0, self.alphas_cumprod[level.clamp(min=0)])
         return alpha.view(-1, *[1] * (like.ndim - 1))
 
     def rates(self, level: Level, like: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ and √(1 − ᾱ) at each level, shaped to multiply `like` [b ...]; 1 and 0 where the level is −1."""
+        """See `NoiseProcess.rates`."""
         shape = (-1, *[1] * (like.ndim - 1))
         index, clean = level.clamp(min=0), level < 0
         signal_rate = torch.where(clean, 1.0, self.signal_rates[index])
         noise_rate = torch.where(clean, 0.0, self.noise_rates[index])
         return signal_rate.view(shape), noise_rate.view(shape)
 
-    def add_noise(self, clean: Float[Tensor, "b *o"], noise: Float[Tensor, "b *o"], level: Level) -> Tensor:
-        """The noisy observation at a level (DFM eq. 3, forward process)."""
-        signal_rate, noise_rate = self.rates(level, clean)
-        return signal_rate * clean + noise_rate * noise
 
-    def noise_from_clean(self, noisy: Float[Tensor, "b *o"], clean: Float[Tensor, "b *o"], level: Level) -> Tensor:
-        """The noise that leads from a clean observation to a noisy one (level ≥ 0)."""
-        signal_rate, noise_rate = self.rates(level, noisy)
-        return (noisy - signal_rate * clean) / noise_rate
-
-    def clean_from_noise(self, noisy: Float[Tensor, "b *o"], noise: Float[Tensor, "b *o"], level: Level) -> Tensor:
-        """The clean observation, given the noisy one and the noise in it."""
-        signal_rate, noise_rate = self.rates(level, noisy)
-        return (noisy - noise_rate * noise) / signal_rate
-
-    @abstractmethod
-    def training_levels(self, batch: int, generator: torch.Generator | None = None) -> Level:
-        """Draw the levels of a training batch."""
-
-
-class CosineProcess(NoiseProcess):
+class CosineProcess(DiscreteProcess):
     """The cosine schedule with uniformly drawn training levels, as in DFM.
 
     Args:

@@ -85,6 +85,27 @@ def test_training_levels_come_from_the_generator_that_is_named() -> None:
     assert not torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("levels", [1000, 250])
+def test_exact_rates_keep_double_precision_when_the_module_is_cast(levels: int) -> None:
+    schedule, process = cosine_schedule(levels).tolist(), CosineProcess(levels).bfloat16()
+    for level in (0, 1, levels // 2, levels - 1):
+        signal_rate, noise_rate = process.exact_rates(level)
+        assert signal_rate == pytest.approx(math.sqrt(schedule[level]), rel=1e-15)
+        assert noise_rate == pytest.approx(math.sqrt(1 - schedule[level]), rel=1e-15)
+    assert process.exact_rates(-1) == (1.0, 0.0)
+    assert process.log_ratio(-1) == math.inf
+
+
+def test_levels_are_found_by_their_signal_to_noise_ratio() -> None:
+    process = CosineProcess()
+    for level in (0, 3, 500, 998, 999):
+        assert process.level_at(process.log_ratio(level)) == pytest.approx(level, abs=1e-9)
+    between = process.level_at((process.log_ratio(700) + process.log_ratio(701)) / 2)
+    assert between == pytest.approx(700.5)
+    assert process.level_at(99.0) == 0
+    assert process.level_at(-99.0) == 999
+
+
 def test_the_schedule_is_not_in_checkpoints() -> None:
     assert CosineProcess().state_dict() == {}
 
