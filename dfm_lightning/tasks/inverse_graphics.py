@@ -56,7 +56,8 @@ class InverseGraphics(DiffusionWithForwardModel):
         proposal_weight: weight of the squared error of what the coarse pass alone renders. Without it (0, as
             in the authors' code) the coarse pass never learns where the scene is.
         warm_start_steps: iterations at the start that train the deterministic part alone. Then the joint field's
-            MLPs begin as copies of the deterministic one's, as in the authors' two stages.
+            MLPs begin as copies of the deterministic one's, as in the authors' two stages, and what has not been
+            trained before has a warm-up of the learning rate of its own.
         random_context_views: in training, use only the first few of the context views that the data gives, a
             random number from 1 on, the same for the whole batch.
         context_dropout: probability that a training batch has its context dropped, so that the model can be
