@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.types import Batch, Level, Observed, Request, Views, map_tensors, named_tensors
+from dfm_lightning.types import Batch, Level, LossTerm, Observed, Request, Views, map_tensors, named_tensors
 
 FieldStage = Literal["coarse", "fine"]
 
@@ -77,6 +77,17 @@ class SignalDenoiser(nn.Module, ABC):
     @abstractmethod
     def forward(self, noisy: Float[Tensor, "b v c h w"], level: Level, conditioning: Any) -> Any:
         """The signal, given the noisy target observation, its diffusion level and the conditioning."""
+
+    def use_process(self, process: Any) -> None:
+        """Be told the model's noise process (a `NoiseProcess`), once, by a denoiser that needs its rates."""
+
+    def auxiliary_losses(self, batch: Batch, level: Level, conditioning: Any, signal: Any) -> dict[str, LossTerm]:
+        """Losses of the denoiser's own in training, by name, beside those of the signal's observations.
+
+        Given what one evaluation saw and made: the batch, the target's diffusion levels, the conditioning, the
+        signal.
+        """
+        return {}
 
     def drop_context(self, context: Views) -> Views:
         """The context an unconditional model sees: observations of zeros, their parameters kept."""

@@ -31,6 +31,7 @@ from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.randomness import generator_for, named_noise, seed_generators, seeded_generators
 from dfm_lightning.types import (
     Batch,
+    Level,
     LossTerm,
     Observed,
     Prediction,
@@ -73,6 +74,7 @@ class DenoisedBatch(NamedTuple):
     """
 
     batch: Batch
+    level: Level
     conditioning: Any
     signal: Any
     compared: Views
@@ -120,6 +122,7 @@ class DiffusionWithForwardModel(LightningModule):
         self.denoiser = denoiser
         self.forward_model = forward_model
         self.process = process or CosineProcess()
+        self.denoiser.use_process(self.process)
         self.sampler = sampler or DDIM()
         self.optimizer = optimizer or AdamWithWarmup()
         self.target_weight = target_weight
@@ -186,7 +189,8 @@ class DiffusionWithForwardModel(LightningModule):
     def losses(self, batch: Batch, context_dropped: bool = False) -> dict[str, LossTerm]:
         """All losses of a batch by name."""
         denoised = self.denoise_noised(batch)._replace(context_dropped=context_dropped)
-        return {**self.observation_losses(denoised), **self.regularisers(denoised)}
+        own = self.denoiser.auxiliary_losses(batch, denoised.level, denoised.conditioning, denoised.signal)
+        return {**self.observation_losses(denoised), **self.regularisers(denoised), **own}
 
     def denoise_noised(self, batch: Batch) -> DenoisedBatch:
         """Noise the target, predict the signal, and observe it as target and novel views (DFM eq. 4, 5)."""
@@ -200,7 +204,7 @@ class DiffusionWithForwardModel(LightningModule):
         compared = self.forward_model.subsample(concatenate([batch.target, batch.novel], dim=1))
         observed = self.forward_model.observe(signal, compared.params)
         check_observed(observed.observation, compared.observation)
-        return DenoisedBatch(batch, conditioning, signal, compared, observed)
+        return DenoisedBatch(batch, level, conditioning, signal, compared, observed)
 
     def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
         """The squared errors at the target's and at novel parameters (DFM eq. 8, 9)."""

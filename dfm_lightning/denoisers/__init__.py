@@ -4,5 +4,14 @@ from dfm_lightning.denoisers.image_to_motion import ImageToMotion
 from dfm_lightning.denoisers.mlp import MLPDenoiser
 from dfm_lightning.denoisers.patch_to_code import PatchToCode
 from dfm_lightning.denoisers.pixelnerf import PixelNeRFConditioning, PixelNeRFDenoiser
+from dfm_lightning.denoisers.volume import VolumeConditioning, VolumeDenoiser
 
-__all__ = ["ImageToMotion", "MLPDenoiser", "PatchToCode", "PixelNeRFConditioning", "PixelNeRFDenoiser"]
+__all__ = [
+    "ImageToMotion",
+    "MLPDenoiser",
+    "PatchToCode",
+    "PixelNeRFConditioning",
+    "PixelNeRFDenoiser",
+    "VolumeConditioning",
+    "VolumeDenoiser",
+]

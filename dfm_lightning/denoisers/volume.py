@@ -1,0 +1,270 @@
+"""A denoiser that lifts views into a small volume, and lets a 3D network see the scene as a whole."""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dfm_lightning.denoisers.guided_field import GuidedField
+from dfm_lightning.denoisers.volume_field import LiftedViews, VolumeField
+from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
+from dfm_lightning.interfaces import RadianceField, SignalDenoiser
+from dfm_lightning.networks.point_decoder import PointDecoder
+from dfm_lightning.networks.unet import UNet
+from dfm_lightning.types import Batch, Cameras, Level, LossTerm, Views, concatenate
+
+# Standard deviation of images in [-1, 1], as EDM's preconditioning takes it.
+_DATA_DEVIATION = 0.5
+# The greatest weight of the image estimate's loss, which grows without bound as the noise vanishes.
+_GREATEST_WEIGHT = 12.5
+# Side of the coarse images whose colours make up the palette.
+_PALETTE_SIDE = 4
+_LEVEL_CHANNELS = 8
+_LEVEL_WAVES = 32
+
+
+class Preconditioning(NamedTuple):
+    """EDM's coefficients (Karras et al. 2022, table 1) for x = √ᾱ x_0 + √(1 − ᾱ) ε, shaped [b 1 1 1].
+
+    The clean image is estimated as skip · x + out · network(into · x).
+    """
+
+    skip: Float[Tensor, "b 1 1 1"]
+    out: Float[Tensor, "b 1 1 1"]
+    into: Float[Tensor, "b 1 1 1"]
+
+
+def preconditioning(signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]) -> Preconditioning:
+    """The coefficients at given √ᾱ and √(1 − ᾱ), for data of standard deviation ½."""
+    variance = (signal_rate * _DATA_DEVIATION).square() + noise_rate.square()
+    skip = signal_rate * _DATA_DEVIATION**2 / variance
+    out = _DATA_DEVIATION * noise_rate / variance.sqrt()
+    return Preconditioning(*(part.view(-1, 1, 1, 1) for part in (skip, out, variance.rsqrt())))
+
+
+class VolumeConditioning(NamedTuple):
+    """What the denoiser makes of the context, once for a sampling run.
+
+    `lifted` holds mean and variance over the context views of what each cell of the grid sees in them.
+    """
+
+    frame: GridFrame
+    views: LiftedViews
+    target: Cameras
+    lifted: Float[Tensor, "b n c"]
+    summary: Float[Tensor, "b s"]
+    palette: Float[Tensor, "b p 3"]
+
+
+class VolumeDenoiser(SignalDenoiser):
+    """A radiance field from a volume that a 3D U-Net makes of the views lifted into it.
+
+    A 2D U-Net gives each view a feature map, and of the noisy target an estimate of the clean image. The maps are
+    read where the cells of a grid project; what the context's views show there (mean and variance), what the target
+    shows, and the cell's place go through a 3D U-Net, which knows the diffusion level and a summary of the context's
+    colours. Points read the volume and the views (see `PointDecoder`). Without a target the same networks give the
+    deterministic estimate of the scene; in training the target is left out at random, so that they learn to.
+
+    Nearest relatives: Viewset Diffusion (Szymanowicz et al. 2023), whose volume is diffused with the views.
+
+    Args:
+        grid: where the volume lies in the scene.
+        resolution: cells along a side of the volume; a multiple of 2^(number of volume widths − 1).
+        features: channels of the feature maps.
+        image_widths: channels of the 2D U-Net at each resolution; images' sides must be multiples of
+            2^(their number − 1).
+        lifted_channels: channels of what a cell sees in a view.
+        volume_widths: channels of the 3D U-Net at each resolution.
+        volume_channels: channels of the volume.
+        decoder_width: length of the hidden vectors of the points' MLP.
+        condition_width: length of the vectors that condition the U-Nets.
+        target_dropout: probability that a scene of a training batch is predicted without its noisy target.
+        image_weight: weight of the squared error of the target's 2D estimate, in units of what is left to estimate
+            (EDM's λ), at most 12.5 times itself.
+    """
+
+    cells: Float[Tensor, "n 3"]
+
+    def __init__(
+        self,
+        grid: SceneGrid,
+        resolution: int = 24,
+        features: int = 16,
+        image_widths: list[int] | None = None,
+        lifted_channels: int = 24,
+        volume_widths: list[int] | None = None,
+        volume_channels: int = 16,
+        decoder_width: int = 32,
+        condition_width: int = 128,
+        target_dropout: float = 0.1,
+        image_weight: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if not 0 <= target_dropout < 1:
+            raise ValueError(f"target_dropout must be from 0 to below 1, got {target_dropout}")
+        if image_weight < 0:
+            raise ValueError(f"image_weight must be 0 or more, got {image_weight}")
+        self.grid = grid
+        self.resolution = resolution
+        self.target_dropout = target_dropout
+        self.image_weight = image_weight
+        self.level = nn.Sequential(
+            nn.Linear(2 * _LEVEL_WAVES, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
+        )
+        self.level_of_view = nn.Linear(condition_width, _LEVEL_CHANNELS)
+        self.encoder = UNet(2, 3, features + 3, image_widths or [32, 64, 96], condition_width)
+        self.lift = nn.Linear(features + 3 + 2, lifted_channels)
+        self.unet = UNet(3, 3 * lifted_channels + 6, volume_channels, volume_widths or [24, 48, 96], condition_width)
+        if resolution < 2 or resolution % self.unet.factor:
+            raise ValueError(f"resolution must be a multiple of {self.unet.factor}, got {resolution}")
+        self.decoder = PointDecoder(volume_channels, features, _LEVEL_CHANNELS, _PALETTE_SIDE**2, decoder_width)
+        colours = 3 * _PALETTE_SIDE**2
+        self.summary = nn.Sequential(
+            nn.Linear(colours, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
+        )
+        self.summary_of_points = nn.Linear(condition_width, decoder_width)
+        ticks = (torch.arange(resolution) + 0.5) / resolution
+        z, y, x = torch.meshgrid(ticks, ticks, ticks, indexing="ij")
+        self.register_buffer("cells", torch.stack([x, y, z], dim=-1).view(-1, 3), persistent=False)
+        self._process: tuple[Any, ...] = ()
+
+    def use_process(self, process: Any) -> None:
+        """See `SignalDenoiser.use_process`: levels are embedded by their signal-to-noise ratio."""
+        # In a tuple, so as to be no child of two modules: the model owns it.
+        self._process = (process,)
+
+    def condition(self, context: Views, target_params: Cameras) -> VolumeConditioning:
+        """Encode the context, and lift it into the grid."""
+        images = context.observation
+        scenes, views = images.shape[:2]
+        coarse = F.adaptive_avg_pool2d(images.flatten(0, 1), _PALETTE_SIDE).unflatten(0, (scenes, views))
+        summary = self.summary(coarse.flatten(2)).mean(dim=1)
+        clean = images.new_ones(scenes * views), images.new_zeros(scenes * views)
+        condition = self._level_condition(*clean) + summary.repeat_interleave(views, dim=0)
+        maps, _ = self._encode(images.flatten(0, 1), *clean, condition)
+        level = self.level_of_view(self._level_condition(*clean)).unflatten(0, (scenes, views))
+        present = torch.ones(scenes, views, dtype=torch.bool, device=images.device)
+        shown = self._lifted_views(context.params, maps.unflatten(0, (scenes, views)), level, present)
+        frame = self.grid.frame(context.params)
+        each = self._seen_by_cells(shown, frame)
+        mean = each.mean(dim=1)
+        lifted = torch.cat([mean, (each - mean[:, None]).square().mean(dim=1)], dim=-1)
+        palette = coarse[:, 0].flatten(2).mT * 0.5 + 0.5
+        return VolumeConditioning(frame, shown, target_params, lifted, summary, palette)
+
+    def forward(
+        self, noisy: Float[Tensor, "b 1 3 h w"], level: Level, conditioning: VolumeConditioning
+    ) -> VolumeField:
+        """The field of the context views and the noisy target view, which comes last."""
+        present = torch.ones(len(noisy), dtype=torch.bool, device=noisy.device)
+        if self.training and self.target_dropout > 0:
+            present = (torch.rand(len(noisy)) >= self.target_dropout).to(noisy.device)
+        return self._field(noisy[:, 0], self._rates(level), present, conditioning)
+
+    def deterministic_field(self, context: Views) -> VolumeField:
+        """The scene as the context alone determines it: the same networks without a target."""
+        first: Cameras = context.params._replace(
+            **{name: part[:, :1] for name, part in context.params._asdict().items()}
+        )
+        images = context.observation
+        absent = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        rates = images.new_zeros(len(images)), images.new_ones(len(images))
+        return self._field(torch.zeros_like(images[:, 0]), rates, absent, self.condition(context, first))
+
+    def auxiliary_losses(
+        self, batch: Batch, level: Level, conditioning: VolumeConditioning, signal: VolumeField
+    ) -> dict[str, LossTerm]:
+        """The squared error of the target's 2D estimate, where there is a target.
+
+        Its weight is 1/out² (see `preconditioning`), up to a factor: so what is asked of the network is the same at
+        all levels, and little noise is taken away as faithfully as much.
+        """
+        if self.image_weight == 0:
+            return {}
+        _, noise_rate = rates = self._rates(level)
+        signal_rate = rates[0]
+        variance = (signal_rate * _DATA_DEVIATION).square() + noise_rate.square()
+        weight = (variance / noise_rate.square()).clamp(max=_GREATEST_WEIGHT) * signal.views.present[:, -1]
+        estimate = signal.views.maps[:, -1, ..., -3:].movedim(-1, 1) * 2 - 1
+        error = (estimate - batch.target.observation[:, 0]).float().square().flatten(1).mean(dim=1)
+        return {"image": LossTerm((error * weight).mean(), self.image_weight)}
+
+    def guide(self, unconditional: RadianceField, conditional: RadianceField, scale: float) -> GuidedField:
+        """Guidance of the fields' values at each point, so that the guided signal is a scene too."""
+        return GuidedField(unconditional, conditional, scale)
+
+    # --- parts ------------------------------------------------------------------------------------------
+
+    def _rates(self, level: Level) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """√ᾱ and √(1 − ᾱ) of each level."""
+        (process,) = self._process
+        return process.rates(level, level.float())
+
+    def _level_condition(
+        self, signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b c"]:
+        """A vector of each level, smooth in the logarithm of its signal-to-noise ratio."""
+        ratio = 2 * (signal_rate.clamp(min=1e-4).log() - noise_rate.clamp(min=1e-4).log())
+        frequencies = torch.exp(torch.linspace(-3.0, 1.0, _LEVEL_WAVES, device=ratio.device))
+        angles = ratio[:, None] * frequencies
+        return self.level(torch.cat([angles.sin(), angles.cos()], dim=-1))
+
+    def _encode(
+        self, images: Tensor, signal_rate: Tensor, noise_rate: Tensor, condition: Tensor
+    ) -> tuple[Float[Tensor, "b h w f"], Float[Tensor, "b 3 h w"]]:
+        """Feature maps with the estimated clean colours in [0, 1] as last channels, and that estimate in [-1, 1]."""
+        factors = preconditioning(signal_rate, noise_rate)
+        out = self.encoder(factors.into * images, condition).float()
+        features, correction = out.split([out.shape[1] - 3, 3], dim=1)
+        estimate = (factors.skip * images + factors.out * correction).clamp(-1, 1)
+        return torch.cat([features, estimate * 0.5 + 0.5], dim=1).movedim(1, -1), estimate
+
+    def _lifted_views(
+        self, cameras: Cameras, maps: Float[Tensor, "b v h w f"], level: Tensor, present: Bool[Tensor, "b v"]
+    ) -> LiftedViews:
+        return LiftedViews(
+            torch.linalg.inv(cameras.camera_to_world), cameras.intrinsics, maps, level, present
+        )
+
+    def _seen_by_cells(self, views: LiftedViews, frame: GridFrame) -> Float[Tensor, "b v n c"]:
+        """What each cell of the grid sees in each view; zero where a view does not show it."""
+        scenes = len(views.maps)
+        shown = views.at(frame.points(self.cells.expand(scenes, -1, -1)), self.grid.distance)
+        seen = shown.seen[..., None]
+        parts = [shown.features, shown.colour, shown.depth, seen.to(shown.depth.dtype)]
+        return F.relu(self.lift(torch.cat(parts, dim=-1))) * seen
+
+    def _field(
+        self,
+        noisy: Float[Tensor, "b 3 h w"],
+        rates: tuple[Float[Tensor, " b"], Float[Tensor, " b"]],
+        present: Bool[Tensor, " b"],
+        conditioning: VolumeConditioning,
+    ) -> VolumeField:
+        """The field of the context and the target; where that is not present, it counts as nothing but noise."""
+        signal_rate, noise_rate = rates
+        signal_rate, noise_rate = signal_rate * present, torch.where(present, noise_rate, 1.0)
+        level = self._level_condition(signal_rate, noise_rate)
+        condition = level + conditioning.summary
+        maps, _ = self._encode(noisy, signal_rate, noise_rate, condition)
+        own = self._lifted_views(
+            conditioning.target, maps[:, None], self.level_of_view(level)[:, None], present[:, None]
+        )
+        target = self._seen_by_cells(own, conditioning.frame)[:, 0]
+        places = self.cells * 2 - 1
+        places = torch.cat([places, places.square()], dim=-1).expand(len(noisy), -1, -1)
+        cells = torch.cat([conditioning.lifted, target, places], dim=-1)
+        side = self.resolution
+        volume = self.unet(cells.mT.reshape(len(noisy), -1, side, side, side), condition)
+        views = concatenate([conditioning.views, own], dim=1)
+        return VolumeField(
+            conditioning.frame,
+            volume.movedim(1, -1),
+            views,
+            self.summary_of_points(conditioning.summary),
+            conditioning.palette,
+            self.decoder,
+            self.grid.distance,
+        )

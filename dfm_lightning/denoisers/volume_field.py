@@ -1,0 +1,68 @@
+"""The radiance field that a volume and several views make up."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from dfm_lightning.geometry.rays import project_points, transform_points
+from dfm_lightning.geometry.scene_grids import GridFrame
+from dfm_lightning.interfaces import FieldStage, FieldValues
+from dfm_lightning.networks.feature_lookup import lookup_features
+from dfm_lightning.networks.point_decoder import PointDecoder, PointViews
+from dfm_lightning.networks.volume_lookup import lookup_volume
+
+# A view shows nothing nearer to its camera's plane than this, in units of the scene's distance.
+_LEAST_DEPTH = 0.02
+
+
+class LiftedViews(NamedTuple):
+    """Views whose pixels can be looked up at points of a scene.
+
+    `maps` holds features and, as the last three channels, colours in [0, 1]. `level` is a vector of each view's
+    diffusion level. A view that is not `present` shows nothing.
+    """
+
+    world_to_camera: Float[Tensor, "b v 4 4"]
+    intrinsics: Float[Tensor, "b v 3 3"]
+    maps: Float[Tensor, "b v h w f"]
+    level: Float[Tensor, "b v e"]
+    present: Bool[Tensor, "b v"]
+
+    def at(self, points: Float[Tensor, "b n 3"], distance: float) -> PointViews:
+        """What the views show at points of the scene, whose middle is `distance` away."""
+        local = transform_points(self.world_to_camera, points)
+        positions = project_points(self.intrinsics, local)
+        depth = local[..., 2:] / distance
+        seen = (depth[..., 0] > _LEAST_DEPTH) & ((positions > 0) & (positions < 1)).all(dim=-1)
+        found = lookup_features(self.maps, positions)
+        features, colour = found.split([found.shape[-1] - 3, 3], dim=-1)
+        return PointViews(features, colour, depth.clamp(min=_LEAST_DEPTH).log(), seen & self.present[..., None])
+
+
+class VolumeField(NamedTuple):
+    """A scene as a volume in its grid and the views that its points take their colours from.
+
+    A tree of tensors with leading dimension b, the network that reads it, and the distance of the scene's middle.
+    """
+
+    frame: GridFrame
+    volume: Float[Tensor, "b d h w c"]
+    views: LiftedViews
+    summary: Float[Tensor, "b s"]
+    palette: Float[Tensor, "b p 3"]
+    decoder: PointDecoder
+    distance: float
+
+    @property
+    def floats_per_point(self) -> int:
+        """Numbers that a query holds for each point."""
+        return self.views.intrinsics.shape[1] * self.decoder.floats_per_point
+
+    def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
+        """Values at points in the scene, the same for both stages."""
+        shown = self.views.at(points, self.distance)
+        local = lookup_volume(self.volume, self.frame.places(points))
+        colour, density = self.decoder(local, shown, self.views.level, self.summary, self.palette)
+        return FieldValues(colour.to(points.dtype), density.to(points.dtype), points[..., :0])

@@ -1,0 +1,98 @@
+"""From what a volume and several views know of a point to its colour and density."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dfm_lightning.networks.dit import zero_parameters
+
+# Logit of a view that does not see a point: next to no weight, but a gradient that is finite.
+_UNSEEN = -20.0
+# What a point's density is at first, before softplus: a fog that most rays get through, so that all points learn.
+_FIRST_DENSITY = -1.0
+# Density per scene unit for an output of one, so that surfaces need no huge weights.
+_DENSITY_SCALE = 20.0
+
+
+class PointViews(NamedTuple):
+    """What v views show where n points project into them.
+
+    `seen` tells which views see a point at all; `depth` is the logarithm of its depth, 0 at the middle of the scene;
+    `colour` is in [0, 1].
+    """
+
+    features: Float[Tensor, "b v n f"]
+    colour: Float[Tensor, "b v n 3"]
+    depth: Float[Tensor, "b v n 1"]
+    seen: Bool[Tensor, "b v n"]
+
+
+class PointDecoder(nn.Module):
+    """A small MLP that gives points their density, and lets each choose its colour.
+
+    A point's colour is a convex combination of the colours of the pixels that it projects to, of some coarse
+    colours of the context (the palette), and of one of its own: copied colours are sharp after few iterations,
+    where predicted ones are a blur. Views count by learned shares; their weighted mean and variance (whether they
+    agree) are what the MLP sees of them, so that their number and order do not matter (as in IBRNet, Wang et al.
+    2021, and MVSNeRF, Chen et al. 2021).
+
+    Args:
+        volume_channels: channels of the volume.
+        view_channels: features of a view's pixel.
+        level_channels: length of the vector of a view's diffusion level.
+        palette: number of coarse colours.
+        width: length of the hidden vectors.
+    """
+
+    def __init__(
+        self, volume_channels: int, view_channels: int, level_channels: int, palette: int, width: int
+    ) -> None:
+        super().__init__()
+        self.from_volume = nn.Linear(volume_channels, width)
+        self.from_view = nn.Linear(view_channels + 3 + 1, width, bias=False)
+        self.from_level = nn.Linear(level_channels, width, bias=False)
+        self.each = nn.Linear(width, width)
+        self.share = nn.Linear(width, 1)
+        self.head = nn.Linear(3 * width + 3, width)
+        self.output = nn.Linear(width, 4 + 1 + palette)
+        self.floats_per_point = 6 * width
+        zero_parameters(self.share)
+        with torch.no_grad():
+            self.output.weight.mul_(0.1)
+            self.output.bias.zero_()
+            self.output.bias[3] = _FIRST_DENSITY
+
+    def forward(
+        self,
+        volume: Float[Tensor, "b n c"],
+        views: PointViews,
+        level: Float[Tensor, "b v e"],
+        summary: Float[Tensor, "b d"],
+        palette: Float[Tensor, "b p 3"],
+    ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n"]]:
+        """Colour in [0, 1] and density (per scene unit) of each point.
+
+        `volume` is read at the points, `level` is a vector of each view's diffusion level, `summary` one of the
+        scene's context, as long as the hidden vectors.
+        """
+        base = self.from_volume(volume) + summary[:, None]
+        shown = torch.cat([views.features, views.colour, views.depth], dim=-1) * views.seen[..., None]
+        hidden = self.from_view(shown) + self.from_level(level)[:, :, None] + base[:, None]
+        hidden = F.relu(self.each(F.relu(hidden)))
+        logit = self.share(hidden)[..., 0].float().masked_fill(~views.seen, _UNSEEN)
+        share = logit.softmax(dim=1)[..., None].to(hidden.dtype)
+        mean = (hidden * share).sum(dim=1)
+        variance = ((hidden - mean[:, None]).square() * share).sum(dim=1)
+        mean_colour = (views.colour * share).sum(dim=1)
+        colour_variance = ((views.colour - mean_colour[:, None]).square() * share).sum(dim=1)
+        known = torch.cat([F.relu(base), mean, variance, colour_variance.to(mean.dtype)], dim=-1)
+        out = self.output(F.relu(self.head(known))).float()
+        choice = torch.cat([logit.movedim(1, -1), out[..., 4:]], dim=-1).softmax(dim=-1)
+        count = logit.shape[1]
+        colour = torch.einsum("bnv,bvnc->bnc", choice[..., :count], views.colour)
+        colour = colour + choice[..., count : count + 1] * out[..., :3].sigmoid()
+        colour = colour + choice[..., count + 1 :] @ palette
+        return colour, F.softplus(5 * out[..., 3]) * (_DENSITY_SCALE / 5)

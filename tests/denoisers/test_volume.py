@@ -1,0 +1,183 @@
+"""The denoiser that lifts views into a volume."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dfm_lightning.denoisers.volume import VolumeDenoiser, preconditioning
+from dfm_lightning.diffusion import CosineProcess
+from dfm_lightning.forward_models import VolumeRendering
+from dfm_lightning.geometry.cameras import build_cameras, look_at
+from dfm_lightning.geometry.scene_grids import ObjectCube, SceneGrid, ViewFrustum
+from dfm_lightning.tasks import InverseGraphics
+from dfm_lightning.types import Batch, Request, Views, map_tensors, select_views
+
+SIZE = 8
+CUBE = ObjectCube(4.0, 2.0, up=(0.0, 1.0, 0.0))
+
+
+def views_of(count: int, scenes: int = 2, seed: int = 0) -> Views:
+    """Random images of cameras on a circle of radius 4 about the origin."""
+    generator = torch.Generator().manual_seed(seed)
+    origin, up = torch.zeros(3).double(), torch.tensor([0.0, 1.0, 0.0]).double()
+    angles = torch.linspace(0, 4, count).double()
+    places = torch.stack([4 * angles.sin(), 1 + 0 * angles, 4 * angles.cos()], dim=1)
+    poses = torch.stack([look_at(place, origin, up) for place in places])
+    intrinsics = torch.tensor([[1.2, 0, 0.5], [0, 1.2, 0.5], [0, 0, 1]]).double().expand(count, 3, 3)
+    cameras = build_cameras(poses, intrinsics, poses[0], SIZE, SIZE)
+    cameras = map_tensors(lambda t: t.float().expand(scenes, *t.shape).clone(), cameras)
+    return Views(torch.rand(scenes, count, 3, SIZE, SIZE, generator=generator) * 2 - 1, cameras)
+
+
+def denoiser(grid: SceneGrid = CUBE, **settings: Any) -> VolumeDenoiser:
+    """A tiny one whose parameters are all other than zero."""
+    torch.manual_seed(0)
+    model = VolumeDenoiser(
+        grid, 4, 4, [8, 8], 6, [8, 8], volume_channels=5, decoder_width=8, condition_width=12, **settings
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    model.use_process(CosineProcess())
+    return model.eval()
+
+
+def values(model: VolumeDenoiser, context: Views, noisy: torch.Tensor, level: int) -> torch.Tensor:
+    """Colour and density of the field at some points."""
+    target = views_of(3)
+    conditioning = model.condition(context, select_views(target, slice(2, 3)).params)
+    field = model(noisy, torch.full((2,), level), conditioning)
+    points = torch.linspace(-2, 2, 20)[None, :, None] * torch.tensor([0.5, 0.3, 0.2]) + torch.tensor([0, 0, 4.0])
+    found = field.query(points.expand(2, -1, -1), "coarse")
+    return torch.cat([found.colour, found.density[..., None]], dim=-1)
+
+
+@pytest.mark.parametrize("grid", [CUBE, ObjectCube(4.0, 2.0), ViewFrustum(2.0, 8.0)])
+def test_any_number_of_context_views(grid: SceneGrid) -> None:
+    model = denoiser(grid)
+    noisy = torch.randn(2, 1, 3, SIZE, SIZE)
+    found = [values(model, select_views(views_of(5), slice(count)), noisy, 300) for count in (1, 2, 5)]
+    for one, other in pairwise(found):
+        assert one.isfinite().all()
+        assert not torch.allclose(one, other)
+
+
+def test_the_order_of_further_context_views_does_not_matter() -> None:
+    model, context, noisy = denoiser(), views_of(4), torch.randn(2, 1, 3, SIZE, SIZE)
+    turned = map_tensors(lambda t: t[:, [0, 3, 1, 2]], context)
+    torch.testing.assert_close(
+        values(model, context, noisy, 300), values(model, turned, noisy, 300), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_the_estimate_is_the_field_without_a_target() -> None:
+    model, context = denoiser(), views_of(2)
+    field = model.deterministic_field(context)
+    assert not field.views.present[:, -1].any()
+    # Nothing of the absent view reaches the points.
+    points = torch.tensor([[0.1, 0.2, 4.0], [0.0, -0.3, 5.0]]).expand(2, -1, -1)
+    before = field.query(points, "coarse")
+    changed = field._replace(views=field.views._replace(maps=field.views.maps.clone()))
+    changed.views.maps[:, -1] = 5.0
+    for one, other in zip(before, changed.query(points, "coarse"), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+
+
+def test_in_training_the_target_is_left_out_as_often_as_asked() -> None:
+    model = denoiser(target_dropout=0.25).train()
+    context = views_of(1, scenes=400)
+    conditioning = model.condition(context, context.params)
+    field = model(torch.randn(400, 1, 3, SIZE, SIZE), torch.full((400,), 500), conditioning)
+    left_out = 400 - int(field.views.present[:, -1].sum())
+    # Four standard deviations of a binomial count.
+    assert abs(left_out - 100) < 4 * (400 * 0.25 * 0.75) ** 0.5
+
+
+def test_preconditioning_is_the_best_linear_denoiser_and_leaves_unit_variances() -> None:
+    torch.manual_seed(0)
+    process = CosineProcess()
+    clean, noise = 0.5 * torch.randn(200_000), torch.randn(200_000)
+    for level in (20, 300, 700):
+        rates = process.rates(torch.tensor([level]), torch.zeros(1))
+        factors = preconditioning(*rates)
+        noisy = rates[0] * clean + rates[1] * noise
+        # Least squares: the factor that predicts the clean from the noisy best, and what is left then.
+        slope = (noisy * clean).mean() / noisy.square().mean()
+        left = (clean - slope * noisy).std()
+        assert factors.skip.item() == pytest.approx(slope.item(), abs=0.01)
+        assert factors.out.item() == pytest.approx(left.item(), abs=0.01)
+        assert (factors.into.item() * noisy.std()).item() == pytest.approx(1, abs=0.01)
+
+
+def test_the_image_loss_weighs_errors_by_what_is_left_to_estimate() -> None:
+    model = denoiser(image_weight=0.7)
+    views = views_of(3)
+    batch = Batch(*(select_views(views, slice(i, i + 1)) for i in range(3)), ["a", "b"], {})
+    conditioning = model.condition(batch.context, batch.target.params)
+    for level, dropped in ((700, False), (700, True)):
+        levels = torch.full((2,), level)
+        field = model(torch.randn(2, 1, 3, SIZE, SIZE), levels, conditioning)
+        if dropped:
+            field = field._replace(views=field.views._replace(present=torch.zeros(2, 2, dtype=torch.bool)))
+        term = model.auxiliary_losses(batch, levels, conditioning, field)["image"]
+        signal_rate, noise_rate = CosineProcess().rates(levels, torch.zeros(2))
+        out = preconditioning(signal_rate, noise_rate).out[0].item()
+        colours = field.views.maps[:, 1, :, :, -3:].permute(0, 3, 1, 2) * 2 - 1
+        error = (colours - batch.target.observation[:, 0]).square().mean()
+        assert term.weight == 0.7
+        expected = 0.0 if dropped else error.item() * 0.25 / out**2
+        assert term.value.item() == pytest.approx(expected, rel=1e-4)
+    assert denoiser(image_weight=0.0).auxiliary_losses(batch, levels, conditioning, field) == {}
+
+
+def model_of(**settings: Any) -> InverseGraphics:
+    return InverseGraphics(
+        denoiser(),
+        VolumeRendering(2.0, 8.0, 8, 0, patch_size=4),
+        estimate_weight=0.0,
+        proposal_weight=0.0,
+        distortion_weight=0.0,
+        smoothness_weight=0.0,
+        samples=2,
+        **settings,
+    )
+
+
+def test_trains_every_parameter() -> None:
+    model = model_of().train()
+    views = views_of(4)
+    batch = Batch(
+        select_views(views, slice(2)), select_views(views, slice(2, 3)), select_views(views, slice(3, 4)), ["a", "b"], {}
+    )
+    torch.manual_seed(1)
+    terms = model.losses(batch)
+    assert set(terms) == {"target", "novel", "image"}
+    sum(term.value * term.weight for term in terms.values()).backward()
+    idle = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert idle == []
+
+
+def test_samples_one_view_after_the_other_and_with_guidance() -> None:
+    views = views_of(6, scenes=1)
+    request = Request(select_views(views, slice(1)), views.params, ["a"])
+    for scale in (1.0, 1.5):
+        model = model_of(guidance_scale=scale, autoregressive_steps=2).eval()
+        model.sampler.steps = 2
+        drawn = list(model.predictions(request))
+        assert [p.sample for p in drawn] == [0, 1]
+        assert all(p.observation.isfinite().all() for p in drawn)
+        assert not torch.allclose(drawn[0].observation, drawn[1].observation)
+
+
+@pytest.mark.parametrize("settings", [{"target_dropout": 1.0}, {"image_weight": -1.0}])
+def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        denoiser(**settings)
+
+
+def test_the_process_is_no_child_of_the_denoiser() -> None:
+    assert not any(isinstance(part, CosineProcess) for part in denoiser().modules())
+    assert isinstance(denoiser(), nn.Module)
