@@ -77,7 +77,14 @@ def denoised(signal: Line, of: Batch) -> DenoisedBatch:
         torch.cat([of.target.observation, of.novel.observation], dim=1),
         torch.cat([of.target.params, of.novel.params], dim=1),
     )
-    return DenoisedBatch(of, None, signal, compared, Points().observe(signal, compared.params))
+    return DenoisedBatch(
+        of,
+        torch.zeros(len(of.key), dtype=torch.long),
+        None,
+        signal,
+        compared,
+        Points().observe(signal, compared.params),
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -61,11 +61,11 @@ class VolumeConditioning(NamedTuple):
 class VolumeDenoiser(SignalDenoiser):
     """A radiance field from a volume that a 3D U-Net makes of the views lifted into it.
 
-    A 2D U-Net gives each view a feature map, and of the noisy target an estimate of the clean image. The maps are
-    read where the cells of a grid project; what the context's views show there (mean and variance), what the target
-    shows, and the cell's place go through a 3D U-Net, which knows the diffusion level and a summary of the context's
-    colours. Points read the volume and the views (see `PointDecoder`). Without a target the same networks give the
-    deterministic estimate of the scene; in training the target is left out at random, so that they learn to.
+    A 2D U-Net gives each view a feature map, and estimates the clean image of the noisy target. The maps are read
+    where the cells of a grid project. What the context's views show there (mean and variance), what the target
+    shows, and the cell's place go through a 3D U-Net, which knows the diffusion level and a summary of the
+    context's colours. Points read the volume and the views (see `PointDecoder`). Without a target, the same
+    networks give the deterministic estimate of the scene; training leaves the target out at random to teach that.
 
     Nearest relatives: Viewset Diffusion (Szymanowicz et al. 2023), whose volume is diffused with the views.
 
@@ -116,7 +116,8 @@ class VolumeDenoiser(SignalDenoiser):
         self.level_of_view = nn.Linear(condition_width, _LEVEL_CHANNELS)
         self.encoder = UNet(2, 3, features + 3, image_widths or [32, 64, 96], condition_width)
         self.lift = nn.Linear(features + 3 + 2, lifted_channels)
-        self.unet = UNet(3, 3 * lifted_channels + 6, volume_channels, volume_widths or [24, 48, 96], condition_width)
+        volume_widths = volume_widths or [24, 48, 96]
+        self.unet = UNet(3, 3 * lifted_channels + 6, volume_channels, volume_widths, condition_width)
         if resolution < 2 or resolution % self.unet.factor:
             raise ValueError(f"resolution must be a multiple of {self.unet.factor}, got {resolution}")
         self.decoder = PointDecoder(volume_channels, features, _LEVEL_CHANNELS, _PALETTE_SIDE**2, decoder_width)
@@ -178,8 +179,8 @@ class VolumeDenoiser(SignalDenoiser):
     ) -> dict[str, LossTerm]:
         """The squared error of the target's 2D estimate, where there is a target.
 
-        Its weight is 1/out² (see `preconditioning`), up to a factor: so what is asked of the network is the same at
-        all levels, and little noise is taken away as faithfully as much.
+        Its weight is 1/out² (see `preconditioning`), up to a factor: what is asked of the network is then the same
+        at all levels, and a little noise is removed as faithfully as much.
         """
         if self.image_weight == 0:
             return {}
@@ -214,7 +215,7 @@ class VolumeDenoiser(SignalDenoiser):
     def _encode(
         self, images: Tensor, signal_rate: Tensor, noise_rate: Tensor, condition: Tensor
     ) -> tuple[Float[Tensor, "b h w f"], Float[Tensor, "b 3 h w"]]:
-        """Feature maps with the estimated clean colours in [0, 1] as last channels, and that estimate in [-1, 1]."""
+        """Feature maps whose last channels are the estimated clean colours in [0, 1]; the estimate in [-1, 1]."""
         factors = preconditioning(signal_rate, noise_rate)
         out = self.encoder(factors.into * images, condition).float()
         features, correction = out.split([out.shape[1] - 3, 3], dim=1)
@@ -224,9 +225,7 @@ class VolumeDenoiser(SignalDenoiser):
     def _lifted_views(
         self, cameras: Cameras, maps: Float[Tensor, "b v h w f"], level: Tensor, present: Bool[Tensor, "b v"]
     ) -> LiftedViews:
-        return LiftedViews(
-            torch.linalg.inv(cameras.camera_to_world), cameras.intrinsics, maps, level, present
-        )
+        return LiftedViews(torch.linalg.inv(cameras.camera_to_world), cameras.intrinsics, maps, level, present)
 
     def _seen_by_cells(self, views: LiftedViews, frame: GridFrame) -> Float[Tensor, "b v n c"]:
         """What each cell of the grid sees in each view; zero where a view does not show it."""

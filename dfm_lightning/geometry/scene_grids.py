@@ -45,8 +45,8 @@ class CubeFrame(NamedTuple):
     """A cube, in a grid that holds all of space: around the cube, distances shrink as their inverse.
 
     With u the position in the cube's axes, [-1, 1]³ within it, and m the largest of |u|, a point is at
-    inner · u for m ≤ 1, and at (inner + (1 − inner)(1 − 1/m)) · u/m beyond (mip-NeRF 360's contraction, eq. 10, for
-    the maximum norm and a cube of any share).
+    inner · u for m ≤ 1, and at (inner + (1 − inner)(1 − 1/m)) · u/m beyond: the contraction of mip-NeRF 360
+    (eq. 10), for the maximum norm and a cube of any share.
     """
 
     to_cube: Float[Tensor, "b 4 4"]

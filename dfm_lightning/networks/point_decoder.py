@@ -20,8 +20,8 @@ _DENSITY_SCALE = 20.0
 class PointViews(NamedTuple):
     """What v views show where n points project into them.
 
-    `seen` tells which views see a point at all; `depth` is the logarithm of its depth, 0 at the middle of the scene;
-    `colour` is in [0, 1].
+    `seen` tells which views see a point at all. `depth` is the logarithm of its depth, 0 at the middle of the
+    scene. `colour` is in [0, 1].
     """
 
     features: Float[Tensor, "b v n f"]

@@ -1,5 +1,6 @@
 """A convolutional U-Net over images or volumes, conditioned on a vector (a diffusion level, say)."""
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -105,7 +106,7 @@ class UNet(nn.Module):
         self.middle = nn.ModuleList([block(widths[-1], widths[-1]), block(widths[-1], widths[-1])])
         self.attention = GlobalAttention(widths[-1])
         upwards = widths[::-1]
-        self.narrow = nn.ModuleList(convolution(a, b, 1) for a, b in zip(upwards, upwards[1:], strict=False))
+        self.narrow = nn.ModuleList(convolution(*pair, 1) for pair in pairwise(upwards))
         self.up = nn.ModuleList(block(width, width) for width in upwards[1:])
         self.output_norm = nn.GroupNorm(_GROUPS, widths[0])
         self.output = convolution(widths[0], outputs, 3, padding=1)

@@ -5,14 +5,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def lookup_volume(
-    volume: Float[Tensor, "b d h w c"], places: Float[Tensor, "b n 3"]
-) -> Float[Tensor, "b n c"]:
+def lookup_volume(volume: Float[Tensor, "b d h w c"], places: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n c"]:
     """Interpolate each volume trilinearly at places (x, y, z) in [0, 1]; cells have centres (i + ½)/N.
 
     Outside, the nearest border value is taken. Equal to a five-dimensional `grid_sample(align_corners=False,
-    padding_mode="border")`, but as a weighted sum of eight rows of a table, which on a CPU is several times faster,
-    backwards too. Sums are in float32 at least.
+    padding_mode="border")`, but as a weighted sum of eight rows of a table, which on a CPU is several times
+    faster, backwards too. Sums are in float32 at least.
 
     Raises:
         ValueError: a side has fewer than two cells.

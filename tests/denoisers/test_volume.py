@@ -149,9 +149,8 @@ def model_of(**settings: Any) -> InverseGraphics:
 def test_trains_every_parameter() -> None:
     model = model_of().train()
     views = views_of(4)
-    batch = Batch(
-        select_views(views, slice(2)), select_views(views, slice(2, 3)), select_views(views, slice(3, 4)), ["a", "b"], {}
-    )
+    parts = (select_views(views, part) for part in (slice(2), slice(2, 3), slice(3, 4)))
+    batch = Batch(*parts, ["a", "b"], {})
     torch.manual_seed(1)
     terms = model.losses(batch)
     assert set(terms) == {"target", "novel", "image"}

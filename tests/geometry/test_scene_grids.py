@@ -84,7 +84,8 @@ def test_a_frustums_axes_are_image_position_and_inverse_depth() -> None:
 
 
 def test_what_lies_behind_a_frustums_camera_is_at_its_side() -> None:
-    places = ViewFrustum(0.5, 8.0).frame(cameras_at((0.0, 3.0, 4.0))).places(torch.tensor([[[9.0, -9.0, -5.0]]]).double())
+    frame = ViewFrustum(0.5, 8.0).frame(cameras_at((0.0, 3.0, 4.0)))
+    places = frame.places(torch.tensor([[[9.0, -9.0, -5.0]]]).double())
     assert torch.equal(places, torch.tensor([[[1.0, 0.0, 0.0]]]).double())
 
 

@@ -17,7 +17,8 @@ def decoder_and_inputs(views: int = 3, points: int = 40) -> tuple[PointDecoder, 
         torch.randn(2, views, points, 1),
         torch.rand(2, views, points) < 0.7,
     )
-    return decoder, [torch.randn(2, points, 5), shown, torch.randn(2, views, 2), torch.randn(2, 8), torch.rand(2, 6, 3)]
+    level, summary, palette = torch.randn(2, views, 2), torch.randn(2, 8), torch.rand(2, 6, 3)
+    return decoder, [torch.randn(2, points, 5), shown, level, summary, palette]
 
 
 def test_views_count_whatever_their_order() -> None:

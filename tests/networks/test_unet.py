@@ -27,7 +27,8 @@ def test_a_block_is_two_convolutions_with_the_condition_between_them() -> None:
     x, condition = torch.randn(2, 8, 5, 5).double(), torch.randn(2, 3).double()
     scale, shift = block.modulation(condition)[:, :, None, None].chunk(2, dim=1)
     first, second = block.first_norm, block.second_norm
-    hidden = F.conv2d(F.silu(F.group_norm(x, 8, first.weight, first.bias)), block.first.weight, block.first.bias, 1, 1)
+    hidden = F.silu(F.group_norm(x, 8, first.weight, first.bias))
+    hidden = F.conv2d(hidden, block.first.weight, block.first.bias, 1, 1)
     hidden = F.group_norm(hidden, 8, second.weight, second.bias) * (1 + scale) + shift
     hidden = F.conv2d(F.silu(hidden), block.second.weight, block.second.bias, 1, 1)
     expected = hidden + F.conv2d(x, block.shortcut.weight, block.shortcut.bias)
