@@ -1,5 +1,6 @@
 # make demo   install, write a small data set, train on it, test, predict videos (under 20 minutes on 2 cores)
 # make test   install, check style and types, run all tests
+# make quick  style, types, and the tests that end within two minutes on 2 cores
 # Both install into $(VENV) first if needed; started again, they do only what is missing.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ SCENES := --train_scenes 400 --val_scenes 8 --test_scenes 12 --frames 16 --heigh
 CONFIG := --config configs/co3d_demo.yaml
 WEIGHTS := --ckpt_path demo/fit/last.ckpt
 
-.PHONY: demo test lint clean-demo
+.PHONY: demo test quick lint clean-demo
 .DELETE_ON_ERROR:
 
 demo: demo/.predicted
@@ -39,6 +40,9 @@ demo/.predicted: demo/.tested
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+quick: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
