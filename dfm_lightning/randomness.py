@@ -26,8 +26,9 @@ def generator_for(*names: str | int, seed: int | None = None) -> torch.Generator
 
 
 def named_noise(names: list[tuple[str | int, ...]], shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """Standard normal noise [len(names), *shape], each row drawn from the generator of its name."""
-    rows = [torch.randn(shape, generator=generator_for(*name)) for name in names]
+    """Standard normal noise [len(names), *shape] in float32, each row drawn from the generator of its name."""
+    # In float32 whatever the default: other precisions draw other numbers, and half precision coarse ones.
+    rows = [torch.randn(shape, generator=generator_for(*name), dtype=torch.float32) for name in names]
     return torch.stack(rows).to(device)
 
 

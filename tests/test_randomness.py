@@ -66,3 +66,15 @@ def test_torchs_own_generator_is_left_alone() -> None:
     state = torch.get_rng_state()
     named_noise([("a",)], (3,), CPU)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
+def test_noise_does_not_depend_on_the_default_precision(default: torch.dtype) -> None:
+    expected = named_noise([("a", 1), ("b", 2)], (3, 40), torch.device("cpu"))
+    torch.set_default_dtype(default)
+    try:
+        noise = named_noise([("a", 1), ("b", 2)], (3, 40), torch.device("cpu"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert noise.dtype == torch.float32
+    assert torch.equal(noise, expected)

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -106,14 +107,30 @@ class DiscreteProcess(NoiseProcess):
 
     def __init__(self, alphas_cumprod: Float[Tensor, " levels"]) -> None:
         super().__init__()
-        # The roots are taken before rounding: 1 − ᾱ has few digits left in float32 at the first levels.
-        self.register_buffer("alphas_cumprod", alphas_cumprod.float(), persistent=False)
-        self.register_buffer("signal_rates", alphas_cumprod.sqrt().float(), persistent=False)
-        self.register_buffer("noise_rates", (1 - alphas_cumprod).sqrt().float(), persistent=False)
         # No buffers: these stay in double precision when the module is cast, and samplers' coefficients are
-        # computed from them on the CPU.
+        # computed from them on the CPU. The roots are taken before rounding: 1 − ᾱ has few digits left in float32
+        # at the first levels.
         exact = alphas_cumprod.detach().double().cpu().numpy()
+        self._exact_alphas = exact
         self._exact_rates = np.stack([np.sqrt(exact), np.sqrt(1 - exact)], axis=1)
+        for name, values in self._exact_buffers().items():
+            self.register_buffer(name, values.float(), persistent=False)
+
+    def _exact_buffers(self) -> dict[str, Tensor]:
+        columns = (self._exact_alphas, *self._exact_rates.T)
+        names = ("alphas_cumprod", "signal_rates", "noise_rates")
+        return {name: torch.from_numpy(column.copy()) for name, column in zip(names, columns, strict=True)}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DiscreteProcess":
+        """Follow the model to another device; to another precision too, but not below float32."""
+        before = self.alphas_cumprod.dtype
+        super()._apply(fn, recurse)
+        device, after = self.alphas_cumprod.device, self.alphas_cumprod.dtype
+        if after != before:
+            dtype = torch.promote_types(after, torch.float32)
+            for name, values in self._exact_buffers().items():
+                setattr(self, name, values.to(dtype).to(device))
+        return self
 
     @property
     def levels(self) -> int:

@@ -79,8 +79,8 @@ class DDIM(Sampler):
         """The levels visited, from T − 1 down to −1 (clean): steps + 1 of them."""
         if self.steps > process.levels:
             raise ValueError(f"{self.steps} sampling steps exceed the {process.levels} levels of the process")
-        spaced = torch.linspace(-1, process.levels - 1, self.steps + 1)
-        return [int(level) for level in spaced.flip(0)]
+        # In whole numbers: a rounded quotient that should be whole would be cut to the level below.
+        return [step * process.levels // self.steps - 1 for step in range(self.steps, -1, -1)]
 
     def sample(
         self, denoise: Denoise, noise: Float[Tensor, "b *o"], process: NoiseProcess, draw_noise: DrawNoise

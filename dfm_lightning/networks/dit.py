@@ -148,9 +148,10 @@ class PatchTokens(nn.Module):
         height, width = image.shape[2:]
         if height % self.patch or width % self.patch:
             raise ValueError(f"an image of {height}×{width} does not divide into patches of {self.patch}")
-        tokens = self.embed(image)
         rows, columns = height // self.patch, width // self.patch
-        return tokens + position_embedding_2d(rows, columns, tokens.shape[2], tokens, self.grid)
+        # In the weights' precision: under autocast the sum, from which all blocks go on, is then in float32.
+        weight = self.embed.proj.weight
+        return self.embed(image) + position_embedding_2d(rows, columns, len(weight), weight, self.grid)
 
 
 def unpatchify(tokens: Float[Tensor, "b n c"], rows: int, patch: int) -> Float[Tensor, "b k h w"]:

@@ -1,6 +1,8 @@
 """Fixed embeddings of positions, diffusion levels and camera poses into vectors that networks can use."""
 
 import math
+import operator
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -22,19 +24,40 @@ def position_embedding_2d(
     coarser one gets the embedding of that grid resized, which here needs no interpolation, for the sinusoids are
     known between the cells as well. Centres of cells correspond, as in resizing without aligned corners.
 
+    The last few embeddings asked for are kept, so that the same tensor is given again: it must not be changed.
+
     Raises:
         ValueError: `width` is not a multiple of 4.
     """
     if width % 4:
         raise ValueError(f"a 2D position embedding needs a width that is a multiple of 4, got {width}")
-    # On the CPU first: not every device knows float64.
-    index = torch.arange(max(rows, columns), dtype=torch.float64)
-    axes = [index[:count] if grid is None else _resized(index[:count], grid) for count in (rows, columns)]
-    y, x = torch.meshgrid(*axes, indexing="ij")
-    frequencies = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
-    angles = [axis.reshape(-1, 1) * frequencies for axis in (x, y)]
-    embedding = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
-    return embedding.to(like)
+    # (`index` makes numbers of the symbols that a compiler has for sizes which may vary.)
+    return _constant_embedding(operator.index(rows), operator.index(columns), width, grid, like.dtype, like.device)
+
+
+@torch.compiler.assume_constant_result
+def _constant_embedding(
+    rows: int, columns: int, width: int, grid: int | None, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "n width"]:
+    """See `position_embedding_2d`: by a function of its own, since a compiler looks through a cache."""
+    return _kept_embedding(rows, columns, width, grid, dtype, device)
+
+
+@lru_cache(maxsize=16)
+def _kept_embedding(
+    rows: int, columns: int, width: int, grid: int | None, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "n width"]:
+    # A tensor made in inference mode could not be used in training afterwards. On the CPU first: not every device
+    # knows float64.
+    with torch.inference_mode(False), torch.no_grad():
+        exact = {"dtype": torch.float64, "device": "cpu"}
+        index = torch.arange(max(rows, columns), **exact)
+        axes = [index[:count] if grid is None else _resized(index[:count], grid) for count in (rows, columns)]
+        y, x = torch.meshgrid(*axes, indexing="ij")
+        frequencies = 10_000.0 ** -(torch.arange(width // 4, **exact) / (width / 4))
+        angles = [axis.reshape(-1, 1) * frequencies for axis in (x, y)]
+        embedding = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+        return embedding.to(device=device, dtype=dtype)
 
 
 def _resized(index: Float[Tensor, " n"], grid: int) -> Float[Tensor, " n"]:
@@ -49,13 +72,16 @@ def level_sinusoids(
 
     Two customs exist. "cosine_first" (GLIDE, DiT): cosines then sines, frequencies 10,000^(−i/half).
     "sine_first" (Transformer, DDPM): sines then cosines, frequencies 10,000^(−i/(half − 1)).
+
+    Computed in float32 at least, and given with the dtype asked for: bfloat16 holds whole numbers up to 256 only.
     """
     half = width // 2
     steps = half if order == "cosine_first" else half - 1
-    index = torch.arange(half, dtype=dtype, device=level.device)
-    angles = level[..., None].to(dtype) * torch.exp(index * (-math.log(10_000) / steps))
+    exact = torch.promote_types(dtype, torch.float32)
+    index = torch.arange(half, dtype=exact, device=level.device)
+    angles = level[..., None].to(exact) * torch.exp(index * (-math.log(10_000) / steps))
     waves = (angles.cos(), angles.sin()) if order == "cosine_first" else (angles.sin(), angles.cos())
-    return torch.cat(waves, dim=-1)
+    return torch.cat(waves, dim=-1).to(dtype)
 
 
 def harmonic_embedding(values: Float[Tensor, "*b d"], octaves: int = 6) -> Float[Tensor, "*b e"]:

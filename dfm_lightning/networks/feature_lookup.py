@@ -14,29 +14,33 @@ def lookup_features(
 
     Outside, the nearest border value is taken. Where `seen` is false the result is zero. Equal to
     `grid_sample(align_corners=False, padding_mode="border")`, but as a weighted sum of four rows of a table,
-    which on a CPU is several times faster, backwards too.
+    which on a CPU is several times faster, backwards too. Sums, of the gradient as well, are in float32 at least:
+    a map's cell is read by many points, whose shares bfloat16 would soon be too coarse to add.
     """
     batch, views, height, width, channels = maps.shape
     if min(height, width) < 2:
         raise ValueError(f"feature maps must be at least 2×2, got {height}×{width}")
+    exact = torch.promote_types(torch.promote_types(maps.dtype, positions.dtype), torch.float32)
     with torch.autocast(positions.device.type, enabled=False):
-        size = positions.new_tensor([width, height])
-        last = size - 1
-        place = torch.minimum((positions * size - 0.5).clamp(min=0), last)
-        cell = torch.minimum(place.detach().floor(), last - 1)
-        right, down = (place - cell).unbind(-1)
+        # Axis by axis: a tensor of both sizes would have to be sent to a GPU, which waits for it.
+        scaled = [positions[..., axis].to(exact) * size - 0.5 for axis, size in enumerate((width, height))]
+        place = [part.clamp(0, size - 1) for part, size in zip(scaled, (width, height), strict=True)]
+        cell = [
+            part.detach().floor().clamp(max=size - 2) for part, size in zip(place, (width, height), strict=True)
+        ]
+        right, down = (part - whole for part, whole in zip(place, cell, strict=True))
         left, up = 1 - right, 1 - down
         weights = torch.stack([left * up, right * up, left * down, right * down], dim=-1)
         if seen is not None:
             weights = weights * seen[..., None]
-    column, row = cell.long().unbind(-1)
+    column, row = (part.long() for part in cell)
     image = torch.arange(batch * views, device=maps.device).view(batch, views, 1)
     first = (image * height + row) * width + column
-    corners = first[..., None] + torch.tensor([0, 1, width, width + 1], device=maps.device)
+    corners = torch.stack([first, first + 1, first + width, first + width + 1], dim=-1)
     rows = torch.nn.functional.embedding_bag(
         corners.view(-1, 4),
-        maps.reshape(-1, channels),
-        per_sample_weights=weights.view(-1, 4).to(maps.dtype),
+        maps.reshape(-1, channels).to(exact),
+        per_sample_weights=weights.view(-1, 4),
         mode="sum",
     )
-    return rows.view(batch, views, -1, channels)
+    return rows.view(batch, views, -1, channels).to(maps.dtype)

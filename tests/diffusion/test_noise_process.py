@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from torch import nn
 
 from dfm_lightning.diffusion import CosineProcess, cosine_schedule
 
@@ -113,3 +114,34 @@ def test_the_schedule_is_not_in_checkpoints() -> None:
 def test_a_process_without_levels_is_refused() -> None:
     with pytest.raises(ValueError, match="levels must be at least 1, got 0"):
         CosineProcess(levels=0)
+
+
+@pytest.mark.parametrize("cast", [torch.bfloat16, torch.float16])
+def test_the_schedule_stays_exact_whatever_the_model_is_cast_to(cast: torch.dtype) -> None:
+    process, expected = nn.ModuleDict({"process": CosineProcess()}).to(cast)["process"], CosineProcess()
+    for name, values in expected.named_buffers():
+        assert torch.equal(getattr(process, name), values)
+    clean, noise = torch.randn(2, 4, 1, 3, 2, 2, generator=torch.Generator().manual_seed(7))
+    level = torch.tensor([0, 1, 700, 999])
+    assert torch.equal(process.add_noise(clean, noise, level), expected.add_noise(clean, noise, level))
+    assert process.add_noise(clean.to(cast), noise, level).dtype == torch.float32
+
+
+def test_a_schedule_raised_to_double_precision_has_all_its_digits() -> None:
+    process = CosineProcess().half().double()
+    assert torch.equal(process.alphas_cumprod, cosine_schedule(1000))
+    total = process.signal_rates.square() + process.noise_rates.square()
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-15)
+
+
+def test_the_schedule_does_not_depend_on_the_default_precision() -> None:
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        process = CosineProcess()
+        drawn = process.training_levels(1000, torch.Generator().manual_seed(8))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(process.signal_rates, CosineProcess().signal_rates)
+    assert process.signal_rates.dtype == torch.float32
+    assert drawn.dtype == torch.int64
+    assert torch.equal(drawn, CosineProcess().training_levels(1000, torch.Generator().manual_seed(8)))

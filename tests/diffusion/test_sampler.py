@@ -1,6 +1,8 @@
 """DDIM against diffusers' scheduler and against the closed form for Gaussian data."""
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
@@ -137,3 +139,16 @@ def test_impossible_settings_are_refused(settings: dict[str, float], message: st
 def test_more_steps_than_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="20 sampling steps exceed the 10 levels"):
         DDIM(20).levels(CosineProcess(levels=10))
+
+
+@pytest.mark.parametrize("default", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("steps", [1, 7, 50, 120, 999, 1000])
+def test_levels_are_whole_and_exact_whatever_the_default_precision(default: torch.dtype, steps: int) -> None:
+    expected = [math.floor(Fraction(step * 1000, steps)) - 1 for step in range(steps, -1, -1)]
+    torch.set_default_dtype(default)
+    try:
+        levels = DDIM(steps).levels(CosineProcess())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert levels == expected
+    assert (levels[0], levels[-1]) == (999, -1)

@@ -96,3 +96,23 @@ def test_codes_depend_on_all_of_the_image_and_on_each_code_differently() -> None
     codes.sum().backward()
     assert image.grad is not None
     assert (image.grad != 0).all()
+
+
+def test_under_mixed_precision_all_blocks_add_to_tokens_in_float32() -> None:
+    tokens, core, level = PatchTokens(3, 16, 2), DiT(16, 2, 2), LevelEmbedding(16)
+    randomise(core)
+    image, levels = torch.randn(1, 3, 8, 8), torch.tensor([700])
+    with torch.autocast("cpu", torch.bfloat16):
+        begun = tokens(image)
+        ended = core(begun, level(levels))
+    assert begun.dtype == ended.dtype == torch.float32
+    # A number that bfloat16 does not hold survives the blocks.
+    positions = position_embedding_2d(4, 4, 16, image)
+    rounded = tokens.embed(image).bfloat16().float()
+    assert ((begun - positions) - rounded).abs().max() < 1e-2
+    assert not torch.equal(begun, begun.bfloat16().float())
+
+
+def test_networks_of_half_precision_have_their_own_positions() -> None:
+    tokens = PatchTokens(3, 16, 2).bfloat16()
+    assert tokens(torch.randn(1, 3, 8, 8).bfloat16()).dtype == torch.bfloat16

@@ -1,7 +1,9 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from dfm_lightning.networks.embeddings import (
     harmonic_embedding,
@@ -72,3 +74,74 @@ def test_position_embeddings_of_another_size_are_resized(fine: int) -> None:
     counted = position_embedding_2d(fine, fine, 32, double).view(fine, fine, 32)
     assert (counted - expected)[inside, inside][..., slow].abs().max() > 0.5
     torch.testing.assert_close(position_embedding_2d(16, 16, 32, double, grid=16), coarse)
+
+
+@pytest.mark.parametrize("order", ["cosine_first", "sine_first"])
+def test_levels_differ_in_half_precision_as_they_do_in_float32(order: str) -> None:
+    """bfloat16 itself does not hold whole numbers above 256."""
+    levels = torch.arange(1000)
+    exact, rounded = (level_sinusoids(levels, 64, order, dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert rounded.dtype == torch.bfloat16
+    assert torch.equal(rounded, exact.bfloat16())
+    assert len(rounded.unique(dim=0)) == 1000
+
+
+# --- work done once ---------------------------------------------------------------------------------------------
+
+
+def test_an_embedding_is_made_once_for_each_size_dtype_and_device() -> None:
+    like = torch.zeros((), dtype=torch.float64)
+    first = position_embedding_2d(3, 4, 8, like)
+    assert position_embedding_2d(3, 4, 8, like) is first
+    others = [
+        position_embedding_2d(4, 3, 8, like),
+        position_embedding_2d(3, 4, 8, like, grid=8),
+        position_embedding_2d(3, 4, 8, like.float()),
+        position_embedding_2d(3, 4, 8, like.to("meta")),
+    ]
+    assert all(other is not first for other in others)
+    assert not torch.equal(others[0], first)
+    assert not torch.equal(others[1], first)
+    assert (others[2].dtype, others[3].device.type) == (torch.float32, "meta")
+    with torch.device("meta"):
+        assert position_embedding_2d(2, 7, 8, like).device.type == "cpu"
+
+
+class Added(nn.Module):
+    """What a network does with the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8))
+
+    def forward(self, image: Tensor) -> Tensor:
+        rows, columns = image.shape[1:3]
+        return image.flatten(1, 2) * self.weight + position_embedding_2d(rows, columns, 8, self.weight)
+
+
+def test_an_embedding_made_in_inference_mode_serves_training() -> None:
+    part, image = Added(), torch.ones(1, 5, 3, 8)
+    with torch.inference_mode():
+        expected = part(image)
+    result = part(image)
+    result.square().sum().backward()
+    assert torch.equal(result, expected)
+    assert part.state_dict().keys() == {"weight"}
+
+
+@pytest.mark.parametrize("dynamic", [None, False, True])
+def test_the_embedding_is_compiled_as_a_constant(dynamic: bool | None) -> None:
+    graphs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Tensor]:
+        graphs.append(sum(node.op == "call_function" for node in graph.graph.nodes))
+        return graph.forward
+
+    torch.compiler.reset()
+    part = Added()
+    compiled = torch.compile(part, backend=backend, dynamic=dynamic, fullgraph=True)
+    for size in (3, 5, 5, 6, 3):
+        image = torch.rand(2, size, 4, 8)
+        assert torch.equal(compiled(image), part(image))
+    assert len(graphs) == 3
+    assert max(graphs) <= 3, "nothing but the product and the sum"

@@ -44,3 +44,22 @@ def test_what_is_not_seen_has_no_features() -> None:
 def test_maps_too_small_to_interpolate_are_refused() -> None:
     with pytest.raises(ValueError, match="1×2"):
         lookup_features(torch.zeros(1, 1, 1, 2, 3), torch.zeros(1, 1, 1, 2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_loses_no_more_than_rounding_does(dtype: torch.dtype) -> None:
+    """A cell that hundreds of points read has the sum of their gradients, added in more digits than it has."""
+    torch.manual_seed(0)
+    maps, positions = torch.randn(1, 1, 4, 4, 3).to(dtype), torch.rand(1, 1, 20_000, 2)
+    upstream = torch.rand(1, 1, 20_000, 3).to(dtype)
+
+    def found(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maps = maps.clone().requires_grad_()
+        features = lookup_features(maps, positions.to(maps.dtype) if maps.dtype == torch.float64 else positions)
+        features.backward(upstream.to(features.dtype))
+        return features, maps.grad
+
+    exact, half = found(maps.double()), found(maps)
+    for precise, rounded in zip(exact, half, strict=True):
+        assert rounded.dtype == dtype
+        torch.testing.assert_close(rounded.double(), precise, rtol=torch.finfo(dtype).eps, atol=1e-3)
