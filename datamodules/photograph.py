@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float64
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.image_files import UnreadableError, open_picture
+from datamodules.image_files import UnreadableError, open_picture, to_rgb, upright
 from datamodules.views import PosedImages, make_request
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import intrinsics_matrix, look_at
@@ -78,7 +78,7 @@ def photograph_camera(picture: Image.Image, field_of_view: float | None) -> tupl
         picture: with its EXIF data.
         field_of_view: angle that the longer side spans, in degrees; EXIF's focal length, or 60 degrees, if None.
     """
-    width, height = ImageOps.exif_transpose(picture).size
+    width, height = upright(picture).size
     focal, source = None, ""
     if field_of_view is None:
         focal, source = _exif_focal(picture, math.hypot(width, height))
@@ -95,7 +95,10 @@ def photograph_camera(picture: Image.Image, field_of_view: float | None) -> tupl
 
 def _exif_focal(picture: Image.Image, diagonal: float) -> tuple[float | None, str]:
     """Focal length in pixels from EXIF data, and which; `diagonal` is the picture's in pixels."""
-    details = picture.getexif().get_ifd(ExifTags.IFD.Exif)
+    try:
+        details = picture.getexif().get_ifd(ExifTags.IFD.Exif)
+    except Exception:  # damaged EXIF data fail in as many ways as there are types in them; the picture may be fine
+        return None, ""
     equivalent = _positive(details.get(ExifTags.Base.FocalLengthIn35mmFilm))
     if equivalent:
         return equivalent / _FILM_DIAGONAL * diagonal, f"EXIF: {equivalent:g} mm equivalent"
@@ -147,12 +150,13 @@ class PhotographRequest(Dataset):
         try:
             with open_picture(path, str(path)) as picture:
                 intrinsics, source = photograph_camera(picture, field_of_view)
-                upright = ImageOps.exif_transpose(picture).convert("RGB")
+                shown = to_rgb(upright(picture))
+                shown.load()
         except UnreadableError as error:
             raise UserError(str(error)) from None
-        rank_zero_info(f"{path}: {upright.width}×{upright.height} pixels, {source}")
+        rank_zero_info(f"{path}: {shown.width}×{shown.height} pixels, {source}")
         pose = torch.eye(4, dtype=torch.float64) if camera_to_world is None else camera_to_world
-        image, cropped = square_image(upright, intrinsics, image_size)
+        image, cropped = square_image(shown, intrinsics, image_size)
         context = PosedImages(image[None], pose[None], cropped[None])
         self.request = make_request(path.stem, context, pose @ move.poses(distance), output_size)
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from datamodules.captures.lens import Lens, straighten
-from datamodules.image_files import UnreadableError, open_picture
+from datamodules.image_files import UnreadableError, open_picture, to_rgb, upright
 from datamodules.scenes import Scene, SceneReader
 from dfm_lightning.geometry.cameras import scale_translations
 from dfm_lightning.geometry.trajectories import focus_point
@@ -72,14 +72,14 @@ class Capture(Scene, SceneReader):
     def frame(self, position: int) -> Image.Image:
         path, lens = self.frames[position]
         with open_picture(path, str(path)) as stored:
-            picture = _fitting(stored, lens, path).convert("RGB")
+            picture = to_rgb(_fitting(stored, lens, path)).copy()
         picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
         return straighten(picture, lens)
 
 
 def _fitting(picture: Image.Image, lens: Lens, path: Path) -> Image.Image:
     """The picture as it is stored, or upright by its EXIF orientation: whichever the lens was found for."""
-    for candidate in (picture, ImageOps.exif_transpose(picture)):
+    for candidate in (picture, upright(picture)):
         if abs(candidate.width / candidate.height * lens.height / lens.width - 1) < _SHAPE_TOLERANCE:
             return candidate
     raise UnreadableError(

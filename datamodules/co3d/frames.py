@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from torch import Tensor
 
 from datamodules.co3d.sequences import Frame
-from datamodules.image_files import UnreadableError, open_picture
+from datamodules.image_files import UnreadableError, open_picture, to_rgb, upright
 from dfm_lightning.geometry.images import centre_box, crop_and_resize, square_image
 
 # The largest value of an image in [-1, 1] that counts as all black: what JPEG makes of black.
@@ -26,14 +27,21 @@ def read_view(
     """
     if frame.problem is not None:
         raise UnreadableError(f"{frame.path}: {frame.problem}")
-    with open_picture(frame.path, str(frame.path)) as picture:
-        if picture.size != (frame.size[1], frame.size[0]):
-            found, expected = (f"{width}×{height}" for width, height in (picture.size, frame.size[::-1]))
-            raise UnreadableError(f"{frame.path}: is {found} pixels, but its annotation says {expected}")
-        image, cropped = square_image(picture, intrinsics, size)
+    with open_picture(frame.path, str(frame.path)) as stored:
+        picture = _annotated(stored, frame)
+        image, cropped = square_image(to_rgb(picture), intrinsics, size)
     if image.max() < _BLACK:
         raise UnreadableError(f"{frame.path}: is all black, so redacted: it cannot be trained on or compared with")
     return image, cropped
+
+
+def _annotated(stored: Image.Image, frame: Frame) -> Image.Image:
+    """The picture upright by its EXIF orientation or, where its annotation is for that, as it is stored."""
+    for candidate in (upright(stored), stored):
+        if candidate.size == (frame.size[1], frame.size[0]):
+            return candidate
+    found, expected = (f"{width}×{height}" for width, height in (stored.size, frame.size[::-1]))
+    raise UnreadableError(f"{frame.path}: is {found} pixels, but its annotation says {expected}")
 
 
 def read_mask(frame: Frame, size: int) -> Float[Tensor, "1 {size} {size}"]:
@@ -41,7 +49,7 @@ def read_mask(frame: Frame, size: int) -> Float[Tensor, "1 {size} {size}"]:
     if frame.mask_path is None:
         raise UnreadableError(f"{frame.path}: has no mask")
     with open_picture(frame.mask_path, str(frame.mask_path)) as picture:
-        grey = crop_and_resize(picture.convert("L"), centre_box(*picture.size), size, size)
+        grey = crop_and_resize(to_rgb(picture).convert("L"), centre_box(*picture.size), size, size)
     return torch.from_numpy(np.array(grey, dtype=np.float32))[None] / 255
 
 
@@ -52,8 +60,9 @@ def read_depth(root: Path, frame: Frame) -> tuple[Float[np.ndarray, "h w"], Bool
     path = root / frame.depth.path
     with open_picture(path, str(path)) as picture:
         bits = np.array(picture)
-    if bits.ndim != 2:
-        raise UnreadableError(f"{path}: expected one channel of 16 bits")
+    # (Older versions of Pillow give the 16 bits in 32.)
+    if bits.ndim != 2 or bits.dtype not in (np.uint16, np.int32):
+        raise UnreadableError(f"{path}: expected one channel of 16 bits, not a picture of mode {picture.mode}")
     # The bits of a 16-bit PNG are those of a half float.
     depth = bits.astype(np.uint16).view(np.float16).astype(np.float32) * np.float32(frame.depth.scale_adjustment)
     known = np.isfinite(depth) & (depth > 0)

@@ -106,7 +106,8 @@ class FFHQGANDataModule(LightningDataModule):
         test_seeds: the same of the test samples.
         predict_seeds: the same of the samples that `predict` shows patches of, unless `image` is given.
         image: a picture of one's own for `predict`; its central square is taken.
-        box: the patch that is seen of it: left, top, right and bottom, in pixels of the picture.
+        box: the patch that is seen of it: left, top, right and bottom, in pixels of the picture as a viewer shows
+            it, upright by its EXIF orientation.
         batch_size: samples in a batch of one process.
         workers: processes that prepare batches.
     """

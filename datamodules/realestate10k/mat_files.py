@@ -8,7 +8,7 @@ import scipy.io
 import torch
 from PIL import Image
 
-from datamodules.image_files import UnreadableError
+from datamodules.image_files import UnreadableError, to_rgb
 from datamodules.realestate10k.camera_files import COLUMNS, CameraPath
 from datamodules.scenes import Scene, SceneReader
 from dfm_lightning.errors import UserError
@@ -39,7 +39,7 @@ class MatScene(Scene):
         try:
             with np.load(self._archive, allow_pickle=False) as archive:
                 array = archive[name]
-            return Image.fromarray(array).convert("RGB")
+            return to_rgb(Image.fromarray(array))
         except Exception as error:  # a damaged archive fails in as many ways as zip, zlib and numpy know
             raise UnreadableError(f"{name} in {self._archive}: not a readable picture ({error})") from None
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.image_files import UnreadableError, read_picture, read_upright_picture
+from datamodules.image_files import UnreadableError, read_picture
 from datamodules.replacements import Replacements
 from datamodules.vimeo90k.layout import Clip
 from datamodules.vimeo90k.sampling import FrameRoles, PairChoice, draw_roles, fixed_roles
@@ -194,7 +194,7 @@ class PhotographMotion(Dataset):
 
     def __init__(self, path: Path, size: tuple[int, int], moments: int) -> None:
         try:
-            picture = read_upright_picture(path, str(path))
+            picture = read_picture(path, str(path))
         except UnreadableError as error:
             raise UserError(str(error)) from None
         box = centre_box(*picture.size, size[1] / size[0])
