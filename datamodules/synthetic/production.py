@@ -22,8 +22,13 @@ def produce(make: Callable[[Item], None], items: Sequence[Item], workers: int, t
     pool = ProcessPoolExecutor(workers) if workers > 1 else nullcontext()
     with pool as executor:
         done: Iterable[None] = executor.map(make, items) if executor else map(make, items)
-        for _ in track(done, title, total=len(items), disable=not items):
-            pass
+        try:
+            for _ in track(done, title, total=len(items), disable=not items):
+                pass
+        except BaseException:
+            if executor:
+                executor.shutdown(wait=False, cancel_futures=True)  # what is not begun is not waited for
+            raise
 
 
 def write_truth(root: Path, truth: dict[str, Any]) -> None:

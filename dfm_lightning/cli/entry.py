@@ -4,6 +4,7 @@ import os
 import sys
 
 from dfm_lightning.cli.processes import SharedFailure, first_process, shared_failure
+from dfm_lightning.cli.termination import Termination, terminated_in_order
 from dfm_lightning.errors import UserError
 
 DEFECT = 1
@@ -17,43 +18,52 @@ def main(arguments: list[str] | None = None) -> int:
     """Run `dfm` with the given arguments, or those of the process; the exit status.
 
     0: done. 2: something the user gave cannot be used, said in one line on stderr. 130: interrupted.
-    1: anything else, a defect. It keeps its traceback; DFM_DEBUG=1 shows it for wrong input too.
-    Of several processes one says what is wrong.
+    143: asked to end (SIGTERM). 1: anything else, a defect. It keeps its traceback; DFM_DEBUG=1 shows it for
+    wrong input too. Of several processes one says what is wrong.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     # A console script's path lacks the working directory, where users keep classes of their own.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    with shared_failure() as failure:
-        return _status_of(arguments, failure)
+    with shared_failure() as failure, terminated_in_order(failure.give_up) as termination:
+        try:
+            _run(arguments)
+        except BaseException as error:
+            status = _failed(error, failure) if termination.status is None else _terminated(failure, termination)
+            if status is None:
+                raise
+            return status
+    return 0
 
 
-def _status_of(arguments: list[str], failure: SharedFailure) -> int:
-    try:
-        _run(arguments)
-    except (UserError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        if os.environ.get("DFM_DEBUG"):
-            raise
-        from dfm_lightning.cli.messages import one_line
+def _failed(error: BaseException, failure: SharedFailure) -> int | None:
+    """Say what is wrong; the exit status, or None where the traceback is to be seen."""
+    if isinstance(error, KeyboardInterrupt):
+        return _interrupted()
+    if isinstance(error, SystemExit):
+        # Lightning turns an interrupt into exit status 1.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            return _interrupted()
+        return None if isinstance(error.code, str) else error.code or 0
+    if os.environ.get("DFM_DEBUG"):
+        return None
+    from dfm_lightning.cli.messages import is_wrong_input, one_line
 
+    if is_wrong_input(error):
         if failure.claim(WRONG_INPUT):
             print(f"dfm: {one_line(error)}", file=sys.stderr)
         return failure.followed_status(WRONG_INPUT)
-    except KeyboardInterrupt:
-        return _interrupted()
-    except SystemExit as stop:
-        # Lightning turns an interrupt into exit status 1.
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            return _interrupted()
-        if isinstance(stop.code, str):
-            raise
-        return stop.code or 0
-    except Exception:
-        # If another process has failed before, this is what it looks like from here.
-        if os.environ.get("DFM_DEBUG") or failure.claim(DEFECT, may_follow=True):
-            raise
-        return failure.followed_status(DEFECT)
-    return 0
+    # If another process has failed before, this is what it looks like from here.
+    return None if failure.claim(DEFECT, may_follow=True) else failure.followed_status(DEFECT)
+
+
+def _terminated(failure: SharedFailure, termination: Termination) -> int:
+    status = termination.status or 0
+    if failure.claim(status):
+        print("dfm: terminated", file=sys.stderr)
+    termination.wait_for_others()
+    # Lightning kills the first process as soon as another one ends otherwise than with 0.
+    return status if first_process() else 0
 
 
 def _run(arguments: list[str]) -> None:

@@ -27,6 +27,8 @@ from dfm_lightning.cli.commands import GROUPS
 from dfm_lightning.cli.configs import name_of_run, shipped_configs
 from dfm_lightning.cli.messages import readable
 from dfm_lightning.cli.parser import DfmParser, add_functions
+from dfm_lightning.cli.step_end import EndAfterStep
+from dfm_lightning.cli.termination import current_termination
 from dfm_lightning.errors import UserError
 
 COMMANDS = {
@@ -190,6 +192,9 @@ class DfmCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """The trainer, with the callbacks that every run has."""
         callbacks = [*callbacks, EmbedConfig(self._settings())]
+        termination = current_termination()
+        if termination is not None:
+            callbacks.append(EndAfterStep(termination))
         given = config.get("callbacks") or []
         own_bar = any(isinstance(c, ProgressBar) for c in (given if isinstance(given, list) else [given]))
         if config.get("enable_progress_bar") is not False and not own_bar:

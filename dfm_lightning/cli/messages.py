@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from dfm_lightning.diffusion import Sampler
+from dfm_lightning.errors import UserError
 from dfm_lightning.optimizers import AdamWithWarmup
 
 # Modules whose classes have settings that nobody gives in a config.
@@ -39,10 +40,25 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-def one_line(error: Exception) -> str:
+# Errors of the system that do not come from files or disks.
+_OF_PROCESSES = (ConnectionError, ChildProcessError, ProcessLookupError, BlockingIOError, TimeoutError)
+
+
+def is_wrong_input(error: BaseException) -> bool:
+    """Whether an error comes from what the user gave or where the program runs, and is no defect.
+
+    So are errors of the file system: files that are not there, disks that are full or read-only.
+    """
+    if isinstance(error, OSError):
+        return error.errno is not None and not isinstance(error, _OF_PROCESSES)
+    return isinstance(error, UserError)
+
+
+def one_line(error: BaseException) -> str:
     """The message of an error without line breaks."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {(error.strerror or str(error)).lower()}"
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror[:1].lower() + error.strerror[1:]
+        return reason if error.filename is None else f"{error.filename}: {reason}"
     text = str(error)
     if "Original Traceback" in text:
         # From a worker of a data loader, which passes the whole traceback on as the message.

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NoReturn
+
+from dfm_lightning.cli.termination import signal_of_status
 
 # Lightning starts further processes by running the command again, with the environment of the first.
 _VARIABLE = "DFM_FAILURE_FILE"
@@ -25,10 +28,11 @@ class SharedFailure:
     wait for ever. So a failure is claimed by the process that is the first to have one, and the others follow it.
 
     Args:
-        path: the file, in a folder that is there as long as the first process runs.
+        path: the file, in a folder that is there as long as the first process runs. None where there is no place
+            for it: then each process speaks for itself.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self._mine = False
 
@@ -39,19 +43,24 @@ class SharedFailure:
             status: the exit status of all processes.
             may_follow: the failure may be a consequence of another process's, which is given time to claim it.
         """
+        if self.path is None:
+            self._mine = True
+            return True
         if may_follow and _RANK in os.environ:
-            self._wait_for_others()
+            self._wait_for_others(self.path.parent)
         try:
             with self.path.open("x") as file:
                 file.write(str(status))
         except (FileExistsError, FileNotFoundError):  # of another process; or the first process has ended
             return False
+        except OSError:  # a full disk, say: better each process says it than none
+            pass
         self._mine = True
         return True
 
     def status(self) -> int | None:
         """The exit status that another process has claimed, if one has."""
-        if self._mine:
+        if self._mine or self.path is None:
             return None
         try:
             text = self.path.read_text()
@@ -69,14 +78,22 @@ class SharedFailure:
             return own
         return (self.status() or own) if first_process() else 0
 
+    def give_up(self, status: int) -> NoReturn:
+        """End this process at once, whatever it is waiting for, and with it the run."""
+        self.claim(status)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # The main thread may be waiting in a collective operation, where no exception reaches it.
+        os._exit(status if first_process() else 0)
+
     def notify(self) -> None:
         """Leave the other processes, if there are any, the time to see that this one has failed."""
         if self._mine and _RANK in os.environ:
             time.sleep(_NOTICE)
 
-    def _wait_for_others(self) -> None:
+    def _wait_for_others(self, folder: Path) -> None:
         until = time.monotonic() + _NOTICE
-        while self.path.parent.exists() and self.status() is None and time.monotonic() < until:
+        while folder.exists() and self.status() is None and time.monotonic() < until:
             time.sleep(_POLL)
 
 
@@ -96,7 +113,12 @@ def shared_failure() -> Iterator[SharedFailure]:
         with _followed(SharedFailure(Path(given))) as failure:
             yield failure
         return
-    with TemporaryDirectory(prefix="dfm-") as folder:
+    try:
+        place = TemporaryDirectory(prefix="dfm-")
+    except OSError:  # no folder for temporary files: whoever cannot do without will say so
+        yield SharedFailure(None)
+        return
+    with place as folder:
         os.environ[_VARIABLE] = str(Path(folder) / "status")
         try:
             with _followed(SharedFailure(Path(folder) / "status")) as failure:
@@ -112,11 +134,14 @@ def _followed(failure: SharedFailure) -> Iterator[SharedFailure]:
     def follow() -> None:
         while not done.wait(_POLL):
             status = failure.status()
-            if status is not None:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                # The main thread may be waiting in a collective operation, where no exception reaches it.
-                os._exit(failure.followed_status(status))
+            if status is None:
+                continue
+            asked = signal_of_status(status)
+            if asked is None:
+                failure.give_up(status)
+            # So that this process, too, leaves its files in order.
+            os.kill(os.getpid(), asked)
+            return
 
     threading.Thread(target=follow, name="follow-failure", daemon=True).start()
     try:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from dfm_lightning.cli import processes
 from dfm_lightning.cli.processes import SharedFailure, shared_failure
 
 
@@ -52,3 +53,23 @@ def test_processes_started_meanwhile_share_the_file(monkeypatch: pytest.MonkeyPa
             assert second.path == first.path
         assert first.path.parent.is_dir()
     assert not first.path.parent.exists()
+
+
+def test_without_a_place_for_files_each_process_speaks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.delenv("DFM_FAILURE_FILE", raising=False)
+    monkeypatch.setattr(processes, "TemporaryDirectory", refuse)
+    with shared_failure() as failure:
+        assert failure.status() is None
+        assert failure.claim(2)
+        assert failure.followed_status(2) == 2
+
+
+def test_a_full_disk_silences_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert SharedFailure(path).claim(2)

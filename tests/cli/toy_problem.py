@@ -4,6 +4,8 @@ Tests copy this file to their working directory, as a user would have classes of
 """
 
 import os
+import signal
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,6 +118,46 @@ class Failing(Callback):
         """See `Callback`."""
         if self.rank in (-1, trainer.global_rank):
             raise (RuntimeError if self.defect else UserError)("this cannot be used")
+
+
+class Terminating(Callback):
+    """Asks one process to end while it trains, or tests or validates a batch, and writes down where it ended.
+
+    Args:
+        step: number of the step or batch.
+        seconds: how long that step takes.
+        rank: the process.
+    """
+
+    def __init__(self, step: int, seconds: float = 0.0, rank: int = 0) -> None:
+        self.step = step
+        self.seconds = seconds
+        self.rank = rank
+
+    def on_before_zero_grad(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        """See `Callback`."""
+        self._ask(trainer, trainer.global_step + 1)
+
+    def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, *rest: Any) -> None:
+        """See `Callback`."""
+        self._ask(trainer, batch_idx)
+
+    def on_validation_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, *rest: Any
+    ) -> None:
+        """See `Callback`."""
+        if trainer.state.fn != "fit":
+            self._ask(trainer, batch_idx)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """See `Callback`."""
+        if trainer.is_global_zero:
+            Path("ended_at.txt").write_text(f"{trainer.global_step} {type(exception).__name__}")
+
+    def _ask(self, trainer: Any, step: int) -> None:
+        if step == self.step and trainer.global_rank == self.rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(self.seconds)
 
 
 class Signals(Dataset):
