@@ -13,6 +13,7 @@ from torch import Tensor
 from dfm_lightning.diffusion import (
     DDIM,
     CosineProcess,
+    Estimate,
     GuidanceSpace,
     NoiseProcess,
     ObservationDenoiser,
@@ -124,6 +125,7 @@ class DiffusionWithForwardModel(LightningModule):
         self.process = process or CosineProcess()
         self.denoiser.use_process(self.process)
         self.sampler = sampler or DDIM()
+        self.sampler.levels(self.process)  # refuses what this process does not have before anything is computed
         self.optimizer = optimizer or AdamWithWarmup()
         self.target_weight = target_weight
         self.novel_weight = novel_weight
@@ -199,7 +201,8 @@ class DiffusionWithForwardModel(LightningModule):
         level = self.process.training_levels(len(clean))
         noise = torch.randn_like(clean)
         conditioning = self.denoiser.condition(batch.context, batch.target.params)
-        signal = self.denoiser(self.process.add_noise(clean, noise, level), level, conditioning)
+        noisy = self.process.add_noise(clean, noise, level)
+        signal = self.denoiser(*self.process.denoiser_input(noisy, level), conditioning)
         # One call of the forward model for all views: the same random patch in each, and one batch of rays.
         compared = self.forward_model.subsample(concatenate([batch.target, batch.novel], dim=1))
         observed = self.forward_model.observe(signal, compared.params)
@@ -284,11 +287,13 @@ class DiffusionWithForwardModel(LightningModule):
             draw = next(draws)
             return named_noise([(*name, draw) for name in noise_names], (1, *size), device)
 
-        observation = draw_noise()
-        for step in self.sampler.sample(denoise, observation, self.process, draw_noise):
-            observation = step.noisy
+        def evaluate(noisy: Float[Tensor, "b 1 c h w"], level: Level) -> Estimate:
+            estimate = denoise(noisy, level)
             self.on_work(len(noise_names))
-        return Sample(denoise.signal, observation)
+            return estimate
+
+        *_, last = self.sampler.sample(evaluate, draw_noise(), self.process, draw_noise)
+        return Sample(last.source, last.noisy)
 
     def target_size(self, context: Views) -> tuple[int, ...]:
         """Shape (c, h, w) of a target observation."""
@@ -297,18 +302,16 @@ class DiffusionWithForwardModel(LightningModule):
     def work(self, batch: Batch | Request) -> int:
         """Pieces of work that test or predict of a batch takes, were no sample of it finished.
 
-        A piece is a denoising step or an observation of one draw. They need not take equally long; this is what
-        a progress bar estimates the time left from.
+        A piece is an evaluation of the denoiser or an observation of one draw. They need not take equally long;
+        this is what a progress bar estimates the time left from.
         """
-        return len(batch.key) * self.samples * (self.sampler.steps + 1)
+        return len(batch.key) * self.samples * (self.sampler.evaluations + 1)
 
     def settings(self) -> dict[str, Any]:
         """What samples depend on besides the weights, the seed and the data, as primitives by name."""
-        primitives = (bool, int, float, str, type(None))
-        sampler = {name: value for name, value in vars(self.sampler).items() if isinstance(value, primitives)}
         return {
             "sampler": type(self.sampler).__name__,
-            **{f"sampler.{name}": value for name, value in sampler.items()},
+            **{f"sampler.{name}": value for name, value in self.sampler.settings().items()},
             "guidance_scale": self.guidance_scale,
             "guidance_space": self.guidance_space,
         }

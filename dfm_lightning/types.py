@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 from torch import Tensor
 
 
@@ -112,7 +112,8 @@ class LossTerm(NamedTuple):
     weight: float
 
 
-Level = Int[Tensor, " b"]
+# Integers where a noise process has integer levels.
+Level = Real[Tensor, " b"]
 
 
 def map_tensors(function: Callable[..., Tensor], tree: Any, *others: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Noise process, samplers, and the denoising of observations through signals."""
+"""Noise processes, samplers, spacings of levels, and the denoising of observations through signals."""
 
 from dfm_lightning.diffusion.denoising import GuidanceSpace, ObservationDenoiser
 from dfm_lightning.diffusion.noise_process import (
@@ -7,17 +7,68 @@ from dfm_lightning.diffusion.noise_process import (
     NoiseProcess,
     cosine_schedule,
 )
-from dfm_lightning.diffusion.sampler import DDIM, Sampler, SamplingStep, dynamic_threshold
+from dfm_lightning.diffusion.samplers import (
+    DDIM,
+    DEIS,
+    GHVB,
+    PLMS,
+    Denoise,
+    DPMSolver,
+    DPMSolverSDE,
+    DPMSolverSinglestep,
+    DrawNoise,
+    Estimate,
+    HeavyBall,
+    Heun,
+    MultistepSampler,
+    Sampler,
+    SamplingStep,
+    UniPC,
+    dynamic_threshold,
+)
+from dfm_lightning.diffusion.spacing import (
+    AlignYourSteps,
+    Even,
+    GivenLevels,
+    Karras,
+    Leading,
+    LogSNR,
+    Quadratic,
+    Spacing,
+    Trailing,
+)
 
 __all__ = [
     "DDIM",
+    "DEIS",
+    "GHVB",
+    "PLMS",
+    "AlignYourSteps",
     "CosineProcess",
+    "DPMSolver",
+    "DPMSolverSDE",
+    "DPMSolverSinglestep",
+    "Denoise",
     "DiscreteProcess",
+    "DrawNoise",
+    "Estimate",
+    "Even",
+    "GivenLevels",
     "GuidanceSpace",
+    "HeavyBall",
+    "Heun",
+    "Karras",
+    "Leading",
+    "LogSNR",
+    "MultistepSampler",
     "NoiseProcess",
     "ObservationDenoiser",
+    "Quadratic",
     "Sampler",
     "SamplingStep",
+    "Spacing",
+    "Trailing",
+    "UniPC",
     "cosine_schedule",
     "dynamic_threshold",
 ]

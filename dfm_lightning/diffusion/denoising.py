@@ -5,6 +5,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.diffusion.samplers import Estimate
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
 from dfm_lightning.types import Level, Views, concatenate, map_tensors, repeat_batch
 
@@ -12,7 +13,7 @@ GuidanceSpace = Literal["signal", "observation"]
 
 
 class ObservationDenoiser:
-    """The function a sampler calls: (noisy observation, level) → clean observation; remembers the signal.
+    """The function a sampler calls: (noisy observation, level) → clean observation, and the signal behind it.
 
     Conditioning is computed here, once. With guidance, the unconditional branch is appended to the batch, so
     both are evaluated together; at scale 1 it does not exist.
@@ -25,8 +26,6 @@ class ObservationDenoiser:
         guidance_space: "signal" extrapolates the signal, so that the guided observation is an observation of
             it; "observation" extrapolates the observation, as the authors do, and leaves the signal unguided.
     """
-
-    signal: Any
 
     def __init__(
         self,
@@ -49,19 +48,18 @@ class ObservationDenoiser:
         self.conditioning = repeat_batch(denoiser.condition(context, target_params), samples)
         self.target_params = repeat_batch(target_params, samples)
 
-    def __call__(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> Float[Tensor, "b v c h w"]:
-        """The estimate of the clean target observation; its signal is then in `self.signal`."""
+    def __call__(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> Estimate:
+        """Estimate the clean target observation; the estimate's source is the signal."""
         if not self.guided:
-            self.signal = self.denoiser(noisy, level, self.conditioning)
-            return self.forward_model(self.signal, self.target_params)
+            signal = self.denoiser(noisy, level, self.conditioning)
+            return Estimate(self.forward_model(signal, self.target_params), signal)
 
         noisy, level = (concatenate([part, part], dim=0) for part in (noisy, level))
         signals = self.denoiser(noisy, level, self.conditioning)
         conditional, unconditional = self.denoiser.split_batch(signals)
         if self.guidance_space == "signal":
-            self.signal = self.denoiser.guide(unconditional, conditional, self.guidance_scale)
+            signal = self.denoiser.guide(unconditional, conditional, self.guidance_scale)
             params = map_tensors(lambda tensor: tensor.chunk(2)[0], self.target_params)
-            return self.forward_model(self.signal, params)
-        self.signal = conditional
+            return Estimate(self.forward_model(signal, params), signal)
         c, u = self.forward_model(signals, self.target_params).chunk(2)
-        return u + self.guidance_scale * (c - u)
+        return Estimate(u + self.guidance_scale * (c - u), conditional)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 from torch import Tensor
 
 SinusoidOrder = Literal["cosine_first", "sine_first"]
@@ -66,7 +66,7 @@ def _resized(index: Float[Tensor, " n"], grid: int) -> Float[Tensor, " n"]:
 
 
 def level_sinusoids(
-    level: Int[Tensor, "*b"], width: int, order: SinusoidOrder, dtype: torch.dtype = torch.float32
+    level: Real[Tensor, "*b"], width: int, order: SinusoidOrder, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "*b width"]:
     """Sinusoids of diffusion levels, with periods from 2π up to about 10,000 times that.
 

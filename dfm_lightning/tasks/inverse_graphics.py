@@ -311,9 +311,9 @@ class InverseGraphics(DiffusionWithForwardModel):
         scenes = len(batch.key)
         if isinstance(batch, Request):
             frames = batch.params.pixels.shape[1]
-            return scenes * self.samples * (self.autoregressive_steps * self.sampler.steps + frames)
+            return scenes * self.samples * (self.autoregressive_steps * self.sampler.evaluations + frames)
         views = sum(part.observation.shape[1] for part in (batch.context, batch.target, batch.novel))
-        return scenes * (self.samples * (self.sampler.steps + views) + views)
+        return scenes * (self.samples * (self.sampler.evaluations + views) + views)
 
     def settings(self) -> dict[str, Any]:
         """See `DiffusionWithForwardModel.settings`."""

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.diffusion import DDIM, NoiseProcess, SamplingStep
-from dfm_lightning.diffusion.sampler import Denoise, DrawNoise
+from dfm_lightning.diffusion import DDIM, Denoise, DrawNoise, NoiseProcess, SamplingStep
+from dfm_lightning.diffusion.spacing import Number
 from dfm_lightning.interfaces import SignalDenoiser
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.types import Level, Views
@@ -48,7 +48,7 @@ class WithoutLastStep(DDIM):
 class NoisyLastStep(DDIM):
     """Takes −1, the level without noise, for an index: that of the last and noisiest level."""
 
-    def levels(self, process: NoiseProcess) -> list[int]:
+    def levels(self, process: NoiseProcess) -> list[Number]:
         """See `DDIM.levels`."""
         return [*super().levels(process)[:-1], process.levels - 1]
 
@@ -56,7 +56,7 @@ class NoisyLastStep(DDIM):
 class LastStepSkipsLevels(DDIM):
     """Jumps to the end from the middle."""
 
-    def levels(self, process: NoiseProcess) -> list[int]:
+    def levels(self, process: NoiseProcess) -> list[Number]:
         """See `DDIM.levels`."""
         levels = super().levels(process)
         return [*levels[: len(levels) // 2], -1]

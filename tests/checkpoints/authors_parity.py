@@ -253,10 +253,10 @@ class Comparison:
                 guidance_space="observation",
             )
             noise = self.inputs["ddim_init_noise"][:, None]
-            steps = [noise * settings["temperature"]]
-            steps += [step.noisy for step in sampler.sample(denoise, noise, task.process, lambda: torch.empty(()))]
-            video = task.forward_model.observe(denoise.signal, self._cameras(poses, poses))
-            results[f"{name}_all_steps"] = torch.cat(steps, dim=1).add(1).div(2)
+            steps = list(sampler.sample(denoise, noise, task.process, lambda: torch.empty(())))
+            states = [noise * settings["temperature"], *(step.noisy for step in steps)]
+            video = task.forward_model.observe(steps[-1].source, self._cameras(poses, poses))
+            results[f"{name}_all_steps"] = torch.cat(states, dim=1).add(1).div(2)
             results[f"{name}_video_uint8"] = (video.observation.add(1).mul(127.5)).floor().movedim(2, -1)
             results[f"{name}_video_depth"] = video.auxiliary.depth[:, :, 0]
         return results

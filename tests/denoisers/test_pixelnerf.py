@@ -230,10 +230,10 @@ def test_a_guided_sample_is_a_scene_whose_rendering_is_the_guided_observation() 
     denoiser, context, target, noisy, level = problem()
     denoise = ObservationDenoiser(denoiser, renderer(), context, target, guidance_scale=3.0)
     with torch.no_grad():
-        observation = denoise(noisy, level)
-        torch.testing.assert_close(renderer()(denoise.signal, target), observation)
+        observation, signal = denoise(noisy, level)
+        torch.testing.assert_close(renderer()(signal, target), observation)
         unguided = ObservationDenoiser(denoiser, renderer(), context, target)
-        assert not torch.allclose(unguided(noisy, level), observation)
+        assert not torch.allclose(unguided(noisy, level).clean, observation)
 
 
 def test_unconditional_means_grey_images_with_their_cameras() -> None:

@@ -1,0 +1,38 @@
+"""Samplers, a family a file."""
+
+from dfm_lightning.diffusion.samplers.base import (
+    Denoise,
+    DrawNoise,
+    Estimate,
+    MultistepSampler,
+    Sampler,
+    SamplingStep,
+    dynamic_threshold,
+)
+from dfm_lightning.diffusion.samplers.ddim import DDIM
+from dfm_lightning.diffusion.samplers.deis import DEIS
+from dfm_lightning.diffusion.samplers.dpm_solver import DPMSolver, DPMSolverSDE, DPMSolverSinglestep
+from dfm_lightning.diffusion.samplers.heun import Heun
+from dfm_lightning.diffusion.samplers.momentum import GHVB, HeavyBall
+from dfm_lightning.diffusion.samplers.pndm import PLMS
+from dfm_lightning.diffusion.samplers.unipc import UniPC
+
+__all__ = [
+    "DDIM",
+    "DEIS",
+    "GHVB",
+    "PLMS",
+    "DPMSolver",
+    "DPMSolverSDE",
+    "DPMSolverSinglestep",
+    "Denoise",
+    "DrawNoise",
+    "Estimate",
+    "HeavyBall",
+    "Heun",
+    "MultistepSampler",
+    "Sampler",
+    "SamplingStep",
+    "UniPC",
+    "dynamic_threshold",
+]

@@ -1,0 +1,279 @@
+"""What all samplers share: the function they call, the steps they yield, and the levels they visit.
+
+A sampler turns noise into a clean observation by asking `denoise` for estimates of it. It knows observations
+only. What an estimate is an observation of, the sampler passes on without looking at it.
+
+The contract, which tests hold every sampler to:
+
+- The last evaluation's clean estimate is the sample, and its source the sample's source. So the observation that
+  sampling returns is an observation of the signal that it returns.
+- Cost is counted in evaluations of `denoise`: `evaluations` says how many a call of `sample` makes.
+- Nothing is remembered from one call of `sample` to the next.
+- Estimates are guided (by `denoise`) and thresholded before the history that multistep methods keep sees them.
+- Coefficients are computed in double precision from the process' exact rates, on the CPU.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.diffusion.noise_process import NoiseProcess
+from dfm_lightning.diffusion.spacing import Number, Spacing, Trailing
+from dfm_lightning.types import Level
+
+
+class Estimate(NamedTuple):
+    """An estimate of the clean observation, and what it is an observation of (anything; None if unknown)."""
+
+    clean: Float[Tensor, "b *o"]
+    source: Any = None
+
+
+class SamplingStep(NamedTuple):
+    """The state after one step: the observation at the next level, and the estimate that the step began with."""
+
+    noisy: Float[Tensor, "b *o"]
+    clean: Float[Tensor, "b *o"]
+    source: Any = None
+
+
+# A function that has no source to give may return the clean observation alone.
+Denoise = Callable[[Tensor, Level], Estimate | Tensor]
+DrawNoise = Callable[[], Tensor]
+
+
+class Point(NamedTuple):
+    """A level and its rates: x = `signal_rate` · clean + `noise_rate` · noise."""
+
+    level: Number
+    signal_rate: float
+    noise_rate: float
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether this is the clean observation itself."""
+        return self.noise_rate == 0
+
+    @property
+    def log_ratio(self) -> float:
+        """λ = ln(α/σ)."""
+        return math.log(self.signal_rate / self.noise_rate) if self.noise_rate > 0 else math.inf
+
+    @property
+    def ratio(self) -> float:
+        """ρ = σ/α."""
+        return self.noise_rate / self.signal_rate
+
+
+class Evaluated(NamedTuple):
+    """An evaluation in a sampler's history: where it was, the observation there, and its clean estimate."""
+
+    point: Point
+    noisy: Float[Tensor, "b *o"]
+    clean: Float[Tensor, "b *o"]
+
+    @property
+    def noise(self) -> Float[Tensor, "b *o"]:
+        """The noise ε that leads from the clean estimate to the noisy observation."""
+        return (self.noisy - self.point.signal_rate * self.clean) / self.point.noise_rate
+
+
+class Evaluator:
+    """Evaluates the denoiser at points of a process, and thresholds its estimates.
+
+    Args:
+        denoise: see `Sampler.sample`.
+        process: the noising that is reversed.
+        threshold_quantile: see `Sampler`.
+    """
+
+    def __init__(self, denoise: Denoise, process: NoiseProcess, threshold_quantile: float) -> None:
+        self.denoise = denoise
+        self.process = process
+        self.threshold_quantile = threshold_quantile
+
+    def __call__(self, noisy: Float[Tensor, "b *o"], point: Point) -> Estimate:
+        """Estimate the clean observation."""
+        level = torch.full((len(noisy),), point.level, device=noisy.device)
+        found = self.denoise(*self.process.denoiser_input(noisy, level))
+        clean, source = found if isinstance(found, Estimate) else Estimate(found)
+        if self.threshold_quantile > 0:
+            clean = dynamic_threshold(clean, self.threshold_quantile)
+        return Estimate(clean.to(torch.promote_types(clean.dtype, noisy.dtype)), source)
+
+    def point(self, level: Number) -> Point:
+        """Return a level of the process with its rates."""
+        return Point(level, *self.process.exact_rates(level))
+
+    def midpoint(self, start: Point, end: Point) -> Point:
+        """Return the point in the middle between two, by level; integer levels are rounded down."""
+        middle = (start.level + end.level) / 2
+        return self.point(math.floor(middle) if self.process.integer_levels else middle)
+
+
+class Sampler(ABC):
+    """Runs the reverse process.
+
+    Args:
+        steps: number of levels visited between noise and clean; what a step costs depends on the sampler, see
+            `evaluations`.
+        temperature: factor on the initial noise; below 1 gives less varied samples.
+        threshold_quantile: clamp estimates to this quantile of their absolute values and rescale them to
+            [-1, 1] (dynamic thresholding); 0 leaves them alone. Useful with strong guidance.
+        spacing: which levels are visited; `Trailing` if none is given.
+    """
+
+    def __init__(
+        self,
+        steps: int = 50,
+        temperature: float = 1.0,
+        threshold_quantile: float = 0.0,
+        spacing: Spacing | None = None,
+    ) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature must be positive, got {temperature}")
+        if not 0 <= threshold_quantile <= 1:
+            raise ValueError(f"threshold_quantile must be within 0 and 1, got {threshold_quantile}")
+        self.steps = steps
+        self.temperature = temperature
+        self.threshold_quantile = threshold_quantile
+        self.spacing = spacing or self.default_spacing()
+        self.spacing.check(steps)
+
+    def default_spacing(self) -> Spacing:
+        """Return the spacing that is used if none is given."""
+        return Trailing()
+
+    @property
+    def evaluations(self) -> int:
+        """How often one call of `sample` evaluates `denoise`."""
+        return self.steps
+
+    def levels(self, process: NoiseProcess) -> list[Number]:
+        """Return the levels visited, falling, with −1 (clean) at the end: steps + 1 of them."""
+        return [*self.spacing.levels(self.steps, process), -1]
+
+    def sample(
+        self, denoise: Denoise, noise: Float[Tensor, "b *o"], process: NoiseProcess, draw_noise: DrawNoise
+    ) -> Iterator[SamplingStep]:
+        """Yield each step from `noise` (standard normal) on; the last step's `noisy` is the sample.
+
+        Args:
+            denoise: estimates the clean observation from a noisy one and its level.
+            noise: standard normal noise of the observation's shape.
+            process: the noising that is reversed.
+            draw_noise: gives fresh standard normal noise of the same shape to samplers that need it.
+        """
+        evaluate = Evaluator(denoise, process, self.threshold_quantile)
+        points = [evaluate.point(level) for level in self.levels(process)]
+        yield from self.run(noise * (self.temperature * process.prior_std), points, evaluate, draw_noise)
+
+    @abstractmethod
+    def run(
+        self, noisy: Float[Tensor, "b *o"], points: list[Point], evaluate: Evaluator, draw_noise: DrawNoise
+    ) -> Iterator[SamplingStep]:
+        """Yield each step from the first of the points to the last one, which is clean."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what samples depend on, as primitives by name."""
+        primitives = (bool, int, float, str, type(None), list)
+        own = {name: value for name, value in vars(self).items() if isinstance(value, primitives)}
+        spacing = {
+            f"spacing.{name}": value for name, value in vars(self.spacing).items() if isinstance(value, primitives)
+        }
+        return {**own, "spacing": type(self.spacing).__name__, **spacing}
+
+
+class MultistepSampler(Sampler):
+    """A sampler that evaluates once a level, and steps on with the help of earlier evaluations.
+
+    Subclasses say how many of them they need (`memory`), and where a step leads. The step to clean is always the
+    last estimate itself.
+    """
+
+    memory = 1
+
+    def run(
+        self, noisy: Float[Tensor, "b *o"], points: list[Point], evaluate: Evaluator, draw_noise: DrawNoise
+    ) -> Iterator[SamplingStep]:
+        """See `Sampler.run`."""
+        history: list[Evaluated] = []
+        for index, (current, following) in enumerate(pairwise(points)):
+            estimate = evaluate(noisy, current)
+            steps_left = len(points) - 1 - index
+            evaluated = self.corrected(Evaluated(current, noisy, estimate.clean), history, steps_left)
+            history = [evaluated, *history][: self.memory]
+            if following.is_clean:
+                noisy = estimate.clean
+            else:
+                noisy = self.step(history, following, steps_left, draw_noise)
+            yield SamplingStep(noisy, estimate.clean, estimate.source)
+
+    def corrected(self, evaluated: Evaluated, history: list[Evaluated], steps_left: int) -> Evaluated:
+        """Improve the observation at a level with the evaluation there; here, leave it as it is."""
+        return evaluated
+
+    @abstractmethod
+    def step(
+        self, history: list[Evaluated], following: Point, steps_left: int, draw_noise: DrawNoise
+    ) -> Float[Tensor, "b *o"]:
+        """Return the observation at the following level, which is noisy.
+
+        Args:
+            history: evaluations, newest first.
+            following: where to go.
+            steps_left: number of steps to the end, this one and the one to clean included; at least 2.
+            draw_noise: see `Sampler.sample`.
+        """
+
+
+def first_order(evaluated: Evaluated, following: Point, clean: Tensor | None = None) -> Float[Tensor, "b *o"]:
+    """Step as if the clean estimate (`clean`, or that of the evaluation) stayed the same: DDIM, DPM-Solver-1."""
+    clean = evaluated.clean if clean is None else clean
+    current = evaluated.point
+    state = following.noise_rate / current.noise_rate
+    return state * evaluated.noisy + (following.signal_rate - state * current.signal_rate) * clean
+
+
+def along_noise(evaluated: Evaluated, following: Point, noise: Float[Tensor, "b *o"]) -> Float[Tensor, "b *o"]:
+    """Step as if the noise stayed the same, at `noise` instead of the evaluation's own.
+
+    Written as a correction of the first-order step: from the noisiest levels, where α is nearly 0, rounding would
+    be all that is left of a clean observation computed from noise.
+    """
+    change = following.noise_rate - following.signal_rate * evaluated.point.ratio
+    return first_order(evaluated, following) + change * (noise - evaluated.noise)
+
+
+def usable_order(order: int, history: list[Evaluated], following: Point, uneven_below: float) -> int:
+    """Return the order of a multistep step: at most one above the number of earlier steps that are long enough.
+
+    An extrapolation from a short step to a long one multiplies the difference of two estimates. Steps back to the
+    first one shorter than `uneven_below` times the step to be made, in λ, are used.
+    """
+    step = following.log_ratio - history[0].point.log_ratio
+    usable = 1
+    for newer, older in pairwise(history):
+        if usable == order or newer.point.log_ratio - older.point.log_ratio < uneven_below * step:
+            break
+        usable += 1
+    return usable
+
+
+def check_uneven(uneven_below: float) -> None:
+    """Refuse a ratio of steps that cannot be meant."""
+    if not uneven_below >= 0:
+        raise ValueError(f"uneven_below must be at least 0, got {uneven_below}")
+
+
+def dynamic_threshold(clean: Float[Tensor, "b *o"], quantile: float) -> Float[Tensor, "b *o"]:
+    """Clamp each element to the quantile of its absolute values, at least 1, and divide by it (Imagen, 2.3)."""
+    bound = torch.quantile(clean.flatten(1).abs().float(), quantile, dim=1).clamp(min=1.0)
+    bound = bound.view(-1, *[1] * (clean.ndim - 1)).to(clean.dtype)
+    return clean.clamp(-bound, bound) / bound
