@@ -11,7 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dfm_lightning.errors import UserError
+
 PARTIAL = ".partial-"
+
+# Bytes that a disk with any room left takes.
+_ENOUGH = 1 << 16
 
 
 def _aside(path: Path) -> Path:
@@ -25,8 +30,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
     try:
-        yield aside
-        os.replace(aside, path)
+        with _refusals_named(path, aside):
+            yield aside
+            os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -39,14 +45,49 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
-    aside.mkdir()
     try:
-        yield aside
-        if path.exists():
-            shutil.rmtree(path)
-        aside.rename(path)
+        with _refusals_named(path, aside):
+            aside.mkdir()
+            yield aside
+            if path.exists():
+                shutil.rmtree(path)
+            aside.rename(path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _refusals_named(path: Path, aside: Path) -> Iterator[None]:
+    """Let a disk's refusal to write be an `OSError` that names `path`, whoever has met it while writing `aside`.
+
+    Some libraries only say how many bytes they could not write.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason: OSError | None
+        if isinstance(error, OSError) and error.errno is not None:
+            named = error.filename
+            reason = error if named is None or str(named).startswith(str(aside)) else None
+        else:
+            reason = _refusal(aside)
+        if reason is None:
+            raise
+        raise OSError(reason.errno, reason.strerror, str(path)) from error
+
+
+def _refusal(path: Path) -> OSError | None:
+    """The error that writing more to a file, or to a new one in a folder, meets now, if any."""
+    try:
+        with (path / PARTIAL if path.is_dir() else path).open("ab") as file:
+            file.write(bytes(_ENOUGH))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 def remove_leftovers(root: Path) -> None:

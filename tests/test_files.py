@@ -1,9 +1,16 @@
 """Files and folders appear whole, or not at all."""
 
+import errno
 import json
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 from dfm_lightning.files import file_name, remove_leftovers, whole_file, whole_folder, write_json
 
@@ -38,6 +45,52 @@ def test_leftovers_of_a_killed_process_go_and_results_stay(tmp_path: Path) -> No
     (tmp_path / "scene" / "sample_01").mkdir()
     remove_leftovers(tmp_path)
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["scene", "scene/sample_01"]
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """Lets no file grow beyond 1000 bytes, as if the disk were full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def save_array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, values=np.ones(1000))
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "text": lambda path: path.write_text("x" * 2000),
+    "numpy": save_array,  # its error has no number
+    "torch": lambda path: torch.save(torch.ones(1000), path),  # a RuntimeError
+    "safetensors": lambda path: save_file({"values": torch.ones(1000)}, path),  # an error of its own
+    "pillow": lambda path: Image.effect_noise((100, 100), 50).save(path, "png"),
+}
+
+
+@pytest.mark.usefixtures("little_room")
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_a_disk_that_takes_no_more_is_said_with_the_files_name(tmp_path: Path, name: str, in_folder: bool) -> None:
+    path = tmp_path / "result"
+    if in_folder:
+        with pytest.raises(OSError, match="too large") as raised, whole_folder(path) as aside:
+            WRITERS[name](aside / "file")
+    else:
+        with pytest.raises(OSError, match="too large") as raised, whole_file(path) as aside:
+            WRITERS[name](aside)
+    assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_other_files_and_other_errors_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, whole_file(tmp_path / "copy") as aside:
+        aside.write_bytes((tmp_path / "source").read_bytes())
+    assert raised.value.filename == str(tmp_path / "source")
+    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "copy"):
+        raise ZeroDivisionError
 
 
 def test_json_refuses_what_is_not_json(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dfm_lightning.errors import UserError
 DEFECT = 1
 WRONG_INPUT = 2
 INTERRUPTED = 130
+OUTPUT_CLOSED = 141
 # Options of `dfm` itself; all others belong to its commands.
 TOP_LEVEL_OPTIONS = ("-h", "--help", "--version", "--print_completion")
 
@@ -17,17 +18,16 @@ TOP_LEVEL_OPTIONS = ("-h", "--help", "--version", "--print_completion")
 def main(arguments: list[str] | None = None) -> int:
     """Run `dfm` with the given arguments, or those of the process; the exit status.
 
-    0: done. 2: something the user gave cannot be used, said in one line on stderr. 130: interrupted.
-    143: asked to end (SIGTERM). 1: anything else, a defect. It keeps its traceback; DFM_DEBUG=1 shows it for
-    wrong input too. Of several processes one says what is wrong.
+    0: done. 2: something the user gave cannot be used, said in one line on stderr. 1: anything else, a defect.
+    130: interrupted. 141: nobody reads the output. 143: asked to end (SIGTERM).
+    A defect keeps its traceback; DFM_DEBUG=1 shows it for wrong input too.
+    Of several processes one says what is wrong.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    # A console script's path lacks the working directory, where users keep classes of their own.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     with shared_failure() as failure, terminated_in_order(failure.give_up) as termination:
         try:
             _run(arguments)
+            sys.stdout.flush()
         except BaseException as error:
             status = _failed(error, failure) if termination.status is None else _terminated(failure, termination)
             if status is None:
@@ -45,6 +45,10 @@ def _failed(error: BaseException, failure: SharedFailure) -> int | None:
         if isinstance(error.__context__, KeyboardInterrupt):
             return _interrupted()
         return None if isinstance(error.code, str) else error.code or 0
+    if isinstance(error, BrokenPipeError):
+        # Whoever reads the output has seen enough (`dfm fit --help | head`).
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (what is left to be flushed at exit goes there)
+        return OUTPUT_CLOSED
     if os.environ.get("DFM_DEBUG"):
         return None
     from dfm_lightning.cli.messages import is_wrong_input, one_line
@@ -67,10 +71,15 @@ def _terminated(failure: SharedFailure, termination: Termination) -> int:
 
 
 def _run(arguments: list[str]) -> None:
+    # A console script's path lacks the working directory, where users keep classes of their own.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     # Imported here, where an interruption is caught: it takes seconds.
     from dfm_lightning.cli.commands import GROUPS, run_command
     from dfm_lightning.cli.configs import with_config_paths
     from dfm_lightning.cli.lightning_cli import run_lightning
+    from dfm_lightning.cli.messages import is_wrong_input
+    from dfm_lightning.cli.threads import errors_of_threads
 
     first = arguments[0] if arguments else "--help"
     if first in GROUPS:
@@ -78,7 +87,10 @@ def _run(arguments: list[str]) -> None:
         return
     if first.startswith("-") and first.split("=")[0] not in TOP_LEVEL_OPTIONS:
         raise UserError(f"The command comes before its options, as in: dfm fit {' '.join(arguments[:2])} ...")
-    run_lightning(with_config_paths(arguments or ["--help"]))
+    with errors_of_threads(is_wrong_input) as errors:
+        run_lightning(with_config_paths(arguments or ["--help"]))
+    if errors:
+        raise errors[0]
 
 
 def _interrupted() -> int:

@@ -58,7 +58,8 @@ def one_line(error: BaseException) -> str:
     """The message of an error without line breaks."""
     if isinstance(error, OSError) and error.strerror:
         reason = error.strerror[:1].lower() + error.strerror[1:]
-        return reason if error.filename is None else f"{error.filename}: {reason}"
+        where = "a file could not be read or written" if error.filename is None else error.filename
+        return f"{where}: {reason}"
     text = str(error)
     if "Original Traceback" in text:
         # From a worker of a data loader, which passes the whole traceback on as the message.

@@ -1,5 +1,10 @@
 """Wrong input ends with one line and status 2; an interruption with status 130; a defect keeps its traceback."""
 
+import errno
+import os
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,6 +98,63 @@ def test_a_defect_keeps_its_traceback(folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("dfm_lightning.cli.lightning_cli.run_lightning", fail)
     with pytest.raises(ZeroDivisionError):
         main(list(TOY))
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, fail: Callable[[], object]) -> None:
+    """Let a run do that instead."""
+    monkeypatch.setattr("dfm_lightning.cli.lightning_cli.run_lightning", lambda *_: fail())
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EIO, errno.EMFILE]
+)
+@pytest.mark.parametrize("name", [None, "runs/events"])
+def test_what_disks_refuse_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], number: int, name: str | None
+) -> None:
+    def refuse() -> None:
+        raise OSError(number, os.strerror(number), name)
+
+    failing(monkeypatch, refuse)
+    line = line_of(TOY, capfd)
+    assert line.startswith(f"dfm: {name or 'a file'}")
+    assert line.lower().endswith(os.strerror(number).lower())
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(111, "refused"), OSError("of no number")])
+def test_other_errors_of_the_system_are_defects(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def fail() -> None:
+        raise error
+
+    failing(monkeypatch, fail)
+    with pytest.raises(OSError, match=r"refused|number"):
+        main(list(TOY))
+
+
+def test_what_a_thread_meets_is_said_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def write() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/events")
+
+    def run_thread() -> None:
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+
+    failing(monkeypatch, run_thread)
+    assert line_of(TOY, capfd) == "dfm: runs/events: no space left on device"
+
+
+def test_a_reader_that_has_gone_is_no_defect(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    failing(monkeypatch, fail)
+    assert main(list(TOY)) == 141
 
 
 def test_the_traceback_of_wrong_input_can_be_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
