@@ -19,6 +19,9 @@ class Scene(ABC):
         intrinsics: normalised, of the whole images.
     """
 
+    left_out: tuple[str, ...] = ()
+    """What is listed for the scene and cannot be used, with the reason; it has no position."""
+
     def __init__(
         self, key: str, camera_to_world: Float64[Tensor, "n 4 4"], intrinsics: Float64[Tensor, "n 3 3"]
     ) -> None:

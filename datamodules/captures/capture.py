@@ -1,15 +1,15 @@
 """A capture of one's own: pictures of one scene, with cameras that some other program has found."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from datamodules.captures.lens import Lens, straighten
+from datamodules.captures.listing import Listing
 from datamodules.image_files import UnreadableError, open_picture, to_rgb, upright
 from datamodules.scenes import Scene, SceneReader
 from dfm_lightning.geometry.cameras import scale_translations
@@ -21,43 +21,24 @@ _LONGEST_SIDE = 1600
 _SHAPE_TOLERANCE = 0.02
 
 
-class CapturedFrame(NamedTuple):
-    """A picture's file and the lens it was taken with."""
-
-    path: Path
-    lens: Lens
-
-
 class Capture(Scene, SceneReader):
     """A capture as a scene, and as a data set of this one scene.
 
     Args:
         key: name of the scene.
-        frames: the pictures in order.
-        camera_to_world: their poses, OpenCV axes, in any unit of length.
-        depth: typical distance from the cameras to what they see, in that unit; that of the point they look at
-            if None.
-        target_depth: the same in scene units: translations are scaled accordingly.
+        listing: its frames, all of which have a picture and a lens that can be undone; at least one.
+        target_depth: what the cameras typically see is at this distance in scene units: translations are scaled
+            accordingly. Where the listing does not know that distance, it is that of the point they look at.
         description: what was read, to be said aloud.
     """
 
-    def __init__(
-        self,
-        key: str,
-        frames: list[CapturedFrame],
-        camera_to_world: Float64[Tensor, "n 4 4"],
-        depth: float | None,
-        target_depth: float,
-        description: str,
-    ) -> None:
-        found = depth if depth is not None else depth_of_focus(camera_to_world)
-        intrinsics = {lens: lens.pinhole() for lens in {frame.lens for frame in frames}}
-        super().__init__(
-            key,
-            scale_translations(camera_to_world, target_depth / found),
-            torch.stack([intrinsics[frame.lens] for frame in frames]),
-        )
-        self.frames = frames
+    def __init__(self, key: str, listing: Listing, target_depth: float, description: str) -> None:
+        poses = torch.stack([frame.pose for frame in listing.frames])
+        found = listing.depth if listing.depth is not None else depth_of_focus(poses)
+        intrinsics = torch.stack([frame.lens.pinhole() for frame in listing.frames])
+        super().__init__(key, scale_translations(poses, target_depth / found), intrinsics)
+        self.frames = listing.frames
+        self.left_out = tuple(map(str, listing.left_out))
         self.description = f"{description}; a depth of {found:.4g} there is {target_depth:g} here"
 
     def keys(self) -> list[str]:
@@ -70,7 +51,7 @@ class Capture(Scene, SceneReader):
         return self.frames[position].path.is_file()
 
     def frame(self, position: int) -> Image.Image:
-        path, lens = self.frames[position]
+        path, lens = self.frames[position].path, self.frames[position].lens
         with open_picture(path, str(path)) as stored:
             picture = to_rgb(_fitting(stored, lens, path)).copy()
         picture.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)

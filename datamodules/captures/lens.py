@@ -1,8 +1,11 @@
-"""Lenses that bend: OpenCV's distortion model, its inverse, and pictures without it."""
+"""Lenses: COLMAP's camera models (OpenCV's among them), and pictures as a pinhole would see them."""
 
+import math
 from functools import lru_cache
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from PIL import Image
@@ -12,97 +15,143 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import intrinsics_matrix, pixel_grid
 from dfm_lightning.geometry.images import image_to_tensor, tensor_to_image
 
-_NEWTON_STEPS = 20
-_EDGE_SAMPLES = 101
+PINHOLE = "PINHOLE"
+# The models that are pinholes where their coefficients of distortion are zero.
+PERSPECTIVE = ("SIMPLE_PINHOLE", PINHOLE, "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
+# What a pinhole sees beyond this (tangent of the angle to the axis: 63 degrees) is too stretched to be of use.
+_WIDEST = 2.0
+_LARGEST_SIDE = 1e6
+# Focal length in units of the picture's longer side, from a fisheye of the whole sphere to the largest telescopes.
+_FOCAL_RANGE = (1e-2, 1e3)
+_CHECKED_PLACES = 33
+# How far, in pixels, the mapping there and back may miss.
+_TOLERANCE = 1e-2
+
+
+class FrameError(Exception):
+    """A frame cannot be used: the kind of reason, and what exactly was found."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+
+def load_pycolmap() -> ModuleType:
+    """Import pycolmap, which is needed for lenses with distortion and for COLMAP's own files alone."""
+    try:
+        import pycolmap
+    except ImportError as error:
+        raise UserError(
+            f"COLMAP's models and lenses with distortion need pycolmap, which cannot be imported ({error}): "
+            "pip install pycolmap"
+        ) from None
+    return pycolmap
 
 
 class Lens(NamedTuple):
-    """Focal lengths and principal point in pixels of a width × height image (origin at its corner), and the
-    coefficients of OpenCV's model: radial k1 to k6 (k4 to k6 below the fraction line), tangential p1, p2."""
+    """One of COLMAP's camera models with its parameters, in pixels of a width × height image (origin at its
+    corner). A lens without distortion is always a PINHOLE: fx, fy, cx, cy."""
 
+    model: str
     width: float
     height: float
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    k1: float = 0.0
-    k2: float = 0.0
-    p1: float = 0.0
-    p2: float = 0.0
-    k3: float = 0.0
-    k4: float = 0.0
-    k5: float = 0.0
-    k6: float = 0.0
+    parameters: tuple[float, ...]
 
     @property
     def is_straight(self) -> bool:
         """Whether it is a pinhole."""
-        return not any(self[6:])
+        return self.model == PINHOLE
 
     def pinhole(self) -> Float64[Tensor, "3 3"]:
-        """Normalised intrinsics of the pinhole camera that sees the largest upright rectangle which the lens sees
-        too, so that its picture has no empty corners. Without distortion, those of the lens."""
-        size, focal, centre = _pairs(self)
-        if self.is_straight:
-            return intrinsics_matrix(focal / size, centre / size)
-        lower, upper = _inner_rectangle(self)
-        return intrinsics_matrix(1 / (upper - lower), -lower / (upper - lower))
+        """Normalised intrinsics of a pinhole camera that sees an upright rectangle which the lens sees too.
+
+        Without distortion, those of the lens. Otherwise COLMAP chooses the rectangle so that the picture has no
+        empty corners; beyond 63 degrees from the axis it is cut off.
+
+        Raises:
+            FrameError: if the distortion cannot be undone there; its coefficients cannot belong to such an image.
+        """
+        return _pinhole(self)
+
+    def camera(self) -> Any:
+        """The lens as pycolmap's Camera."""
+        width, height = round(self.width), round(self.height)
+        return load_pycolmap().Camera(model=self.model, width=width, height=height, params=list(self.parameters))
 
 
-def _pairs(lens: Lens) -> tuple[Float64[Tensor, "2"], Float64[Tensor, "2"], Float64[Tensor, "2"]]:
-    """Size, focal lengths and principal point (x, y)."""
-    pairs = ((lens.width, lens.height), (lens.fx, lens.fy), (lens.cx, lens.cy))
-    size, focal, centre = (torch.tensor(pair, dtype=torch.float64) for pair in pairs)
-    return size, focal, centre
+def opencv_lens(
+    width: float, height: float, focal: tuple[float, float], centre: tuple[float, float],
+    distortion: dict[str, float], fisheye: bool,
+) -> Lens:  # fmt: skip
+    """A lens by OpenCV's names of the coefficients: k1 to k6, p1, p2, or k1 to k4 of its fisheye model.
 
-
-def distort(points: Float[Tensor, "*n 2"], lens: Lens) -> Float[Tensor, "*n 2"]:
-    """Where the lens puts what a pinhole would see at (x, y), both on the image plane at distance 1."""
-    x, y = points.unbind(dim=-1)
-    r2 = x * x + y * y
-    radial = (1 + r2 * (lens.k1 + r2 * (lens.k2 + r2 * lens.k3))) / (
-        1 + r2 * (lens.k4 + r2 * (lens.k5 + r2 * lens.k6))
-    )
-    bent_x = x * radial + 2 * lens.p1 * x * y + lens.p2 * (r2 + 2 * x * x)
-    bent_y = y * radial + lens.p1 * (r2 + 2 * y * y) + 2 * lens.p2 * x * y
-    return torch.stack([bent_x, bent_y], dim=-1)
-
-
-# Newton's method takes derivatives, also of pictures that are read while a trainer has switched them off.
-@torch.inference_mode(False)
-def undistort(points: Float[Tensor, "n 2"], lens: Lens) -> Float[Tensor, "n 2"]:
-    """The inverse of `distort`, by Newton's method from the points themselves.
-
-    Raises:
-        UserError: where the coefficients have no inverse at a point: they cannot belong to such an image.
+    What is not given is zero. Raises FrameError where numbers are impossible.
     """
-    points = points.detach().clone()
-    straight = points.clone()
-    for _ in range(_NEWTON_STEPS):
-        straight.requires_grad_(True)
-        with torch.enable_grad():
-            bent = distort(straight, lens)
-            rows = [torch.autograd.grad(bent[:, axis].sum(), straight, retain_graph=True)[0] for axis in (0, 1)]
-        step = torch.linalg.solve(torch.stack(rows, dim=1), points - bent.detach())
-        straight = straight.detach() + step
-    # Also of the wrong branch of the polynomial, where the image would be turned inside out.
-    error = (distort(straight, lens) - points).abs().max()
-    if not error < 1e-6 or (torch.stack(rows, dim=1).det() <= 0).any():
-        raise UserError(f"the distortion of {lens} cannot be undone within its image: check its coefficients")
-    return straight
+    check_numbers(width, height, focal, centre, tuple(distortion.values()))
+    names = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+    coefficients = tuple(distortion.get(name, 0.0) for name in names)
+    if not fisheye and not any(coefficients):
+        return Lens(PINHOLE, width, height, (*focal, *centre))
+    return Lens("OPENCV_FISHEYE" if fisheye else "FULL_OPENCV", width, height, (*focal, *centre, *coefficients))
 
 
-def _inner_rectangle(lens: Lens) -> tuple[Float64[Tensor, "2"], Float64[Tensor, "2"]]:
-    """Corners of the largest upright rectangle on the image plane (at distance 1) within what the lens sees."""
-    along = torch.linspace(0, 1, _EDGE_SAMPLES, dtype=torch.float64)
-    zero, one = torch.zeros_like(along), torch.ones_like(along)
-    edges = [torch.stack(edge, dim=-1) for edge in ((zero, along), (one, along), (along, zero), (along, one))]
-    size, focal, centre = _pairs(lens)
-    left, right, top, bottom = (undistort((edge * size - centre) / focal, lens) for edge in edges)
-    lower = torch.stack([left[:, 0].max(), top[:, 1].max()])
-    upper = torch.stack([right[:, 0].min(), bottom[:, 1].min()])
-    return lower, upper
+def check_numbers(
+    width: float, height: float, focal: tuple[float, float], centre: tuple[float, float],
+    distortion: tuple[float, ...],
+) -> None:  # fmt: skip
+    """Check that numbers can be those of a lens. Raises FrameError with what is wrong."""
+    if not all(1 <= side <= _LARGEST_SIDE for side in (width, height)):
+        raise FrameError("the size of the image is impossible", f"{width:g}×{height:g} pixels")
+    least, most = (bound * max(width, height) for bound in _FOCAL_RANGE)
+    if not all(least <= length <= most for length in focal):
+        found = f"{focal[0]:g}, {focal[1]:g} pixels for an image of {width:g}×{height:g}"
+        raise FrameError("the focal length is impossible", found)
+    if not all(abs(place) <= _LARGEST_SIDE for place in centre):
+        raise FrameError("the principal point is impossible", f"{centre[0]:g}, {centre[1]:g}")
+    if not all(math.isfinite(value) for value in distortion):
+        raise FrameError("the distortion is not finite", f"{list(distortion)}")
+
+
+@lru_cache(maxsize=1024)
+def _pinhole(lens: Lens) -> Float64[Tensor, "3 3"]:
+    if lens.is_straight:
+        fx, fy, cx, cy = lens.parameters
+        size = torch.tensor([lens.width, lens.height], dtype=torch.float64)
+        focal, centre = torch.tensor([[fx, fy], [cx, cy]], dtype=torch.float64)
+        return intrinsics_matrix(focal / size, centre / size)
+    pycolmap = load_pycolmap()
+    camera = lens.camera()
+    straight = pycolmap.undistort_camera(pycolmap.UndistortCameraOptions(), camera)
+    corners = straight.cam_from_img(np.array([[0.0, 0.0], [straight.width, straight.height]]))
+    lower, upper = np.clip(corners, -_WIDEST, _WIDEST)
+    _check_inverse(camera, lower, upper)
+    lower, upper = torch.from_numpy(lower), torch.from_numpy(upper)
+    return intrinsics_matrix(1 / (upper - lower), -lower / (upper - lower))
+
+
+def _check_inverse(camera: Any, lower: np.ndarray, upper: np.ndarray) -> None:
+    """Check that the lens maps a rectangle of the image plane into its image, and one to one."""
+    inside = np.stack(np.meshgrid(*np.linspace(lower, upper, _CHECKED_PLACES).T), axis=-1).reshape(-1, 2)
+    places = _distort(camera, inside)
+    size = np.array([camera.width, camera.height])
+    within = (places > -1 - 0.01 * size) & (places < size * 1.01 + 1)
+    # (Where it is NaN it is not small.)
+    if not within.all() or not _missed(camera, places, inside) < _TOLERANCE:
+        raise FrameError(
+            "the distortion cannot be undone within the image: check its coefficients",
+            f"{camera.model_name} {camera.params_to_string()}",
+        )
+
+
+def _missed(camera: Any, places: np.ndarray, plane: np.ndarray) -> float:
+    """How far, in pixels, the points that pixels are mapped back to are from where they came from, at most."""
+    return float(np.abs(camera.cam_from_img(places) - plane).max()) * camera.mean_focal_length()
+
+
+def _distort(camera: Any, plane: np.ndarray) -> np.ndarray:
+    """Pixels at which the lens sees points (x, y, 1)."""
+    return camera.img_from_cam(np.concatenate([plane, np.ones((len(plane), 1))], axis=1))
 
 
 def straighten(picture: Image.Image, lens: Lens) -> Image.Image:
@@ -119,7 +168,6 @@ def straighten(picture: Image.Image, lens: Lens) -> Image.Image:
 def _sampling_grid(lens: Lens, width: int, height: int) -> Float[Tensor, "1 h w 2"]:
     """For each pixel of the straight picture its place in the bent one, in [-1, 1]."""
     intrinsics = lens.pinhole()
-    straight = (pixel_grid(height, width).double() - intrinsics[:2, 2]) / intrinsics[[0, 1], [0, 1]]
-    size, focal, centre = _pairs(lens)
-    place = (distort(straight, lens) * focal + centre) / size
-    return (place * 2 - 1).float()[None]
+    plane = (pixel_grid(height, width).double() - intrinsics[:2, 2]) / intrinsics[[0, 1], [0, 1]]
+    places = _distort(lens.camera(), plane.reshape(-1, 2).numpy()) / [lens.width, lens.height]
+    return (torch.from_numpy(places).reshape(1, height, width, 2) * 2 - 1).float()

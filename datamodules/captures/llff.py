@@ -1,45 +1,87 @@
 """poses_bounds.npy, as LLFF writes it."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float64
-from torch import Tensor
 
-from datamodules.captures.lens import Lens
+from datamodules.captures.lens import FrameError, opencv_lens
+from datamodules.captures.listing import LeftOut, ListedFrame, Listing, check_pose, is_stray
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import pose_matrix
 
 POSES_FILE = "poses_bounds.npy"
+_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
-class LLFF(NamedTuple):
-    """Cameras in the sorted order of the pictures, and the depths between which each sees things."""
+def read_llff(path: Path) -> Listing:
+    """Read a file of poses and bounds, with the pictures in the folder `images` beside it (or `images_4` and the
+    like), whose plain sorted order is that of the rows.
 
-    camera_to_world: Float64[Tensor, "n 4 4"]
-    lenses: list[Lens]
-    near: Float64[Tensor, " n"]
-    far: Float64[Tensor, " n"]
+    The typical depth is the median, over the usable rows, of the harmonic mean of near and far: where disparity is
+    halfway.
 
-    def depth(self) -> float:
-        """A typical depth: the harmonic mean of near and far, where disparity is halfway."""
-        return float((2 / (1 / self.near + 1 / self.far)).median())
+    Raises:
+        UserError: if it is no such file, or no folder has as many pictures.
+    """
+    table = _read_table(path)
+    pictures = _find_pictures(path, len(table))
+    frames: list[ListedFrame] = []
+    left_out: list[LeftOut] = []
+    depths = []
+    for number, (row, picture) in enumerate(zip(table, pictures, strict=True)):
+        where = f"row {number} ({picture.name})"
+        try:
+            frame, depth = _frame(where, picture, row), _depth(*row[15:].tolist())
+        except FrameError as error:
+            left_out.append(LeftOut(where, error.kind, error.detail))
+            continue
+        frames.append(frame)
+        depths.append(depth)
+    return Listing(path.name, path, frames, left_out, float(np.median(depths)) if depths else None)
 
 
-def read_llff(path: Path) -> LLFF:
-    """Read a file of poses and bounds."""
+def _read_table(path: Path) -> Float64[np.ndarray, "n 17"]:
     try:
-        table = np.load(path, allow_pickle=False).astype(np.float64)
+        table = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} should be a NumPy array [N, 17]: {error}") from None
-    if table.ndim != 2 or table.shape[1] != 17 or not len(table):
-        raise UserError(f"{path}: expected an array [N, 17], got {list(table.shape)}")
-    matrices = torch.from_numpy(table[:, :15].reshape(-1, 3, 5).copy())
-    # The columns are down, right, backward, position.
-    down, right, backward, position, sizes = matrices.unbind(dim=2)
-    poses = pose_matrix(torch.stack([right, down, -backward], dim=2), position)
-    lenses = [Lens(width, height, f, f, width / 2, height / 2) for height, width, f in sizes.tolist()]
-    near, far = torch.from_numpy(table[:, 15:].copy()).unbind(dim=1)
-    return LLFF(poses, lenses, near, far)
+    if not isinstance(table, np.ndarray):
+        table.close()
+        raise UserError(f"{path}: expected an array [N, 17], got an archive of arrays (.npz)")
+    if table.ndim != 2 or table.shape[1] != 17 or not len(table) or table.dtype.kind not in "fiu":
+        raise UserError(f"{path}: expected numbers [N, 17], got {table.dtype} {list(table.shape)}")
+    return table.astype(np.float64)
+
+
+def _frame(where: str, picture: Path, row: Float64[np.ndarray, "17"]) -> ListedFrame:
+    # The columns are down, right, backward, position, and height, width, focal length.
+    down, right, backward, position, size = torch.from_numpy(row[:15].reshape(3, 5).copy()).unbind(dim=1)
+    pose = pose_matrix(torch.stack([right, down, -backward], dim=1), position)
+    check_pose(pose)
+    height, width, focal = size.tolist()
+    return ListedFrame(
+        where, picture, pose, opencv_lens(width, height, (focal, focal), (width / 2, height / 2), {}, False)
+    )
+
+
+def _depth(near: float, far: float) -> float:
+    if not 0 < near <= far < np.inf:
+        raise FrameError("the bounds are impossible", f"near {near:g}, far {far:g}, expected 0 < near < far")
+    return 2 / (1 / near + 1 / far)
+
+
+def _find_pictures(path: Path, count: int) -> list[Path]:
+    folders = [path.parent / "images", *sorted(path.parent.glob("images_*"))]
+    pictures = {folder: _pictures(folder) for folder in folders}
+    fitting = [files for files in pictures.values() if len(files) == count]
+    if not fitting:
+        counts = ", ".join(f"{folder.name}: {len(files)}" for folder, files in pictures.items())
+        raise UserError(f"{path} has {count} poses, but no folder has as many images ({counts})")
+    return fitting[0]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    files = (path for path in folder.glob("*") if path.suffix.lower() in _PICTURES)
+    return sorted(path for path in files if not is_stray(path))

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from datamodules.captures.transforms import read_transforms
+from datamodules.captures.listing import summarise
+from datamodules.captures.transforms import read_poses
 from datamodules.image_files import UnreadableError
 from datamodules.realestate10k.camera_files import read_camera_file
 from dfm_lightning.errors import UserError
@@ -24,7 +26,10 @@ def read_camera_path(path: Path) -> Float64[Tensor, "n 4 4"]:
         except UnreadableError as error:
             raise UserError(str(error)) from None
     elif path.suffix.lower() == ".json":
-        _, poses, _ = read_transforms(path)
+        frames, left_out = read_poses(path)
+        if left_out:
+            raise UserError(f"{path}: {summarise(left_out, len(frames) + len(left_out))}")
+        return torch.stack([frame.pose for frame in frames])
     else:
         raise UserError(f"{path}: a camera path is a .txt of RealEstate10k or a transforms.json")
     bad = (~is_valid_pose(poses)).nonzero().flatten().tolist()

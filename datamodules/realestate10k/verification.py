@@ -100,10 +100,10 @@ def verify_root(root: Path) -> list[Problem]:
 
 
 def _check(scene: Scene) -> list[str]:
-    """What is wrong with a scene: cameras first, then pictures."""
+    """What is wrong with a scene: what it could not list, then cameras, then pictures."""
     cameras = scene.has_camera().tolist()
     useless = [position for position, valid in enumerate(cameras) if not valid]
-    found = []
+    found = list(scene.left_out)
     if useless:
         found.append(f"{len(useless)} of {len(cameras)} cameras are useless, such as number {useless[0]}")
     bad = []

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from datamodules.captures import Capture, is_capture, open_capture
-from datamodules.captures.lens import undistort
 from datamodules.realestate10k import RealEstate10kDataModule
 
 FOX = json.loads((Path(__file__).parents[2] / "data" / "fox_matches.json").read_text())
@@ -32,13 +32,15 @@ def epipolar_errors(capture: Capture, bent: bool = True) -> np.ndarray:
     """Distances, in pixels of straight pictures, of matches from the epipolar lines of the reader's cameras."""
     position = {frame.path.name: index for index, frame in enumerate(capture.frames)}
     lens = capture.frames[0].lens
-    size = torch.tensor([lens.width, lens.height]).double()
-    focal, centre = torch.tensor([lens.fx, lens.fy]).double(), torch.tensor([lens.cx, lens.cy]).double()
+    fx, fy, cx, cy, *coefficients = lens.parameters
+    matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    distortion = np.array(coefficients) if bent else np.zeros(4)
     pinhole = capture.intrinsics[0] * torch.tensor([[WIDTH], [HEIGHT], [1]]).double()
 
     def straight(points: list[list[float]]) -> torch.Tensor:
-        plane = (torch.tensor(points).double() / torch.tensor([WIDTH, HEIGHT]) * size - centre) / focal
-        plane = undistort(plane, lens) if bent else plane
+        places = np.array(points) / [WIDTH, HEIGHT] * [lens.width, lens.height]
+        exact = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 100, 1e-12)
+        plane = torch.from_numpy(cv2.undistortPoints(places[:, None], matrix, distortion, criteria=exact)[:, 0])
         return torch.cat([plane, torch.ones(len(plane), 1)], dim=1) @ pinhole.T
 
     errors = []
@@ -55,7 +57,7 @@ def epipolar_errors(capture: Capture, bent: bool = True) -> np.ndarray:
 
 def test_the_cameras_of_a_real_capture_agree_with_its_pictures(tmp_path: Path) -> None:
     write(tmp_path / "fox", FOX["transforms"])
-    with pytest.warns(UserWarning, match="2 of 8 frames are missing"):
+    with pytest.warns(UserWarning, match="2 of 8 frames cannot be used"):
         capture = open_capture(tmp_path / "fox", 3.0)
     assert len(capture.frames) == 6
     assert "distortion undone" in capture.description
@@ -86,7 +88,7 @@ def wrong_lens(transforms: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("misread", [opencv_axes, world_to_camera, wrong_focal, wrong_lens])
-@pytest.mark.filterwarnings("ignore:.*frames are missing")
+@pytest.mark.filterwarnings("ignore:.*frames cannot be used")
 def test_the_check_finds_cameras_misread(misread: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
     write(tmp_path / "right", FOX["transforms"])
     transforms = copy.deepcopy(FOX["transforms"])
@@ -96,7 +98,7 @@ def test_the_check_finds_cameras_misread(misread: Callable[[dict[str, Any]], Non
     assert np.median(wrong) > 2 * np.median(right)
 
 
-@pytest.mark.filterwarnings("ignore:.*frames are missing")
+@pytest.mark.filterwarnings("ignore:.*frames cannot be used")
 def test_transforms_may_lie_in_a_folder_of_the_capture(tmp_path: Path) -> None:
     write(tmp_path, FOX["transforms"])
     (tmp_path / "original").mkdir()
@@ -108,7 +110,7 @@ def test_transforms_may_lie_in_a_folder_of_the_capture(tmp_path: Path) -> None:
     assert not is_capture(tmp_path), "which of the two is not for the program to guess"
 
 
-@pytest.mark.filterwarnings("ignore:.*frames are missing")
+@pytest.mark.filterwarnings("ignore:.*frames cannot be used")
 def test_it_is_a_root_for_test_and_predict(tmp_path: Path) -> None:
     write(tmp_path / "fox", FOX["transforms"])
     data = RealEstate10kDataModule(str(tmp_path / "fox"), image_size=16, workers=0, trajectory_frames=4)

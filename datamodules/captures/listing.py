@@ -1,0 +1,88 @@
+"""What a capture lists: frames that can be used, and frames that cannot, with the reason."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from datamodules.captures.lens import FrameError, Lens
+from dfm_lightning.geometry.cameras import ROTATION_TOLERANCE, is_valid_pose
+
+# Farther from the origin than this no camera is: coordinates of maps reach ten million metres.
+_FARTHEST = 1e8
+
+
+class ListedFrame(NamedTuple):
+    """A picture's file, its camera-to-world pose (OpenCV axes), its lens; `where` it is listed, for messages."""
+
+    where: str
+    path: Path
+    pose: Float64[Tensor, "4 4"]
+    lens: Lens
+
+
+class LeftOut(NamedTuple):
+    """A listed frame that cannot be used: where it is listed, the kind of reason, and what exactly was found."""
+
+    where: str
+    kind: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.kind}: {self.detail}"
+
+
+class Listing(NamedTuple):
+    """The frames of a capture in their order, those left out, and how far away is what they typically see (in the
+    capture's unit of length), if the capture says so. `form` names the files they come from."""
+
+    form: str
+    file: Path
+    frames: list[ListedFrame]
+    left_out: list[LeftOut]
+    depth: float | None = None
+
+
+def summarise(left_out: list[LeftOut], listed: int) -> str:
+    """In words: how many of the listed frames are left out, by kind of reason with an example each."""
+    kinds = Counter(frame.kind for frame in left_out)
+    first = {frame.kind: frame for frame in reversed(left_out)}
+    parts = [f"{kinds[kind]}: {kind}, such as {one.where}: {one.detail}" for kind, one in first.items()]
+    return f"{len(left_out)} of {listed} frames cannot be used ({'; '.join(parts)})"
+
+
+def natural_key(name: str) -> list[str | int]:
+    """A key that sorts names as people count: r_2 before r_10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def is_stray(path: Path) -> bool:
+    """Whether a file is macOS's own (._name), which it leaves beside each file on foreign disks."""
+    return path.name.startswith("._")
+
+
+def check_pose(pose: Float64[Tensor, "4 4"]) -> None:
+    """Check that a matrix is the pose of a camera. Raises FrameError with what is wrong with it."""
+    position, rotation, last = pose[:3, 3], pose[:3, :3], pose[3]
+    if not position.isfinite().all():
+        raise FrameError("the position is not finite", f"{position.tolist()}")
+    if position.abs().max() > _FARTHEST:
+        raise FrameError("the position is impossibly far away", f"{position.tolist()}")
+    if not rotation.isfinite().all():
+        raise FrameError("the rotation is not finite", f"{rotation.tolist()}")
+    if not torch.allclose(last, torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=last.dtype), atol=1e-6):
+        raise FrameError("the last row of the matrix is not 0 0 0 1", f"{last.tolist()}")
+    if is_valid_pose(pose):
+        return
+    scale = float(rotation.norm()) / 3**0.5
+    identity = torch.eye(3, dtype=rotation.dtype)
+    if scale < 1e-9 or (rotation @ rotation.T / scale**2 - identity).abs().max() > ROTATION_TOLERANCE:
+        raise FrameError("the rotation is none: its columns are not perpendicular, or of different lengths",
+                         f"{rotation.tolist()}")  # fmt: skip
+    if torch.linalg.det(rotation) < 0:
+        raise FrameError("the rotation is mirrored", f"its determinant is {float(torch.linalg.det(rotation)):.4g}")
+    raise FrameError("the rotation is scaled", f"by {scale:.4g}, expected 1")
