@@ -27,13 +27,13 @@ class Replacements:
         """The sum over all processes."""
         return int(self._counts.sum())
 
-    def report(self, problem: str) -> None:
-        """Count a draw that is replaced because of a problem."""
+    def report(self, problem: str, instead: str = "other views are") -> None:
+        """Count a draw that is replaced because of a problem, and say what is used instead."""
         worker = get_worker_info()
         self._counts[0 if worker is None else worker.id + 1] += 1
         if problem not in self._warned:
             self._warned.add(problem)
-            _log.warning("%s; other views are used instead", problem)
+            _log.warning("%s; %s used instead", problem, instead)
 
 
 class Replacing(Protocol):

@@ -1,10 +1,9 @@
 """Samples of a generator on disk: made once, in parts, by one process or several."""
 
 import json
+import logging
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,21 +11,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from datamodules.ffhq_gan.samples import ImageGenerator
+from datamodules.ffhq_gan.shards import SHARD, Shards
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file, write_json
 from dfm_lightning.geometry.images import downsample
 
-# Seeds k · SHARD to (k + 1) · SHARD − 1 lie in shard k.
-SHARD = 256
 DRAWN_AT_ONCE = 32
-OPEN_SHARDS = 32
 
-
-class StoredSample(NamedTuple):
-    """An image as 8-bit numbers, and its code."""
-
-    image: UInt8[Tensor, "3 h w"]
-    code: Float[Tensor, " w_dim"]
+_log = logging.getLogger(__name__)
 
 
 class SampleCache:
@@ -46,8 +38,8 @@ class SampleCache:
         self.folder = folder
         self.generator = generator
         self.resolution = resolution
+        self.shards = Shards(folder, resolution)
         self._claim()
-        self._open = lru_cache(OPEN_SHARDS)(self._read)
 
     def _claim(self) -> None:
         """Write what the folder holds, or check that it holds the same."""
@@ -59,7 +51,9 @@ class SampleCache:
         }
         path = self.folder / "cache.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8-sig"))
+            if not isinstance(found, dict):
+                raise ValueError("its content is of another type")
         except FileNotFoundError:
             write_json(path, wanted)
             return
@@ -73,12 +67,20 @@ class SampleCache:
                 )
 
     def missing(self, seeds: Iterable[range], part: int = 0, parts: int = 1) -> list[int]:
-        """The shards that are not there yet, of those that hold the given seeds.
+        """The shards that are not there yet, or cannot be read, of those that hold the given seeds.
 
         Of several parts that share the work, each shard belongs to one, whatever the others have made by now.
         """
         shards = {shard for part in seeds if part for shard in range(part[0] // SHARD, part[-1] // SHARD + 1)}
-        return [shard for shard in sorted(shards) if shard % parts == part and not self._images(shard).exists()]
+        return [shard for shard in sorted(shards) if shard % parts == part and not self._is_there(shard)]
+
+    def _is_there(self, shard: int) -> bool:
+        if not self.shards.images(shard).exists():
+            return False
+        problem = self.shards.problem(shard)
+        if problem is not None:
+            _log.warning("%s; it is made again", problem)
+        return problem is None
 
     def make(self, shard: int, device: torch.device) -> None:
         """Draw and write one shard."""
@@ -89,26 +91,9 @@ class SampleCache:
             small = downsample(image, (self.resolution, self.resolution))
             codes.append(code.cpu())
             images.append(((small.clamp(-1, 1) + 1) * 127.5).round().byte().cpu())
-        for path, parts in ((self._codes(shard), codes), (self._images(shard), images)):
+        for path, parts in ((self.shards.codes(shard), codes), (self.shards.images(shard), images)):
             with whole_file(path) as aside:
                 np.save(aside, torch.cat(parts).numpy(), allow_pickle=False)
-
-    def __getitem__(self, seed: int) -> StoredSample:
-        """The sample of a seed, from a shard that has been made."""
-        images, codes = self._open(seed // SHARD)
-        place = seed % SHARD
-        return StoredSample(torch.from_numpy(images[place].copy()), torch.from_numpy(codes[place].copy()))
-
-    def _read(self, shard: int) -> tuple[np.ndarray, np.ndarray]:
-        paths = (self._images(shard), self._codes(shard))
-        images, codes = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
-        return images, codes
-
-    def _images(self, shard: int) -> Path:
-        return self.folder / "images" / f"{shard:07}.npy"
-
-    def _codes(self, shard: int) -> Path:
-        return self.folder / "codes" / f"{shard:07}.npy"
 
 
 def unit_images(images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:

@@ -19,18 +19,24 @@ from datamodules.ffhq_gan.samples import (
     patch_mask,
     request_of,
 )
+from datamodules.ffhq_gan.shards import Shards, StoredSample
 from datamodules.image_files import UnreadableError, read_picture
 from datamodules.loading import evaluation_loader, processes, training_loader
+from datamodules.replacements import Replacements, ReportsReplacements
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.images import Box, centre_box, crop_and_resize, downsample, image_to_tensor
 from dfm_lightning.randomness import generator_for
 from dfm_lightning.types import Batch, Request
 
+# Draws of a training sample, before there is said to be nothing to read.
+_ATTEMPTS = 20
+
 
 class PatchedSamples(Dataset):
     """Seeds and the patches that are seen of their images, with image and code where there is a cache.
 
-    Patches of training come from torch's global generator, those of evaluation from the seeds.
+    Patches of training come from torch's global generator, those of evaluation from the seeds. A training sample
+    that cannot be read is replaced by one of another seed, and counted in `replacements`.
     """
 
     def __init__(
@@ -38,14 +44,16 @@ class PatchedSamples(Dataset):
         seeds: range,
         resolution: int,
         patch_sides: tuple[int, int],
-        cache: SampleCache | None,
+        stored: Shards | None,
         evaluation: bool,
+        workers: int,
     ) -> None:
         self.seeds = seeds
         self.resolution = resolution
         self.patch_sides = patch_sides
-        self.cache = cache
+        self.stored = stored
         self.evaluation = evaluation
+        self.replacements = Replacements(workers)
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -54,9 +62,26 @@ class PatchedSamples(Dataset):
         seed = self.seeds[index]
         generator = generator_for("patch", seed) if self.evaluation else None
         mask = patch_mask(self.resolution, self.patch_sides, generator)
-        if self.cache is None:
+        if self.stored is None:
             return SeedItem(torch.tensor(seed), mask)
-        return StoredItem(torch.tensor(seed), mask, *self.cache[seed])
+        if self.evaluation:
+            try:
+                return StoredItem(torch.tensor(seed), mask, *self.stored[seed])
+            except UnreadableError as error:
+                raise UserError(f"{error} (remove it, and it is made again)") from None
+        seed, sample = self._readable(self.stored, seed)
+        return StoredItem(torch.tensor(seed), mask, *sample)
+
+    def _readable(self, stored: Shards, seed: int) -> tuple[int, StoredSample]:
+        """The sample of a seed or, where it cannot be read, of another."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return seed, stored[seed]
+            except UnreadableError as error:
+                problem = str(error)
+                self.replacements.report(problem, "another sample is")
+                seed = self.seeds[int(torch.randint(len(self.seeds), ()))]
+        raise UserError(f"hardly any training sample can be read: {problem} (remove it, and it is made again)")
 
 
 class OwnPicture(Dataset):
@@ -88,7 +113,7 @@ def _first(request: Request) -> Request:
     return Request(context, request.params[0], request.key[0])  # type: ignore[arg-type]
 
 
-class FFHQGANDataModule(LightningDataModule):
+class FFHQGANDataModule(ReportsReplacements, LightningDataModule):
     """Images drawn from a pretrained generator, of which a random square patch is context and all is target.
 
     Drawn while they are needed, on the model's device; or, with `cache`, ahead, into a folder that later runs
@@ -165,7 +190,9 @@ class FFHQGANDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Training samples, patches anew each time."""
-        return training_loader(self._samples("train", evaluation=False), self.batch_size, self.workers)
+        samples = self._samples("train", evaluation=False)
+        self._train_set = samples
+        return training_loader(samples, self.batch_size, self.workers)
 
     def val_dataloader(self) -> DataLoader:
         """Validation samples."""
@@ -183,7 +210,10 @@ class FFHQGANDataModule(LightningDataModule):
         return evaluation_loader(self._samples("predict"), self.batch_size, self.workers)
 
     def _samples(self, split: str, evaluation: bool = True) -> PatchedSamples:
-        return PatchedSamples(self.seeds[split], self.resolution, self.patch_sides, self.cache, evaluation)
+        stored = None if self.cache is None else self.cache.shards
+        return PatchedSamples(
+            self.seeds[split], self.resolution, self.patch_sides, stored, evaluation, self.workers
+        )
 
     def on_after_batch_transfer(
         self, batch: SeedItem | StoredItem | Request, dataloader_idx: int

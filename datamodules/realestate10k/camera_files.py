@@ -1,5 +1,6 @@
 """RealEstate10k's camera text files: a URL, then a line of 19 numbers for each frame."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from dfm_lightning.geometry.cameras import realestate10k_to_opencv
 COLUMNS = 19
 DECIMALS = 9
 NO_TIMESTAMP = -1
+# Microseconds in more than a century; what is later is no timestamp, and need not fit into 64 bits.
+LATEST = 10**16
 
 
 class CameraPath(NamedTuple):
@@ -38,18 +41,32 @@ class CameraPath(NamedTuple):
 def read_camera_file(path: Path) -> CameraPath:
     """Read a camera text file.
 
+    Blank lines, and comments that begin with #, are skipped. The first line that remains is the URL, unless it
+    begins with a number and goes on: some files have cameras alone.
+
     Raises:
         UnreadableError: if it is no such file, or has no line of numbers.
     """
     try:
-        url, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableError(f"{path}: not a readable text file ({error})") from None
-    rows = [_parse(line) for line in lines if line.strip()]
+    lines = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    url = "" if not lines or _is_camera(lines[0]) else lines.pop(0)
+    rows = [_parse(line) for line in lines]
     if not rows:
         raise UnreadableError(f"{path}: no camera in it")
     timestamps, numbers = zip(*rows, strict=True)
-    return CameraPath(url.strip(), torch.tensor(timestamps), torch.tensor(numbers, dtype=torch.float64))
+    return CameraPath(url, torch.tensor(timestamps), torch.tensor(numbers, dtype=torch.float64))
+
+
+def _is_camera(line: str) -> bool:
+    """Whether a line is meant for a camera, even if something is wrong with it."""
+    first, *others = line.split()
+    with suppress(ValueError):
+        float(first)
+        return bool(others)
+    return False
 
 
 def _parse(line: str) -> tuple[int, list[float]]:
@@ -57,6 +74,8 @@ def _parse(line: str) -> tuple[int, list[float]]:
     words = line.split()
     try:
         timestamp, numbers = int(float(words[0])), [float(word) for word in words[1:]]
+        if abs(timestamp) > LATEST:
+            raise ValueError
     except (ValueError, OverflowError):
         timestamp, numbers = NO_TIMESTAMP, []
     return timestamp, numbers if len(numbers) == COLUMNS - 1 else [float("nan")] * (COLUMNS - 1)

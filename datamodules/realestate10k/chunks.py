@@ -1,20 +1,25 @@
 """The chunked form (pixelSplat's): .torch files of some scenes each, and an index of which scene is where."""
 
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from datamodules.image_files import UnreadableError, read_picture
+from datamodules.last_used import LastUsed
 from datamodules.realestate10k.camera_files import CameraPath
 from datamodules.scenes import Scene, SceneReader
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
 
 INDEX_FILE = "index.json"
+_EXPECTED = (
+    "expected a dictionary of key, timestamps [N] (integers), cameras [N, 18] and images, a list of N encoded "
+    "pictures, each a tensor of bytes (uint8)"
+)
 
 # Open chunks hold the places of their pictures in memory, not the pictures: these stay on disk until asked for.
 OPEN_CHUNKS = 8
@@ -33,14 +38,11 @@ class ChunkedScene(Scene):
 
     def __init__(self, key: str, chunk: Path, example: dict[str, Any]) -> None:
         self._name = f"{key} in {chunk}"
-        try:
-            timestamps, numbers, self._images = (example[name] for name in ("timestamps", "cameras", "images"))
-            path = CameraPath(str(example.get("url", "")), timestamps.long(), numbers.double())
-            sizes = (len(timestamps), *numbers.shape)
-        except (KeyError, AttributeError, TypeError, ValueError) as error:
-            raise UnreadableError(f"{self._name}: not a scene ({type(error).__name__}: {error})") from None
-        if sizes != (len(timestamps), len(timestamps), 18) or not len(timestamps):
-            raise UnreadableError(f"{self._name}: expected [N] timestamps and [N, 18] cameras, got {sizes}")
+        wrong = _what_is_wrong(example)
+        if wrong is not None:
+            raise UnreadableError(f"{self._name}: {_EXPECTED}, but {wrong}")
+        self._images = example["images"]
+        path = CameraPath(str(example.get("url", "")), example["timestamps"].long(), example["cameras"].double())
         super().__init__(key, *path.cameras())
 
     def has_frame(self, position: int) -> bool:
@@ -52,20 +54,43 @@ class ChunkedScene(Scene):
         return read_picture(self._images[position].numpy().tobytes(), f"frame {position} of {self._name}")
 
 
+def _what_is_wrong(example: dict[str, Any]) -> str | None:
+    """Why a scene cannot be used; None if it can. There may be fewer pictures than cameras."""
+    lacks = [name for name in ("timestamps", "cameras", "images") if name not in example]
+    if lacks:
+        return f"there is no {lacks[0]}"
+    timestamps, cameras, images = (example[name] for name in ("timestamps", "cameras", "images"))
+    if not isinstance(timestamps, Tensor) or timestamps.ndim != 1 or not len(timestamps):
+        return f"timestamps is {_in_words(timestamps)}"
+    if timestamps.is_complex() or not timestamps.double().isfinite().all():
+        return f"timestamps is {_in_words(timestamps)}, not all of it finite numbers"
+    if not isinstance(cameras, Tensor) or cameras.shape != (len(timestamps), 18) or cameras.is_complex():
+        return f"cameras is {_in_words(cameras)}, of {len(timestamps)} timestamps"
+    if not isinstance(images, list | tuple):
+        return f"images is {_in_words(images)}"
+    for position, image in enumerate(images):
+        if not isinstance(image, Tensor) or image.dtype != torch.uint8 or image.ndim != 1:
+            return f"number {position} of images is {_in_words(image)}"
+    return None
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return f"of type {type(value).__name__}"
+
+
 class ChunkReader(SceneReader):
     """The scenes of `<root>/<split>/*.torch`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        try:
-            self._chunk_of: dict[str, str] = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder / INDEX_FILE} should say which chunk each scene is in: {error}") from None
+        self._chunk_of = _read_index(folder / INDEX_FILE)
         self._keys = sorted(self._chunk_of)
         chunks = sorted(set(self._chunk_of.values()))
         self._number_of = {chunk: number for number, chunk in enumerate(chunks)}
         self.description = f"{len(self._keys)} scenes in {len(chunks)} chunks (.torch)"
-        self._open = lru_cache(maxsize=OPEN_CHUNKS)(load_chunk)
+        self._open = LastUsed(load_chunk, OPEN_CHUNKS)
 
     def keys(self) -> list[str]:
         return self._keys
@@ -81,6 +106,19 @@ class ChunkReader(SceneReader):
         return ChunkedScene(key, path, chunk[key])
 
 
+def _read_index(path: Path) -> dict[str, str]:
+    """The chunk's file of each scene."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(content, dict) or not all(isinstance(chunk, str) for chunk in content.values()):
+            raise ValueError("its content is of another type")
+    except FileNotFoundError:
+        raise UserError(f"{path} should say which chunk each scene is in, but there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} should say which chunk each scene is in, {{"scene": "file"}}: {error}') from None
+    return content
+
+
 def load_chunk(path: Path) -> dict[str, dict[str, Any]]:
     """The scenes of a chunk by key. The pictures stay on disk.
 
@@ -89,11 +127,21 @@ def load_chunk(path: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         examples = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return {str(example["key"]): example for example in examples}
+    except FileNotFoundError:
+        raise UnreadableError(f"{path}: no such file") from None
     # What torch raises for a damaged file depends on the damage; all of it is the file's fault.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UnreadableError(f"{path}: not a readable chunk ({reason})") from None
+        raise UnreadableError(
+            f"{path}: not a readable chunk of tensors, as torch.save writes it ({reason})"
+        ) from None
+    if not isinstance(examples, list | tuple):
+        raise UnreadableError(f"{path}: expected a list of scenes, got {_in_words(examples)}")
+    for number, example in enumerate(examples):
+        if not isinstance(example, dict) or "key" not in example:
+            what = "it has no key" if isinstance(example, dict) else f"it is {_in_words(example)}"
+            raise UnreadableError(f"{path}, scene {number}: {_EXPECTED}, but {what}")
+    return {str(example["key"]): example for example in examples}
 
 
 def write_chunk(path: Path, scenes: list[EncodedScene]) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from datamodules.captures import is_capture, open_capture
+from datamodules.folders import find_files
 from datamodules.realestate10k.chunks import INDEX_FILE, ChunkReader
 from datamodules.realestate10k.frame_folders import FolderReader
 from datamodules.realestate10k.mat_files import MatReader
@@ -11,6 +12,10 @@ from datamodules.scenes import SceneReader
 from dfm_lightning.errors import UserError
 
 Split = Literal["train", "test"]
+
+
+class AbsentSplitError(UserError):
+    """There is nothing of a split at a root."""
 
 
 def open_reader(root: Path, split: Split, capture_depth: float) -> SceneReader:
@@ -24,23 +29,26 @@ def open_reader(root: Path, split: Split, capture_depth: float) -> SceneReader:
         capture_depth: a capture is scaled so that what it shows is typically at this distance.
 
     Raises:
-        UserError: if none of these is there.
+        AbsentSplitError: if none of these is there.
+        UserError: if what is there cannot be opened.
     """
     if not root.is_dir():
         raise UserError(f"expected a folder with RealEstate10k or a capture, but there is no folder {root}")
     if is_capture(root):
         if split == "train":
-            raise UserError(f"{root} is a capture of one scene: it is for test and predict, not for training")
+            raise AbsentSplitError(
+                f"{root} is a capture of one scene: it is for test and predict, not for training"
+            )
         return open_capture(root, capture_depth)
     for base in (root, root / "RealEstate10K"):
         folder = base / split
-        if (folder / INDEX_FILE).is_file() or any(folder.glob("*.torch")):
+        if (folder / INDEX_FILE).is_file() or find_files(folder, ".torch"):
             return ChunkReader(folder)
         if (base / f"{split}.mat").is_file():
             return MatReader(base, split)
-        if any(folder.glob("*.txt")):
+        if find_files(folder, ".txt"):
             return FolderReader(folder)
-    raise UserError(
+    raise AbsentSplitError(
         f"{root} holds no RealEstate10k: expected {split}/*.torch with {INDEX_FILE}, {split}.mat, or "
         f"{split}/<scene>.txt; or a capture with transforms.json, poses_bounds.npy or COLMAP's sparse model"
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from datamodules.folders import find_files
 from datamodules.image_files import UnreadableError, read_picture
 from datamodules.realestate10k.camera_files import read_camera_file
 from datamodules.scenes import Scene, SceneReader
@@ -18,10 +19,10 @@ class FolderScene(Scene):
         path = read_camera_file(camera_file)
         super().__init__(key, *path.cameras())
         folder = camera_file.with_suffix("")
-        files = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
+        files = {(file.stem, file.suffix.lower()): file for file in find_files(folder, *EXTENSIONS)}
         self._stems = [folder / str(time) for time in path.timestamps.tolist()]
         self._paths = [
-            next((files[stem.name + ending] for ending in EXTENSIONS if stem.name + ending in files), None)
+            next((files[stem.name, ending] for ending in EXTENSIONS if (stem.name, ending) in files), None)
             for stem in self._stems
         ]
 
@@ -39,7 +40,7 @@ class FolderReader(SceneReader):
     """The scenes of `<root>/<split>/*.txt`."""
 
     def __init__(self, folder: Path) -> None:
-        self._files = {path.stem: path for path in sorted(folder.glob("*.txt"))}
+        self._files = {path.stem: path for path in find_files(folder, ".txt")}
         self.description = f"{len(self._files)} scenes as camera text files with folders of frames"
 
     def keys(self) -> list[str]:

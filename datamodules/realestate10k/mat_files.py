@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from datamodules.image_files import UnreadableError, to_rgb
-from datamodules.realestate10k.camera_files import COLUMNS, CameraPath
+from datamodules.realestate10k.camera_files import COLUMNS, LATEST, NO_TIMESTAMP, CameraPath
+from datamodules.realestate10k.frame_folders import EXTENSIONS
 from datamodules.scenes import Scene, SceneReader
 from dfm_lightning.errors import UserError
 
@@ -21,21 +22,29 @@ class MatScene(Scene):
         self._archive = archive
         if table.ndim != 2 or table.shape[1] != COLUMNS or not len(table):
             raise UnreadableError(f"{key}: expected poses [N, {COLUMNS}], got {list(table.shape)}")
-        timestamps = np.nan_to_num(table[:, 0], nan=-1).astype(np.int64)
+        timestamps = np.nan_to_num(table[:, 0], nan=NO_TIMESTAMP).clip(NO_TIMESTAMP, LATEST).astype(np.int64)
         path = CameraPath("", torch.from_numpy(timestamps), torch.from_numpy(table[:, 1:].copy()))
         super().__init__(key, *path.cameras())
-        self._names = [f"{time}.jpg" for time in timestamps.tolist()]
+        self._stems = timestamps.tolist()
         try:
             with ZipFile(archive) as members:
-                self._members = {name.removesuffix(".npy") for name in members.namelist()}
+                names = (name.removesuffix(".npy") for name in members.namelist())
+                self._members = {name.lower(): name for name in names}
         except (OSError, BadZipFile) as error:
             raise UnreadableError(f"{archive}: not a readable archive of frames ({error})") from None
 
     def has_frame(self, position: int) -> bool:
-        return self._names[position] in self._members
+        return self._member(position) is not None
+
+    def _member(self, position: int) -> str | None:
+        """The name of a position's picture in the archive."""
+        names = (f"{self._stems[position]}{ending}" for ending in EXTENSIONS)
+        return next((self._members[name] for name in names if name in self._members), None)
 
     def frame(self, position: int) -> Image.Image:
-        name = self._names[position]
+        name = self._member(position)
+        if name is None:
+            raise UnreadableError(f"{self._stems[position]}.jpg in {self._archive}: there is no such picture")
         try:
             with np.load(self._archive, allow_pickle=False) as archive:
                 array = archive[name]

@@ -9,7 +9,7 @@ from rich.progress import track
 from datamodules.captures import is_capture
 from datamodules.image_files import UnreadableError
 from datamodules.problems import Problem
-from datamodules.realestate10k.forms import Split, open_reader
+from datamodules.realestate10k.forms import AbsentSplitError, Split, open_reader
 from datamodules.scenes import Scene, SceneReader
 from dfm_lightning.errors import UserError
 
@@ -35,13 +35,15 @@ class SplitReport(NamedTuple):
 
 
 class RootReport(NamedTuple):
-    """All splits of a root; printed, a line for each."""
+    """All splits of a root, and why some cannot be opened; printed, a line for each."""
 
     root: Path
     splits: list[SplitReport]
+    unopened: dict[Split, str]
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.root}", *map(str, self.splits)])
+        unopened = (f"{split}: {why}" for split, why in self.unopened.items())
+        return "\n".join([f"{self.root}", *map(str, self.splits), *unopened])
 
 
 def inspect_root(root: Path) -> RootReport:
@@ -50,22 +52,32 @@ def inspect_root(root: Path) -> RootReport:
     Args:
         root: folder with RealEstate10k in any of its forms, or a capture.
     """
-    return RootReport(root, [_inspect(split, reader) for split, reader in open_splits(Path(root)).items()])
+    opened = open_splits(Path(root))
+    return RootReport(root, [_inspect(split, reader) for split, reader in opened.readers.items()], opened.broken)
 
 
-def open_splits(root: Path) -> dict[Split, SceneReader]:
-    """The readers of the splits that a root has. Raises UserError if it has none."""
-    readers: dict[Split, SceneReader] = {}
-    wrong = []
+class OpenedSplits(NamedTuple):
+    """The readers of the splits that a root has, and why others of them cannot be opened."""
+
+    readers: dict[Split, SceneReader]
+    broken: dict[Split, str]
+
+
+def open_splits(root: Path) -> OpenedSplits:
+    """Open the splits that a root has. Raises UserError if there is none that can be opened."""
+    opened = OpenedSplits({}, {})
+    absent = None
     splits: tuple[Split, ...] = ("test",) if is_capture(root) else get_args(Split)
     for split in splits:
         try:
-            readers[split] = open_reader(root, split, _DEPTH)
+            opened.readers[split] = open_reader(root, split, _DEPTH)
+        except AbsentSplitError as error:
+            absent = error
         except UserError as error:
-            wrong.append(error)
-    if not readers:
-        raise wrong[0]
-    return readers
+            opened.broken[split] = str(error)
+    if opened.readers:
+        return opened
+    raise UserError("; ".join(opened.broken.values()) or str(absent))
 
 
 def _inspect(split: Split, reader: SceneReader) -> SplitReport:
@@ -88,8 +100,9 @@ def verify_root(root: Path) -> list[Problem]:
     Returns:
         What cannot be used, scene by scene; nothing if all is well.
     """
-    problems = []
-    for split, reader in open_splits(Path(root)).items():
+    opened = open_splits(Path(root))
+    problems = [Problem(split, why) for split, why in opened.broken.items()]
+    for split, reader in opened.readers.items():
         for key in track(reader.keys(), f"Reading the scenes of {split}", transient=True):
             try:
                 found = _check(reader.scene(key))

@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
 from datamodules.ffhq_gan import FFHQGANDataModule, SampleCache
-from datamodules.ffhq_gan.cache import SHARD
 from datamodules.ffhq_gan.samples import box_mask, patch_mask
+from datamodules.ffhq_gan.shards import SHARD
 from dfm_lightning.cli.gan_samples import draw_gan_samples
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.images import Box
@@ -102,7 +102,7 @@ def test_an_interrupted_cache_goes_on_and_parts_share_the_work(tmp_path: Path, g
     assert cache.missing(seeds) == [3]
     assert {path: path.read_bytes() for path in folder.rglob("0000002.npy")} == files
     code, image = source.draw([SHARD + 5], torch.device("cpu"))
-    torch.testing.assert_close(cache[SHARD + 5].code, code[0])
+    torch.testing.assert_close(cache.shards[SHARD + 5].code, code[0])
     assert image.shape == (1, 3, 32, 32)
 
 

@@ -143,8 +143,8 @@ def test_a_chunk_with_strange_scenes(own_chunks: Path) -> None:
     torch.save(chunk, path)
     train(own_chunks)
     found = {problem.where.split("/")[1]: problem.what for problem in verify_root(own_chunks)}
-    assert "not a scene (KeyError: 'cameras')" in found[chunk[0]["key"]]
-    assert "[N, 18] cameras, got (14, 14, 17)" in found[chunk[1]["key"]]
+    assert "but there is no cameras" in found[chunk[0]["key"]]
+    assert "cameras is float32 [14, 17], of 14 timestamps" in found[chunk[1]["key"]]
     assert "5 of 14 pictures are missing or damaged" in found[chunk[2]["key"]]
 
 
@@ -165,7 +165,7 @@ def test_an_index_that_names_what_no_chunk_has(own_chunks: Path) -> None:
     index.write_text(index.read_text().replace("{", '{"abcd": "000000.torch", "dcba": "000009.torch", ', 1))
     found = {problem.where: problem.what for problem in verify_root(own_chunks)}
     assert "scene abcd is not in it" in found["train/abcd"]
-    assert "000009.torch: not a readable chunk" in found["train/dcba"]
+    assert "000009.torch: no such file" in found["train/dcba"]
     index.write_text("{")
     with pytest.raises(UserError, match=r"index\.json should say which chunk"):
         open_reader(own_chunks, "train", 1.0)
