@@ -1,4 +1,4 @@
-"""What people's copies of RealEstate10k look like: odd text, stray files, other spellings, chunks of something else."""
+"""People's copies of RealEstate10k: odd text, stray files, other spellings, chunks of something else."""
 
 import json
 from collections.abc import Callable
@@ -89,10 +89,10 @@ def test_stray_files_and_spellings(own_rooms: Path, rooms: Path) -> None:
         str(rooms), ""
     )
     assert verify_root(own_rooms) == []
-    key = camera_files(rooms)[0].stem
     mine, theirs = (open_reader(root, "test", 1.0) for root in (own_rooms, rooms))
     assert mine.keys() == theirs.keys()
-    for key in mine.keys():
+    keys = mine.keys()
+    for key in keys:
         for position in range(FRAMES):
             pictures = (np.asarray(reader.scene(key).frame(position)) for reader in (mine, theirs))
             assert np.array_equal(*pictures)
@@ -225,7 +225,8 @@ def test_chunks_of_something_else(content: object, what: str, own_chunks: Path) 
     reader = open_reader(own_chunks, "test", 1.0)
     with pytest.raises(UnreadableError, match=what):
         reader.scene(reader.keys()[0])
-    assert {problem.where for problem in verify_root(own_chunks)} == {f"test/{key}" for key in reader.keys()}
+    keys = reader.keys()
+    assert {problem.where for problem in verify_root(own_chunks)} == {f"test/{key}" for key in keys}
 
 
 def test_a_chunk_that_is_not_there(own_chunks: Path) -> None:
