@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfm_lightning.errors import UserError
+from dfm_lightning.record import Recorded
 from dfm_lightning.types import Batch, Level, LossTerm, Observed, Request, Views, map_tensors, named_tensors
 
 FieldStage = Literal["coarse", "fine"]
@@ -38,7 +39,7 @@ class RadianceField(Protocol):
         ...
 
 
-class ForwardModel(nn.Module, ABC):
+class ForwardModel(Recorded, nn.Module, ABC):
     """Turns a signal S and the parameters φ of observations into the observations O (DFM eq. 5).
 
     Differentiable in the signal, and a function of its inputs alone. A subclass needs `forward`; one whose
@@ -63,7 +64,7 @@ class ForwardModel(nn.Module, ABC):
         return views
 
 
-class SignalDenoiser(nn.Module, ABC):
+class SignalDenoiser(Recorded, nn.Module, ABC):
     """Predicts the clean signal from a noisy target observation and clean context (DFM eq. 4).
 
     Split in two so that sampling is fast: `condition` runs once for a whole sampling run, `forward` at each

@@ -30,6 +30,7 @@ from dfm_lightning.interfaces import (
 from dfm_lightning.metrics.samples import energy_score
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.randomness import generator_for, named_noise, seed_generators, seeded_generators
+from dfm_lightning.record import CLASS, Recorded, flat
 from dfm_lightning.types import (
     Batch,
     Level,
@@ -83,7 +84,7 @@ class DenoisedBatch(NamedTuple):
     context_dropped: bool = False
 
 
-class DiffusionWithForwardModel(LightningModule):
+class DiffusionWithForwardModel(Recorded, LightningModule):
     """Diffusion over observations whose denoiser predicts the signal behind them.
 
     Trained with ‖O − forward(S, φ)‖² at the target's φ and at novel φ (DFM eq. 8, 9). A task subclass adds
@@ -104,6 +105,8 @@ class DiffusionWithForwardModel(LightningModule):
             guided signal. "observation": as in the authors' code; the signal stays unguided.
         samples: number of signals drawn for each context in test and predict.
     """
+
+    without_effect = frozenset({"optimizer", "target_weight", "novel_weight", "context_dropout", "samples"})
 
     def __init__(
         self,
@@ -308,13 +311,13 @@ class DiffusionWithForwardModel(LightningModule):
         return len(batch.key) * self.samples * (self.sampler.evaluations + 1)
 
     def settings(self) -> dict[str, Any]:
-        """What samples depend on besides the weights, the seed and the data, as primitives by name."""
-        return {
-            "sampler": type(self.sampler).__name__,
-            **{f"sampler.{name}": value for name, value in self.sampler.settings().items()},
-            "guidance_scale": self.guidance_scale,
-            "guidance_space": self.guidance_space,
-        }
+        """What samples depend on besides the weights, the seed and the data, as primitives by name.
+
+        All constructor arguments of the model and its parts, but for those that their classes declare to be
+        without effect (see `Recorded`).
+        """
+        record = self.record()
+        return flat({"model": record.pop(CLASS), **record})
 
     @torch.no_grad()
     def test_step(self, batch: Batch, batch_idx: int) -> Any:

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up. Modules on the same level do not import each other.
 LEVELS: list[set[str]] = [
     {"errors", "types", "randomness", "files"},
+    {"record"},
     {"interfaces"},
     {"geometry"},
     {"networks"},

@@ -32,6 +32,7 @@ class CodeReport(TestReport):
         inception_weights: torch-fidelity's weights of the network behind FID and KID; by default the file of
             their name in torch's own cache. Without them both are reported as missing.
         sheet_cell: size of an image on the contact sheets in pixels, at least.
+        overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
     """
 
     shown = (
@@ -45,8 +46,9 @@ class CodeReport(TestReport):
         attributes: AttributeReader | None = None,
         inception_weights: str | None = None,
         sheet_cell: int = 96,
+        overwrite: bool = False,
     ) -> None:
-        super().__init__(output)
+        super().__init__(output, overwrite)
         self.attributes = attributes
         self.inception_weights = inception_weights
         self.sheet_cell = sheet_cell

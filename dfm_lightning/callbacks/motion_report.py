@@ -43,6 +43,7 @@ class MotionReport(TestReport):
         sheet_cell: size of an image on the contact sheets in pixels, at least.
         full_colour: length of the displacements that have full colour on the contact sheets, as a share of the
             image's shorter side.
+        overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
     """
 
     shown = (
@@ -58,8 +59,9 @@ class MotionReport(TestReport):
         lpips_weights: str | None = None,
         sheet_cell: int = 96,
         full_colour: float = 0.15,
+        overwrite: bool = False,
     ) -> None:
-        super().__init__(output)
+        super().__init__(output, overwrite)
         if best_of < 1:
             raise UserError(f"best_of must be at least 1, got {best_of}")
         self.best_of = best_of
@@ -77,7 +79,7 @@ class MotionReport(TestReport):
     def measured_with(self) -> dict[str, Any]:
         """See `TestReport`."""
         missing = ", missing" if "lpips" in self.missing else ""
-        return {"best_of": self.best_of, "metrics": f"lpips {self.lpips_trunk}{missing}"}
+        return {"metrics": f"lpips {self.lpips_trunk}{missing}"}
 
     def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
         """See `TestReport`."""

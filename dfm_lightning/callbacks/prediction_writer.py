@@ -1,6 +1,7 @@
 """Writing predictions: each sample a folder that appears whole, none drawn twice."""
 
 import json
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,37 +10,44 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from dfm_lightning.callbacks.fingerprints import fingerprint, weights_fingerprint
+from dfm_lightning.callbacks.made_with import VERSION, MadeWith, is_stale, made_with
 from dfm_lightning.callbacks.output import Picture, Section, Video, write_page
+from dfm_lightning.callbacks.sketches import Sketch, alike, sketches_by_key
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import file_name, remove_leftovers, whole_folder, write_json
 from dfm_lightning.interfaces import check_kind
 from dfm_lightning.module import DiffusionWithForwardModel, nothing_is_finished
-from dfm_lightning.randomness import user_seed
-from dfm_lightning.types import Prediction, Request, map_tensors
+from dfm_lightning.record import Recorded, flat
+from dfm_lightning.types import Prediction, Request
 
 MANIFEST = "sample.json"
 
 
-class PredictionWriter(BasePredictionWriter, ABC):
+class PredictionWriter(Recorded, BasePredictionWriter, ABC):
     """Draws the predictions of `dfm predict` one by one, and writes each into a folder.
 
     The folder of a sample, `SCENE/sample_00` and so on, appears when all of it is written, with a `sample.json`
     that says what it was made with. What is there already, made with the same seed, weights and settings for
-    the same context and cameras, is not drawn again: an interrupted run goes on where it stopped.
+    the same context and cameras, is not drawn again: an interrupted run goes on where it stopped. Settings are all
+    constructor arguments of the model, of its parts and of the writer, but for those that their classes declare to
+    be without effect (see `Recorded`).
 
     Args:
         output: folder to write into.
         overwrite: replace samples that were made with other settings, instead of stopping at them.
     """
 
+    without_effect = frozenset({"output", "overwrite"})
+
     def __init__(self, output: str, overwrite: bool = False) -> None:
         super().__init__("batch")
         self.output = Path(output)
         self.overwrite = overwrite
-        self._made_with: dict[str, Any] = {}
-        # Key and sample of what is there, and the fingerprint of the request that it answers.
-        self._finished: dict[tuple[str, int], str] = {}
+        self._made_with: MadeWith = {}
+        # Key and sample of what is there, and the sketch of the request that it answers.
+        self._finished: dict[tuple[str, int], Sketch] = {}
+        # Folders of samples that were made otherwise, by key.
+        self._stale: dict[str, list[Path]] = {}
         self._asked_for: set[str] = set()
 
     @abstractmethod
@@ -73,8 +81,8 @@ class PredictionWriter(BasePredictionWriter, ABC):
         writers = [type(c).__name__ for c in trainer.callbacks if isinstance(c, PredictionWriter)]  # type: ignore[attr-defined]
         if len(writers) > 1:
             raise UserError(f"predictions can be written once only: give one writer, not {' and '.join(writers)}")
-        made_with = {"seed": user_seed(), "weights": weights_fingerprint(pl_module), **pl_module.settings()}
-        self._made_with = json.loads(json.dumps(made_with))
+        self._made_with = made_with(trainer, pl_module, **flat({"writer": self.record()}))
+        self._stale = {}
         self._finished = dict(self._find_finished())
         self._asked_for = set()
         pl_module.is_finished = lambda key, sample: (key, sample) in self._finished
@@ -91,7 +99,11 @@ class PredictionWriter(BasePredictionWriter, ABC):
                 )
             self._asked_for.add(key)
         for key, request in requests_by_key(batch).items():
-            others = [draw for draw, answered in self._finished.items() if draw[0] == key and answered != request]
+            others = [
+                draw
+                for draw, answered in self._finished.items()
+                if draw[0] == key and not alike(answered, request)
+            ]
             if others and not self.overwrite:
                 raise UserError(
                     f"{self.folder(*others[0])} was made for another context or other cameras: "
@@ -99,6 +111,9 @@ class PredictionWriter(BasePredictionWriter, ABC):
                 )
             for draw in others:
                 del self._finished[draw]
+            # All of them, those too that no new sample is to take the place of.
+            for folder in [*self._stale.pop(key, []), *(self.folder(*draw) for draw in others)]:
+                shutil.rmtree(folder)
 
     def write_on_batch_end(
         self,
@@ -136,23 +151,19 @@ class PredictionWriter(BasePredictionWriter, ABC):
         """Where a sample is written."""
         return self.output / file_name(key) / f"sample_{sample:02}"
 
-    def _write_whole(self, prediction: Prediction, request: str) -> None:
+    def _write_whole(self, prediction: Prediction, request: Sketch) -> None:
         with whole_folder(self.folder(prediction.key, prediction.sample)) as folder:
             self.write(prediction, folder)
-            manifest = {"key": prediction.key, "sample": prediction.sample, "request": request}
-            write_json(folder / MANIFEST, {**manifest, "made_with": self._made_with})
+            manifest = {"key": prediction.key, "sample": prediction.sample, "version": VERSION}
+            write_json(folder / MANIFEST, {**manifest, "request": request, "made_with": self._made_with})
 
-    def _find_finished(self) -> Iterator[tuple[tuple[str, int], str]]:
+    def _find_finished(self) -> Iterator[tuple[tuple[str, int], Sketch]]:
         for path in sorted(self.output.glob(f"*/*/{MANIFEST}")):
             manifest = read_manifest(path)
-            changed = differences(manifest["made_with"], self._made_with)
-            if not changed:
+            if is_stale(path.parent, manifest, self._made_with, self.overwrite):
+                self._stale.setdefault(manifest["key"], []).append(path.parent)
+            else:
                 yield (manifest["key"], manifest["sample"]), manifest["request"]
-            elif not self.overwrite:
-                raise UserError(
-                    f"{path.parent} was made with other settings ({', '.join(changed)}): "
-                    "choose another output folder, or set overwrite to true"
-                )
 
     def _write_index(self, finished: bool = False) -> None:
         samples: dict[str, list[Path]] = {}
@@ -184,10 +195,9 @@ def as_caption(folder: Path) -> str:
     return f"sample {int(folder.name.removeprefix('sample_'))}"
 
 
-def requests_by_key(request: Request) -> dict[str, str]:
-    """The fingerprint of each scene's context and parameters."""
-    asked = (request.context, request.params)
-    return {key: fingerprint(map_tensors(lambda t, i=index: t[i], asked)) for index, key in enumerate(request.key)}
+def requests_by_key(request: Request) -> dict[str, Sketch]:
+    """The sketch of each scene's context and parameters."""
+    return sketches_by_key(request.key, {"context": request.context, "params": request.params})
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -199,10 +209,3 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (ValueError, TypeError):
         pass
     raise UserError(f"{path} was not written by dfm predict: choose another output folder")
-
-
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What has changed, as "name: before → now"."""
-    names = [*now, *(name for name in before if name not in now)]
-    values = [(name, before.get(name, "unset"), now.get(name, "unset")) for name in names]
-    return [f"{name}: {old} → {new}" for name, old, new in values if old != new]

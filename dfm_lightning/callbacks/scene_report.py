@@ -17,6 +17,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, RealismMetrics
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.networks.perceptual import Trunk
+from dfm_lightning.record import contents_of
 from dfm_lightning.tasks import EvaluatedScene
 from dfm_lightning.types import map_tensors
 
@@ -35,6 +36,7 @@ class SceneReport(TestReport):
         inception_weights: torch-fidelity's weights of the network behind FID and KID, with the same default.
             Without them both are reported as missing.
         sheet_cell: size of an image on the contact sheets in pixels, at least.
+        overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
     """
 
     shown = (
@@ -49,8 +51,9 @@ class SceneReport(TestReport):
         lpips_weights: str | None = None,
         inception_weights: str | None = None,
         sheet_cell: int = 96,
+        overwrite: bool = False,
     ) -> None:
-        super().__init__(output)
+        super().__init__(output, overwrite)
         self.lpips_trunk: Trunk = lpips_trunk
         self.lpips_weights = lpips_weights
         self.inception_weights = inception_weights
@@ -71,7 +74,11 @@ class SceneReport(TestReport):
     def measured_with(self) -> dict[str, Any]:
         """See `TestReport`."""
         lpips = f"lpips {self.lpips_trunk}{', missing' if 'lpips' in self.missing else ''}"
-        return {"metrics": f"{lpips}; fid and kid{', missing' if 'fid' in self.missing else ''}"}
+        mean_image = None if self._mean_image is None else contents_of(self._mean_image)
+        return {
+            "mean_image": mean_image,
+            "metrics": f"{lpips}; fid and kid{', missing' if 'fid' in self.missing else ''}",
+        }
 
     def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
         """See `TestReport` and `score_scene`."""

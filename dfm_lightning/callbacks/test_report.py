@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from dfm_lightning.callbacks.fingerprints import fingerprint, weights_fingerprint
+from dfm_lightning.callbacks.made_with import VERSION, MadeWith, is_stale, made_with
 from dfm_lightning.callbacks.output import Picture, Section, write_page, write_png
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.report_tables import (
@@ -22,21 +22,26 @@ from dfm_lightning.callbacks.report_tables import (
     columns_of,
     print_table,
 )
+from dfm_lightning.callbacks.sketches import Sketch, alike, sketches_by_key
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import file_name, whole_file, write_json, write_text
 from dfm_lightning.module import DiffusionWithForwardModel, nothing_is_finished
-from dfm_lightning.randomness import user_seed
-from dfm_lightning.types import Batch, map_tensors
+from dfm_lightning.record import Recorded, flat
+from dfm_lightning.types import Batch
 
 Arrays = dict[str, np.ndarray]
 
+REPORT_FILES = ("report.json", "report.csv", "index.html")
 
-class TestReport(Callback, ABC):
+
+class TestReport(Recorded, Callback, ABC):
     """Measures the scenes of `dfm test` and writes report.json, report.csv, index.html and sheets/.
 
     report.json holds what is needed to have the same numbers again: seed, weights, sampler, number of samples
     and scenes, resolution and the whole config. Scores are written scene by scene (scenes/): an interrupted
     test goes on where it stopped. Under several processes, which share the folder, each scene counts once.
+    Scores of samples made with other settings are never mixed in: the test stops at them. What was measured
+    otherwise (of another number of samples, say), or on other data, is measured anew.
 
     A problem's report says how a scene is measured (`measure`) and shown (`sheet`), and which scores a person
     looks at first (`shown`). A scene is what the task's `test_step` gives under "scenes": a NamedTuple with a
@@ -45,18 +50,23 @@ class TestReport(Callback, ABC):
 
     Args:
         output: folder to write into.
+        overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
     """
 
     __test__ = False  # not a test of pytest's
 
+    without_effect = frozenset({"output", "overwrite"})
+
     shown: ClassVar[tuple[str, ...]]
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, overwrite: bool = False) -> None:
         self.output = Path(output)
+        self.overwrite = overwrite
         # Scores that cannot be had, and scores to be read with care: the reasons, by name.
         self.missing: dict[str, str] = {}
         self.notes: dict[str, str] = {}
-        self._made_with: dict[str, Any] = {}
+        self._made_with: MadeWith = {}
+        self._measured_with: dict[str, Any] = {}
         self._scores: SceneScores = {}
         self._resolution: list[int] = []
 
@@ -74,7 +84,10 @@ class TestReport(Callback, ABC):
         """Get ready what measuring needs; fills `missing`. Called before the first scene."""
 
     def measured_with(self) -> dict[str, Any]:
-        """What the scores depend on besides the model, the seed and the data, as primitives by name."""
+        """What the scores depend on besides the samples, the data and the report's constructor arguments.
+
+        As primitives by name.
+        """
         return {}
 
     def keep(self, scene: Any, device: torch.device) -> Arrays:
@@ -92,23 +105,20 @@ class TestReport(Callback, ABC):
         assert isinstance(pl_module, DiffusionWithForwardModel)
         self.missing, self.notes, self._scores = {}, {}, {}
         self.prepare(trainer, pl_module)
-        made_with = {
-            "seed": user_seed(),
-            "weights": weights_fingerprint(pl_module),
-            "samples": pl_module.samples,
-            **pl_module.settings(),
-            **self.measured_with(),
-        }
-        self._made_with = json.loads(json.dumps(made_with))
+        self._made_with = made_with(trainer, pl_module)
+        measured_with = {"samples": pl_module.samples, **flat({"report": self.record()}), **self.measured_with()}
+        self._measured_with = json.loads(json.dumps(measured_with))
+        self._leave_out_stale(trainer)
         pl_module.is_finished = lambda key, sample: key in self._scores
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Take the scores that an interrupted test has written for the same images."""
-        for key, images in images_by_key(batch).items():
+        for key, data in data_by_key(batch).items():
             stored = self._read_scene(key)
-            if stored.get("made_with") == self._made_with and stored.get("images") == images:
+            same = self._is_taken(stored) and alike(stored["data"], data)
+            if same and (not stored["kept"] or self._arrays_file(key).exists()):
                 self._scores[key] = stored["scores"]
 
     def on_test_batch_end(
@@ -121,7 +131,7 @@ class TestReport(Callback, ABC):
         dataloader_idx: int = 0,
     ) -> None:
         """Measure the scenes of a batch."""
-        images = images_by_key(batch)
+        data = data_by_key(batch)
         self._resolution = list(batch.target.observation.shape[-2:])
         for scene in outputs["scenes"]:
             scores = self.measure(scene, pl_module.device)
@@ -132,8 +142,16 @@ class TestReport(Callback, ABC):
                     # (NumPy annotates the names as if one could be `allow_pickle`.)
                     np.savez(file, **kept)  # type: ignore[arg-type]
             # Last: it says that the scene is done.
-            content = {"key": scene.key, "images": images[scene.key], "made_with": self._made_with}
-            write_json(self._scene_file(scene.key), {**content, "kept": sorted(kept), "scores": scores})
+            content = {
+                "key": scene.key,
+                "version": VERSION,
+                "data": data[scene.key],
+                "made_with": self._made_with,
+                "measured_with": self._measured_with,
+                "kept": sorted(kept),
+                "scores": scores,
+            }
+            write_json(self._scene_file(scene.key), content)
             self._scores[scene.key] = scores
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -148,12 +166,22 @@ class TestReport(Callback, ABC):
 
     # --- scene by scene ---------------------------------------------------------------------------------
 
+    def _leave_out_stale(self, trainer: Trainer) -> None:
+        """Stop at what was made with other settings; or forget the report that was made of it."""
+        found = [(path, read_scene(path)) for path in sorted((self.output / "scenes").glob("*.json"))]
+        stale = [is_stale(path, stored, self._made_with, self.overwrite) for path, stored in found if stored]
+        # Scenes are measured anew one by one: meanwhile, no report is to speak of both.
+        if trainer.is_global_zero and (any(stale) or not all(self._is_taken(stored) for _, stored in found)):
+            for name in REPORT_FILES:
+                (self.output / name).unlink(missing_ok=True)
+
+    def _is_taken(self, stored: dict[str, Any]) -> bool:
+        """Whether what is stored of a scene has been made and measured as it would be now."""
+        now = {"version": VERSION, "made_with": self._made_with, "measured_with": self._measured_with}
+        return all(stored.get(name) == value for name, value in now.items())
+
     def _read_scene(self, key: str) -> dict[str, Any]:
-        try:
-            stored = json.loads(self._scene_file(key).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return stored if not stored.get("kept") or self._arrays_file(key).exists() else {}
+        return read_scene(self._scene_file(key))
 
     def _read_kept(self, key: str) -> Arrays:
         path = self._arrays_file(key)
@@ -179,6 +207,7 @@ class TestReport(Callback, ABC):
     def _write_report(self, trainer: Trainer, scenes: SceneScores) -> None:
         settings = {
             **self._made_with,
+            **self._measured_with,
             "scenes": len(scenes),
             "resolution": self._resolution,
             "processes": trainer.world_size,
@@ -195,18 +224,20 @@ class TestReport(Callback, ABC):
             "settings": settings,
             "scenes": scenes,
         }
-        write_json(self.output / "report.json", report)
-        write_text(self.output / "report.csv", as_csv(scenes, average, together))
-        write_page(self.output / "index.html", "Test", self._page(scenes, average, together))
+        as_json, as_lines, page = (self.output / name for name in REPORT_FILES)
+        write_json(as_json, report)
+        write_text(as_lines, as_csv(scenes, average, together))
+        write_page(page, "Test", self._page(scenes, average, together))
         print_table(as_table(average, self.shown))
         if together:
             print_table(together_table(together))
         for name, note in self.notes.items():
             print(f"{name}: {note}")
-        print(f"test report: {self.output / 'index.html'}")
+        print(f"test report: {page}")
 
     def _page(self, scenes: SceneScores, average: dict[str, Scores], together: dict[str, Scores]) -> list[Section]:
-        settings = ", ".join(f"{name} {value}" for name, value in self._made_with.items())
+        used = {**self._made_with, **self._measured_with}
+        settings = ", ".join(f"{name} {value}" for name, value in used.items())
         missing = "".join(f" {name} is missing: {why}" for name, why in self.missing.items())
         table = as_table(average, self.shown)
         sections = [Section(f"Average of {len(scenes)} scenes", settings + "." + missing, table=table)]
@@ -224,10 +255,19 @@ def together_table(together: dict[str, Scores]) -> list[list[str]]:
     return as_table(together, columns_of(list(together.values())))
 
 
-def images_by_key(batch: Batch) -> dict[str, str]:
-    """The fingerprint of each scene's views."""
-    views = (batch.context, batch.target, batch.novel)
-    return {key: fingerprint(map_tensors(lambda t, i=index: t[i], views)) for index, key in enumerate(batch.key)}
+def data_by_key(batch: Batch) -> dict[str, Sketch]:
+    """The sketch of each scene's views and of what is known to be true of it."""
+    views = {"context": batch.context, "target": batch.target, "novel": batch.novel}
+    return sketches_by_key(batch.key, {**views, "truth": batch.truth})
+
+
+def read_scene(path: Path) -> dict[str, Any]:
+    """What is stored of a scene; nothing if there is no such file, or it cannot be read."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def gather(scores: SceneScores) -> list[SceneScores]:

@@ -85,6 +85,8 @@ class VolumeDenoiser(SignalDenoiser):
             (EDM's λ), at most 12.5 times itself.
     """
 
+    without_effect = frozenset({"target_dropout", "image_weight"})
+
     cells: Float[Tensor, "n 3"]
 
     def __init__(

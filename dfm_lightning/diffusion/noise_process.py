@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfm_lightning.record import Recorded
 from dfm_lightning.types import Level
 
 
@@ -20,7 +21,7 @@ def cosine_schedule(levels: int, offset: float = 0.008, max_beta: float = 0.999)
     return torch.cumprod(1 - betas, dim=0)
 
 
-class NoiseProcess(nn.Module, ABC):
+class NoiseProcess(Recorded, nn.Module, ABC):
     """A noising of observations: x_t = α_t x_0 + σ_t ε, with a signal rate α_t and a noise rate σ_t at level t.
 
     Level 0 is the least noisy one, `last_level` the noisiest. Negative levels stand for the clean observation

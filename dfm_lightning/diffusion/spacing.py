@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from dfm_lightning.diffusion.noise_process import CosineProcess, NoiseProcess
+from dfm_lightning.record import Recorded
 
 Number = float | int
 
@@ -20,7 +21,7 @@ LEAST_LOG_RATIO = -5.1
 ALIGNED_STEPS = (995, 920, 811, 686, 555, 418, 315, 174, 109, 12, 0)
 
 
-class Spacing(ABC):
+class Spacing(Recorded, ABC):
     """Chooses the levels at which the denoiser is evaluated."""
 
     def check(self, steps: int) -> None:

@@ -1,6 +1,7 @@
 """GAN inversion's forward model: a frozen generator, downsampling, and what a mask leaves of the image."""
 
 from collections.abc import Callable
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -34,6 +35,10 @@ class ImageGeneration(ForwardModel):
     def generator(self) -> Generator:
         """The frozen generator."""
         return self._frozen[0]
+
+    def identities(self) -> dict[str, Any]:
+        """The generator itself, not its name."""
+        return {"generator": self.fingerprint[:16]}
 
     def statistics(self) -> CodeStatistics:
         """Mean and spread of the generator's codes."""

@@ -60,6 +60,8 @@ class VolumeRendering(ForwardModel):
             models, instead of at (i + ½)/N.
     """
 
+    without_effect = frozenset({"jitter", "train_proposal", "patch_size", "memory_budget_mb", "checkpointing"})
+
     def __init__(
         self,
         near: float,

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from dfm_lightning.record import Recorded
 from dfm_lightning.types import Cameras
 
 # How far from a camera's plane a point must be to have a place of its own in its frustum.
@@ -31,7 +32,7 @@ class GridFrame(Protocol):
         ...
 
 
-class SceneGrid(ABC):
+class SceneGrid(Recorded, ABC):
     """Lays a grid into each scene; `distance` is that of its middle from the first camera, in scene units."""
 
     distance: float

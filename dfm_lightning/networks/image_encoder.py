@@ -15,6 +15,7 @@ from dfm_lightning.networks.dit import (
     zero_parameters,
 )
 from dfm_lightning.networks.embeddings import harmonic_embedding
+from dfm_lightning.record import Recorded
 
 POSE_OCTAVES = 6
 POSE_NUMBERS = 12 * (2 * POSE_OCTAVES + 1)
@@ -40,7 +41,7 @@ class PoseConditioning(nn.Module):
         return self.fuse(torch.cat([condition, pose], dim=1))
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Recorded, nn.Module):
     """A DiT at a quarter of the resolution between two convolutions, one below it and one past it.
 
     A 7×7 convolution with stride 2 makes what the DiT sees; its output is enlarged to the full resolution and

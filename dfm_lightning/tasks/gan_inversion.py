@@ -122,10 +122,6 @@ class GANInversion(DiffusionWithForwardModel):
                 "trained with"
             )
 
-    def settings(self) -> dict[str, Any]:
-        """See `DiffusionWithForwardModel.settings`."""
-        return {**super().settings(), "generator": self.forward_model.fingerprint[:16]}
-
     # --- test -------------------------------------------------------------------------------------------
 
     @torch.no_grad()

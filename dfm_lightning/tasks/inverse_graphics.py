@@ -70,6 +70,13 @@ class InverseGraphics(DiffusionWithForwardModel):
             trajectory (and at its end, unless it comes back to its beginning); each becomes context of the next.
     """
 
+    without_effect = frozenset(
+        {
+            "estimate_weight", "perceptual", "perceptual_weight", "distortion_weight", "smoothness_weight",
+            "smoothness_depths", "fill_depth", "proposal_weight", "warm_start_steps", "random_context_views",
+        }
+    )  # fmt: skip
+
     denoiser: Any
     forward_model: VolumeRendering
 
@@ -314,13 +321,3 @@ class InverseGraphics(DiffusionWithForwardModel):
             return scenes * self.samples * (self.autoregressive_steps * self.sampler.evaluations + frames)
         views = sum(part.observation.shape[1] for part in (batch.context, batch.target, batch.novel))
         return scenes * (self.samples * (self.sampler.evaluations + views) + views)
-
-    def settings(self) -> dict[str, Any]:
-        """See `DiffusionWithForwardModel.settings`."""
-        rendering = self.forward_model
-        return {
-            **super().settings(),
-            "autoregressive_steps": self.autoregressive_steps,
-            "coarse_samples": rendering.coarse_samples,
-            "fine_samples": rendering.fine_samples,
-        }

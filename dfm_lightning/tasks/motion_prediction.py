@@ -70,6 +70,13 @@ class MotionPrediction(DiffusionWithForwardModel):
         samples_at_once: how many of them are drawn in one batch in test.
     """
 
+    without_effect = frozenset(
+        {
+            "hole_weight", "smoothness_weight", "edge_strength", "magnitude_weight", "perceptual",
+            "perceptual_weight", "samples_at_once",
+        }
+    )  # fmt: skip
+
     denoiser: ImageToMotion
     forward_model: ImageWarping
 

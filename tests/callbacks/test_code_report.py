@@ -114,7 +114,7 @@ def test_a_whole_test(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "test" / "report.json").read_text())
     assert list(report["scenes"]) == ["seed0000000", "seed0000001", "seed0000002"]
     assert set(report["average"]) == {"patch", "hidden", "code"}
-    assert report["settings"]["generator"] == task.forward_model.fingerprint[:16]
+    assert report["settings"]["forward_model.generator"] == task.forward_model.fingerprint[:16]
     assert "weights-inception" in report["missing"]["kid"]
     sheet = np.asarray(Image.open(tmp_path / "test" / "sheets" / "seed0000001.png"))
     assert sheet.shape[1] == 90 + 5 * (96 + 4)
@@ -143,6 +143,22 @@ def test_whole_predictions(tmp_path: Path) -> None:
     second = np.asarray(Image.open(folders[3] / "image_full.png")).repeat(4, 0).repeat(4, 1)
     np.testing.assert_array_equal(grid[18 + 132 : 18 + 260, 90 + 264 : 90 + 392], second)
     assert "grid.png" in (output / "index.html").read_text()
+
+
+def test_the_number_of_patches_computed_at_once_refuses_nothing(tmp_path: Path) -> None:
+    task, data = problem(tmp_path)
+    drawn: list[int] = []
+    sample = task.sample
+    task.sample = lambda *args: drawn.append(1) or sample(*args)  # type: ignore[method-assign, func-returns-value]
+    for size in (1, 2, 3):
+        data.batch_size = size
+        trainer(CodeWriter(str(tmp_path / "predict"))).predict(task, datamodule=data, return_predictions=False)
+        trainer(CodeReport(str(tmp_path / "test"))).test(task, datamodule=data, verbose=False)
+        assert len(drawn) == 2 * 2 + 3, "drawn once, and known again"
+    data.seeds["predict"] = range(1, 2)
+    data.patch_sides = (8, 8)
+    with pytest.raises(UserError, match="another context"):
+        trainer(CodeWriter(str(tmp_path / "predict"))).predict(task, datamodule=data, return_predictions=False)
 
 
 def test_the_grid_leaves_missing_samples_white(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from dfm_lightning.callbacks.prediction_writer import PredictionWriter
 from dfm_lightning.callbacks.scene_writer import transforms
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.errors import UserError
+from dfm_lightning.forward_models import VolumeRendering
+from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.tasks import InverseGraphics, SampledScene
 from dfm_lightning.types import Prediction
 
@@ -41,12 +43,17 @@ def task(**options: Any) -> InverseGraphics:
 
 
 def predict(
-    writer: PredictionWriter, model: InverseGraphics | None = None, frames: int = 4, keys: list[str] = KEYS
+    writer: PredictionWriter,
+    model: InverseGraphics | None = None,
+    frames: int = 4,
+    keys: list[str] = KEYS,
+    precision: Any = "32-true",
 ) -> InverseGraphics:
     model = model or task()
     trainer = Trainer(
-        accelerator="cpu", logger=False, callbacks=[writer], enable_progress_bar=False, enable_model_summary=False
-    )
+        accelerator="cpu", logger=False, callbacks=[writer], enable_progress_bar=False, enable_model_summary=False,
+        precision=precision,
+    )  # fmt: skip
     trainer.predict(model, datamodule=Requests(frames, keys), return_predictions=False)
     return model
 
@@ -55,16 +62,19 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-class StopsEarly(SceneWriter):
+def stopping_early(output: Path) -> SceneWriter:
     """Is killed while it writes its third sample."""
+    writer = SceneWriter(str(output))
+    write, written = writer.write, []
 
-    written = 0
-
-    def write(self, prediction: Prediction, folder: Path) -> None:
-        super().write(prediction, folder)
-        self.written += 1
-        if self.written == 3:
+    def stop(prediction: Prediction, folder: Path) -> None:
+        write(prediction, folder)
+        written.append(folder)
+        if len(written) == 3:
             raise RuntimeError("killed")
+
+    writer.write = stop  # type: ignore[method-assign]
+    return writer
 
 
 def test_killed_and_started_again_gives_the_files_of_one_run(tmp_path: Path) -> None:
@@ -72,7 +82,7 @@ def test_killed_and_started_again_gives_the_files_of_one_run(tmp_path: Path) -> 
     assert once.denoiser.calls == 2 * 2 * 2
 
     with pytest.raises(RuntimeError, match="killed"):
-        predict(StopsEarly(str(tmp_path / "twice")))
+        predict(stopping_early(tmp_path / "twice"))
     # A killed process cleans nothing up.
     leftover = tmp_path / "twice" / "x" / ".partial-0-sample_01"
     leftover.mkdir(parents=True)
@@ -114,11 +124,35 @@ def retrained(monkeypatch: pytest.MonkeyPatch) -> InverseGraphics:
 
 
 def guided(monkeypatch: pytest.MonkeyPatch) -> InverseGraphics:
-    return task(guidance_scale=2.0, guidance_space="observation")
+    return task(guidance_scale=2.0)
+
+
+def guided_elsewhere(monkeypatch: pytest.MonkeyPatch) -> InverseGraphics:
+    return task(guidance_space="observation")
+
+
+def rendered_coarsely(monkeypatch: pytest.MonkeyPatch) -> InverseGraphics:
+    model = task()
+    model.forward_model.coarse_samples = 9
+    return model
+
+
+def seen_from_nearer(monkeypatch: pytest.MonkeyPatch) -> InverseGraphics:
+    model = task()
+    model.forward_model = VolumeRendering(near=0.5, far=5.0, coarse_samples=8, fine_samples=8, patch_size=4)
+    return model
 
 
 @pytest.mark.parametrize(
-    ("change", "named"), [(reseeded, "seed: 0 → 7"), (retrained, "weights"), (guided, "guidance_scale: 1.0 → 2.0")]
+    ("change", "named"),
+    [
+        (reseeded, "(seed: 0 → 7)"),
+        (retrained, "(weights: "),
+        (guided, "(guidance_scale: 1.0 → 2.0)"),
+        (guided_elsewhere, "(guidance_space: signal → observation)"),
+        (rendered_coarsely, "(forward_model.coarse_samples: 8 → 9)"),
+        (seen_from_nearer, "(forward_model.near: 1.0 → 0.5)"),
+    ],
 )
 def test_samples_made_otherwise_are_not_mixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, named: str
@@ -131,7 +165,7 @@ def test_samples_made_otherwise_are_not_mixed(
         predict(TensorWriter(str(tmp_path)), model)
     assert named in str(caught.value)
     assert contents(tmp_path) == before
-    if named != "guidance_scale: 1.0 → 2.0":
+    if change in (reseeded, retrained, seen_from_nearer):
         predict(TensorWriter(str(tmp_path), overwrite=True), model)
         after = contents(tmp_path)
         assert set(after) == set(before)
@@ -139,6 +173,49 @@ def test_samples_made_otherwise_are_not_mixed(
         assert len(changed) == 4
         predict(TensorWriter(str(tmp_path), overwrite=True), model)
         assert contents(tmp_path) == after, "what was overwritten once is finished now"
+
+
+def test_what_changes_no_sample_does_not_refuse(tmp_path: Path) -> None:
+    predict(TensorWriter(str(tmp_path)))
+    before = contents(tmp_path)
+    model = task(optimizer=AdamWithWarmup(1.0), warm_start_steps=9, context_dropout=0.5)
+    model.forward_model.patch_size = 2
+    model.forward_model.memory_budget_mb = 0.1
+    assert predict(TensorWriter(str(tmp_path)), model).denoiser.calls == 0
+    assert contents(tmp_path) == before
+
+
+def test_files_of_another_kind_are_not_mixed(tmp_path: Path) -> None:
+    predict(SceneWriter(str(tmp_path)))
+    with pytest.raises(UserError, match=r"writer\.frame_rate: 15 → 30"):
+        predict(SceneWriter(str(tmp_path), frame_rate=30))
+    with pytest.raises(UserError, match="writer: SceneWriter → TensorWriter"):
+        predict(TensorWriter(str(tmp_path)))
+
+
+def test_another_precision_is_named(tmp_path: Path) -> None:
+    predict(TensorWriter(str(tmp_path)))
+    with pytest.raises(UserError, match="precision: 32-true → bf16-mixed"):
+        predict(TensorWriter(str(tmp_path)), precision="bf16-mixed")
+
+
+def test_samples_of_the_first_version_are_not_taken(tmp_path: Path) -> None:
+    predict(TensorWriter(str(tmp_path)))
+    for path in tmp_path.glob("*/*/sample.json"):
+        manifest = json.loads(path.read_text())
+        del manifest["version"]
+        path.write_text(json.dumps({**manifest, "request": "0123456789abcdef"}))
+    with pytest.raises(UserError, match="another version of this program"):
+        predict(TensorWriter(str(tmp_path)))
+    assert predict(TensorWriter(str(tmp_path), overwrite=True)).denoiser.calls == 2 * 2 * 2
+    assert predict(TensorWriter(str(tmp_path))).denoiser.calls == 0
+
+
+def test_nothing_is_left_of_what_is_overwritten(tmp_path: Path) -> None:
+    predict(TensorWriter(str(tmp_path)), task(samples=3))
+    predict(TensorWriter(str(tmp_path), overwrite=True), task(samples=2, guidance_scale=2.0))
+    names = sorted(path.name for path in tmp_path.glob("*/sample_*"))
+    assert names == ["sample_00", "sample_00", "sample_01", "sample_01"]
 
 
 def test_another_trajectory_is_noticed(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from dfm_lightning.callbacks.report_tables import as_csv, average_scores
 from dfm_lightning.callbacks.scene_scores import score_scene
 from dfm_lightning.callbacks.test_report import merge_scores
 from dfm_lightning.diffusion import DDIM
+from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, RealismMetrics, compare_features, psnr, spread
 from dfm_lightning.tasks import EvaluatedScene, InverseGraphics
 
@@ -146,12 +147,18 @@ class Killer(Callback):
             raise RuntimeError("killed")
 
 
-def run(output: Path, data: Scenes | None = None, killed_at: int = -1, **options: Any) -> InverseGraphics:
+def run(
+    output: Path,
+    data: Scenes | None = None,
+    killed_at: int = -1,
+    report: dict[str, Any] | None = None,
+    **options: Any,
+) -> InverseGraphics:
     torch.manual_seed(0)
-    model = InverseGraphics(BallDenoiser(), renderer(), sampler=DDIM(steps=2), samples=2, **options)
+    model = InverseGraphics(BallDenoiser(), renderer(), sampler=DDIM(steps=2), **{"samples": 2, **options})
     trainer = Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[SceneReport(str(output)), Config(), Killer(killed_at)],
+        callbacks=[SceneReport(str(output), **(report or {})), Config(), Killer(killed_at)],
     )  # fmt: skip
     trainer.test(model, datamodule=data or Scenes(), verbose=False)
     return model
@@ -196,11 +203,40 @@ def test_an_interrupted_test_goes_on(tmp_path: Path) -> None:
     assert json.loads(once) == json.loads(twice)
 
 
-@pytest.mark.parametrize("change", [{"data": Scenes(novel=1)}, {"guidance_scale": 2.0}])
-def test_scores_of_other_images_or_settings_are_not_taken(tmp_path: Path, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize("change", [{"data": Scenes(novel=1)}, {"samples": 3}, {"report": {"sheet_cell": 32}}])
+def test_what_is_measured_on_other_data_or_otherwise_is_measured_anew(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
     run(tmp_path)
-    again = run(tmp_path, **change)
-    assert len(again.denoiser.conditioned_on) == 2
+    assert len(run(tmp_path, **change).denoiser.conditioned_on) == 2
+    assert len(run(tmp_path, **change).denoiser.conditioned_on) == 0
+
+
+def test_scores_of_samples_made_with_other_settings_are_never_mixed(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = (tmp_path / "report.json").read_text()
+    with pytest.raises(
+        UserError, match=r"scenes/a\.json was made with other settings \(guidance_scale: 1\.0 → 2\.0\)"
+    ):
+        run(tmp_path, guidance_scale=2.0)
+    assert (tmp_path / "report.json").read_text() == before
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path, killed_at=1, guidance_scale=2.0, report={"overwrite": True})
+    assert not (tmp_path / "report.json").exists(), "its sheets are no longer there"
+    assert len(run(tmp_path, guidance_scale=2.0, report={"overwrite": True}).denoiser.conditioned_on) == 1
+    assert len(run(tmp_path, guidance_scale=2.0).denoiser.conditioned_on) == 0
+
+
+def test_what_changes_no_score_does_not_refuse(tmp_path: Path) -> None:
+    run(tmp_path)
+    assert len(run(tmp_path, novel_weight=3.0, warm_start_steps=7).denoiser.conditioned_on) == 0
+
+
+def test_scores_of_the_first_version_are_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "scenes").mkdir()
+    (tmp_path / "scenes" / "a.json").write_text('{"key": "a", "images": "01", "made_with": {}, "scores": {}}')
+    with pytest.raises(UserError, match="another version of this program"):
+        run(tmp_path)
 
 
 def test_fid_and_kid_are_of_all_scenes_after_an_interruption_too(

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import NoiseProcess
 from dfm_lightning.diffusion.spacing import Number, Spacing, Trailing
+from dfm_lightning.record import Recorded
 from dfm_lightning.types import Level
 
 
@@ -117,7 +118,7 @@ class Evaluator:
         return self.point(math.floor(middle) if self.process.integer_levels else middle)
 
 
-class Sampler(ABC):
+class Sampler(Recorded, ABC):
     """Runs the reverse process.
 
     Args:
@@ -179,15 +180,6 @@ class Sampler(ABC):
         self, noisy: Float[Tensor, "b *o"], points: list[Point], evaluate: Evaluator, draw_noise: DrawNoise
     ) -> Iterator[SamplingStep]:
         """Yield each step from the first of the points to the last one, which is clean."""
-
-    def settings(self) -> dict[str, Any]:
-        """Return what samples depend on, as primitives by name."""
-        primitives = (bool, int, float, str, type(None), list)
-        own = {name: value for name, value in vars(self).items() if isinstance(value, primitives)}
-        spacing = {
-            f"spacing.{name}": value for name, value in vars(self.spacing).items() if isinstance(value, primitives)
-        }
-        return {**own, "spacing": type(self.spacing).__name__, **spacing}
 
 
 class MultistepSampler(Sampler):

@@ -1,0 +1,65 @@
+"""What a result was made with: one record for predictions and reports, so that old and new are never mixed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.module import DiffusionWithForwardModel
+from dfm_lightning.randomness import user_seed
+from dfm_lightning.record import contents_of
+
+# Of what is written beside each result. The first version left out the forward model, and had no such number.
+VERSION = 2
+# More would make a line that nobody reads.
+MOST_CHANGES = 6
+
+MadeWith = dict[str, Any]
+
+
+def made_with(trainer: Trainer, model: DiffusionWithForwardModel, **further: Any) -> MadeWith:
+    """All that decides a sample besides the data, by name: seed, weights, precision, settings of the model.
+
+    Args:
+        trainer: runs the model.
+        model: with its weights loaded.
+        further: what else a result depends on, by name.
+    """
+    weights = contents_of(dict(model.state_dict()))
+    settings = {"seed": user_seed(), "weights": weights, "precision": str(trainer.precision)}
+    # As it comes back from a file: lists for tuples, say.
+    return json.loads(json.dumps({**settings, **model.settings(), **further}))
+
+
+def differences(before: MadeWith, now: MadeWith) -> list[str]:
+    """What has changed, as "name: before → now"."""
+    names = [*now, *(name for name in before if name not in now)]
+    values = [(name, before.get(name, "unset"), now.get(name, "unset")) for name in names]
+    return [f"{name}: {old} → {new}" for name, old, new in values if old != new]
+
+
+def is_stale(path: Path, stored: dict[str, Any], now: MadeWith, overwrite: bool) -> bool:
+    """Whether a stored result was made otherwise than results are made now.
+
+    Args:
+        path: the result, for the message.
+        stored: what is written beside it: `version` and `made_with`.
+        now: what results are made with now.
+        overwrite: stale results are to be replaced.
+
+    Raises:
+        UserError: it was, and is not to be replaced; the message names what differs.
+    """
+    if stored.get("version") != VERSION:
+        reason = "was written by another version of this program, which recorded other settings"
+    else:
+        changes = differences(stored["made_with"], now)
+        if not changes:
+            return False
+        more = [f"and {len(changes) - MOST_CHANGES} more"] if len(changes) > MOST_CHANGES else []
+        reason = f"was made with other settings ({', '.join([*changes[:MOST_CHANGES], *more])})"
+    if not overwrite:
+        raise UserError(f"{path} {reason}: choose another output folder, or set overwrite to true")
+    return True
