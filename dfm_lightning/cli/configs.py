@@ -1,10 +1,21 @@
 """Finding the configs that come with the program by their name."""
 
+import codecs
 from pathlib import Path
 
 import dfm_lightning
 from dfm_lightning.cli.messages import nearest
 from dfm_lightning.errors import UserError
+
+# How files begin that are written in other ways. (UTF-32's mark begins with UTF-16's.)
+_OTHER_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+# Endings of files whose name may stand for the settings in them, as in `--data mine.yaml`.
+_ENDINGS = (".yaml", ".yml", ".json")
 
 
 def shipped_folder() -> Path:
@@ -27,6 +38,7 @@ def find_config(name: str) -> Path:
         UserError: there is neither; the message lists the shipped ones.
     """
     if Path(name).is_file():
+        check_encoding(Path(name))
         return Path(name)
     shipped = shipped_configs()
     known = shipped.get(name.removesuffix(".yaml"))
@@ -36,6 +48,28 @@ def find_config(name: str) -> Path:
     raise UserError(
         f"No config '{name}': there is no such file, and the shipped ones are {', '.join(shipped)}.{hint}"
     )
+
+
+def check_encoding(path: Path) -> None:
+    """Refuse a file of settings that is not UTF-8 (with a byte order mark or without).
+
+    Raises:
+        UserError: it is not; the message says what it is, as far as that can be known.
+    """
+    content = path.read_bytes()
+    other = next((name for mark, name in _OTHER_MARKS if content.startswith(mark)), None)
+    remedy = "save it as UTF-8"
+    if other is not None:
+        raise UserError(f"{path} is {other}; settings are read as UTF-8: {remedy}")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path} is not UTF-8: line {line} holds the byte 0x{content[error.start]:02x}; {remedy}"
+        ) from error
+    if "\0" in text:
+        raise UserError(f"{path} holds zero bytes, as UTF-16 or a file that is no text does; {remedy}")
 
 
 def with_config_paths(arguments: list[str]) -> list[str]:
@@ -49,6 +83,9 @@ def with_config_paths(arguments: list[str]) -> list[str]:
         elif option == "--config" and separator:
             found.append(f"--config={find_config(name)}")
         else:
+            value = Path(name if separator else argument)
+            if value.suffix in _ENDINGS and value.is_file():
+                check_encoding(value)
             found.append(argument)
         names_config = not names_config and argument in ("-c", "--config")
     return found

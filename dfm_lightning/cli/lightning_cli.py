@@ -28,6 +28,7 @@ from dfm_lightning.cli.configs import name_of_run, shipped_configs
 from dfm_lightning.cli.messages import readable
 from dfm_lightning.cli.parser import DfmParser, add_functions
 from dfm_lightning.cli.step_end import EndAfterStep
+from dfm_lightning.cli.surroundings import check_processes, find_starter, say_processes
 from dfm_lightning.cli.termination import current_termination
 from dfm_lightning.errors import UserError
 
@@ -199,7 +200,12 @@ class DfmCLI(LightningCLI):
         own_bar = any(isinstance(c, ProgressBar) for c in (given if isinstance(given, list) else [given]))
         if config.get("enable_progress_bar") is not False and not own_bar:
             callbacks.append(TimeLeft())
-        return super()._instantiate_trainer(config, callbacks)
+        starter = None if config.get("plugins") else find_starter()  # (a plugin may say who starts processes)
+        check_processes(starter, config.get("devices"), config.get("num_nodes"))
+        trainer = super()._instantiate_trainer(config, callbacks)
+        check_processes(starter, trainer.num_devices, trainer.num_nodes)
+        say_processes(trainer, starter)
+        return trainer
 
     def after_fit(self) -> None:
         """Name the checkpoint that the other commands need."""

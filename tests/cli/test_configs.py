@@ -140,3 +140,31 @@ def test_shell_completion_knows_commands_and_settings(folder: Path) -> None:
     ask = f'source {script}; COMP_WORDS=(dfm fit --trainer.max_st); COMP_CWORD=2; _shtab_dfm; echo "$COMPREPLY"'
     answer = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == ["--trainer.max_steps"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("seed_everything: 3".encode("utf-16"), "is UTF-16"),
+        ("seed_everything: 3".encode("utf-32"), "is UTF-32"),
+        ("seed_everything: 3".encode("utf-16-le"), "zero bytes"),
+        ("seed_everything: 3\n# Größe".encode("latin-1"), "line 2 holds the byte 0xf6"),
+    ],
+)
+@pytest.mark.parametrize("options", [["-c"], ["--config="], ["--data"], ["--data="]])
+def test_other_encodings_are_refused_by_the_files_name(
+    folder: Path, capfd: pytest.CaptureFixture[str], content: bytes, said: str, options: list[str]
+) -> None:
+    (folder / "mine.yaml").write_bytes(content)
+    arguments = [options[0] + "mine.yaml"] if options[0].endswith("=") else [*options, "mine.yaml"]
+    assert main(["fit", "--config", "toy.yaml", *arguments]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "mine.yaml" in lines[0]
+    assert said in lines[0]
+    assert "save it as UTF-8" in lines[0]
+
+
+def test_a_byte_order_mark_of_utf_8_is_no_matter(folder: Path, settings: Callable[..., dict[str, Any]]) -> None:
+    (folder / "mine.yaml").write_bytes("seed_everything: 3".encode("utf-8-sig"))
+    assert settings("fit", "-c", "toy.yaml", "-c", "mine.yaml")["seed_everything"] == 3
