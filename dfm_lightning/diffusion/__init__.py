@@ -1,5 +1,10 @@
 """Noise processes, samplers, spacings of levels, and the denoising of observations through signals."""
 
+from dfm_lightning.diffusion.continuous_process import (
+    ContinuousProcess,
+    VarianceExploding,
+    VariancePreserving,
+)
 from dfm_lightning.diffusion.denoising import GuidanceSpace, ObservationDenoiser
 from dfm_lightning.diffusion.noise_process import (
     CosineProcess,
@@ -44,6 +49,7 @@ __all__ = [
     "GHVB",
     "PLMS",
     "AlignYourSteps",
+    "ContinuousProcess",
     "CosineProcess",
     "DPMSolver",
     "DPMSolverSDE",
@@ -69,6 +75,8 @@ __all__ = [
     "Spacing",
     "Trailing",
     "UniPC",
+    "VarianceExploding",
+    "VariancePreserving",
     "cosine_schedule",
     "dynamic_threshold",
 ]

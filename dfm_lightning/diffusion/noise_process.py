@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from dfm_lightning.record import Recorded
 from dfm_lightning.types import Level
 
+Number = float | int
+
 
 def cosine_schedule(levels: int, offset: float = 0.008, max_beta: float = 0.999) -> Float[Tensor, " levels"]:
     """ᾱ of the cosine schedule (Nichol and Dhariwal 2021, eq. 17), in float64, β clipped to `max_beta`."""
@@ -37,7 +39,7 @@ class NoiseProcess(Recorded, nn.Module, ABC):
 
     @property
     @abstractmethod
-    def last_level(self) -> float | int:
+    def last_level(self) -> Number:
         """The noisiest level."""
 
     @property
@@ -45,17 +47,16 @@ class NoiseProcess(Recorded, nn.Module, ABC):
         """Whether levels are integers, as denoisers trained on a discrete process need them."""
         return False
 
-    @property
-    def prior_std(self) -> float:
-        """Standard deviation of the noise that sampling begins with."""
+    def prior_std(self, level: Number) -> float:
+        """Return the standard deviation of the noise with which sampling begins at a level."""
         return 1.0
 
     @abstractmethod
-    def exact_rates(self, level: float | int) -> tuple[float, float]:
+    def exact_rates(self, level: Number) -> tuple[float, float]:
         """Return (α, σ) of one level in double precision; (1, 0) for negative levels."""
 
     @abstractmethod
-    def level_at(self, log_ratio: float | int) -> float:
+    def level_at(self, log_ratio: Number) -> float:
         """Return the level at which ln(α/σ) is `log_ratio`, not rounded; the nearest end outside the range."""
 
     @abstractmethod
@@ -66,14 +67,10 @@ class NoiseProcess(Recorded, nn.Module, ABC):
     def training_levels(self, batch: int, generator: torch.Generator | None = None) -> Level:
         """Draw the levels of a training batch."""
 
-    def log_ratio(self, level: float | int) -> float:
+    def log_ratio(self, level: Number) -> float:
         """Return λ = ln(α/σ) at a level, in double precision; infinite for negative levels."""
         signal_rate, noise_rate = self.exact_rates(level)
         return math.log(signal_rate / noise_rate) if noise_rate > 0 else math.inf
-
-    def alpha_bar(self, level: Level, like: Tensor) -> Tensor:
-        """Return ᾱ = α² at each level, shaped to multiply `like` [b ...]; 1 for negative levels."""
-        return self.rates(level, like)[0].square()
 
     def denoiser_input(self, noisy: Float[Tensor, "b *o"], level: Level) -> tuple[Float[Tensor, "b *o"], Level]:
         """Return what a denoiser is given in place of a noisy observation and its level."""
@@ -148,14 +145,14 @@ class DiscreteProcess(NoiseProcess):
         """See `NoiseProcess.integer_levels`."""
         return True
 
-    def exact_rates(self, level: float | int) -> tuple[float, float]:
+    def exact_rates(self, level: Number) -> tuple[float, float]:
         """See `NoiseProcess.exact_rates`; the level is an integer."""
         if level < 0:
             return 1.0, 0.0
         signal_rate, noise_rate = self._exact_rates[int(level)]
         return float(signal_rate), float(noise_rate)
 
-    def level_at(self, log_ratio: float | int) -> float:
+    def level_at(self, log_ratio: Number) -> float:
         """See `NoiseProcess.level_at`; between levels, λ is linear in the level."""
         signal_rates, noise_rates = self._exact_rates.T
         return float(np.interp(-log_ratio, np.log(noise_rates / signal_rates), np.arange(self.levels)))

@@ -7,10 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from dfm_lightning.diffusion.noise_process import CosineProcess, NoiseProcess
+from dfm_lightning.diffusion.noise_process import CosineProcess, NoiseProcess, Number
 from dfm_lightning.record import Recorded
-
-Number = float | int
 
 # Above this noise the cosine schedule's clipped β makes outliers of its last levels: σ/α is 160 at level 995
 # of 1000 and 20,000 at level 999. λ = ln(α/σ) is clipped here by DPM-Solver's authors as well.

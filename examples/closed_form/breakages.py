@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion import DDIM, Denoise, DrawNoise, NoiseProcess, SamplingStep
-from dfm_lightning.diffusion.spacing import Number
+from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.interfaces import SignalDenoiser
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.types import Level, Views

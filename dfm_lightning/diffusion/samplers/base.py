@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.diffusion.noise_process import NoiseProcess
-from dfm_lightning.diffusion.spacing import Number, Spacing, Trailing
+from dfm_lightning.diffusion.noise_process import NoiseProcess, Number
+from dfm_lightning.diffusion.spacing import Spacing, Trailing
 from dfm_lightning.record import Recorded
 from dfm_lightning.types import Level
 
@@ -94,7 +94,7 @@ class Evaluator:
         threshold_quantile: see `Sampler`.
     """
 
-    def __init__(self, denoise: Denoise, process: NoiseProcess, threshold_quantile: float) -> None:
+    def __init__(self, denoise: Denoise, process: NoiseProcess, threshold_quantile: Number) -> None:
         self.denoise = denoise
         self.process = process
         self.threshold_quantile = threshold_quantile
@@ -133,8 +133,8 @@ class Sampler(Recorded, ABC):
     def __init__(
         self,
         steps: int = 50,
-        temperature: float = 1.0,
-        threshold_quantile: float = 0.0,
+        temperature: Number = 1.0,
+        threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
         if not temperature > 0:
@@ -173,7 +173,8 @@ class Sampler(Recorded, ABC):
         """
         evaluate = Evaluator(denoise, process, self.threshold_quantile)
         points = [evaluate.point(level) for level in self.levels(process)]
-        yield from self.run(noise * (self.temperature * process.prior_std), points, evaluate, draw_noise)
+        start = noise * (self.temperature * process.prior_std(points[0].level))
+        yield from self.run(start, points, evaluate, draw_noise)
 
     @abstractmethod
     def run(
@@ -189,7 +190,10 @@ class MultistepSampler(Sampler):
     last estimate itself.
     """
 
-    memory = 1
+    @property
+    def memory(self) -> int:
+        """How many evaluations the history keeps."""
+        return 1
 
     def run(
         self, noisy: Float[Tensor, "b *o"], points: list[Point], evaluate: Evaluator, draw_noise: DrawNoise
@@ -243,7 +247,7 @@ def along_noise(evaluated: Evaluated, following: Point, noise: Float[Tensor, "b 
     return first_order(evaluated, following) + change * (noise - evaluated.noise)
 
 
-def usable_order(order: int, history: list[Evaluated], following: Point, uneven_below: float) -> int:
+def usable_order(order: int, history: list[Evaluated], following: Point, uneven_below: Number) -> int:
     """Return the order of a multistep step: at most one above the number of earlier steps that are long enough.
 
     An extrapolation from a short step to a long one multiplies the difference of two estimates. Steps back to the
@@ -258,13 +262,13 @@ def usable_order(order: int, history: list[Evaluated], following: Point, uneven_
     return usable
 
 
-def check_uneven(uneven_below: float) -> None:
+def check_uneven(uneven_below: Number) -> None:
     """Refuse a ratio of steps that cannot be meant."""
     if not uneven_below >= 0:
         raise ValueError(f"uneven_below must be at least 0, got {uneven_below}")
 
 
-def dynamic_threshold(clean: Float[Tensor, "b *o"], quantile: float) -> Float[Tensor, "b *o"]:
+def dynamic_threshold(clean: Float[Tensor, "b *o"], quantile: Number) -> Float[Tensor, "b *o"]:
     """Clamp each element to the quantile of its absolute values, at least 1, and divide by it (Imagen, 2.3)."""
     bound = torch.quantile(clean.flatten(1).abs().float(), quantile, dim=1).clamp(min=1.0)
     bound = bound.view(-1, *[1] * (clean.ndim - 1)).to(clean.dtype)

@@ -5,6 +5,7 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.diffusion.samplers.base import DrawNoise, Evaluated, MultistepSampler, Point
 from dfm_lightning.diffusion.spacing import Spacing
 
@@ -26,9 +27,9 @@ class DDIM(MultistepSampler):
     def __init__(
         self,
         steps: int = 50,
-        eta: float = 0.0,
-        temperature: float = 1.0,
-        threshold_quantile: float = 0.0,
+        eta: Number = 0.0,
+        temperature: Number = 1.0,
+        threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
         super().__init__(steps, temperature, threshold_quantile, spacing)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.diffusion.samplers.base import (
     DrawNoise,
     Evaluated,
@@ -42,9 +43,9 @@ class DEIS(MultistepSampler):
         steps: int = 50,
         order: int = 2,
         polynomial_in: Literal["log_rho", "rho"] = "log_rho",
-        uneven_below: float | int = 0.5,
-        temperature: float = 1.0,
-        threshold_quantile: float = 0.0,
+        uneven_below: Number = 0.5,
+        temperature: Number = 1.0,
+        threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
         super().__init__(steps, temperature, threshold_quantile, spacing)
@@ -54,7 +55,11 @@ class DEIS(MultistepSampler):
         self.order = order
         self.polynomial_in = polynomial_in
         self.uneven_below = uneven_below
-        self.memory = order
+
+    @property
+    def memory(self) -> int:
+        """See `MultistepSampler.memory`."""
+        return self.order
 
     def step(
         self, history: list[Evaluated], following: Point, steps_left: int, draw_noise: DrawNoise

@@ -12,6 +12,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.diffusion.samplers.base import (
     DrawNoise,
     Evaluated,
@@ -45,16 +46,14 @@ class DPMSolver(MultistepSampler):
         spacing: which levels are visited; `Trailing` if none is given.
     """
 
-    memory = 3
-
     def __init__(
         self,
         steps: int = 50,
         order: int = 2,
         second_order: SecondOrder = "midpoint",
-        uneven_below: float | int = 0.5,
-        temperature: float = 1.0,
-        threshold_quantile: float = 0.0,
+        uneven_below: Number = 0.5,
+        temperature: Number = 1.0,
+        threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
         super().__init__(steps, temperature, threshold_quantile, spacing)
@@ -64,6 +63,11 @@ class DPMSolver(MultistepSampler):
         self.order = order
         self.second_order = second_order
         self.uneven_below = uneven_below
+
+    @property
+    def memory(self) -> int:
+        """See `MultistepSampler.memory`."""
+        return self.order
 
     def step(
         self, history: list[Evaluated], following: Point, steps_left: int, draw_noise: DrawNoise
@@ -96,17 +100,15 @@ class DPMSolverSDE(MultistepSampler):
         spacing: which levels are visited; `Trailing` if none is given.
     """
 
-    memory = 3
-
     def __init__(
         self,
         steps: int = 50,
         order: int = 2,
-        eta: float | int = 1.0,
+        eta: Number = 1.0,
         second_order: SecondOrder | None = None,
-        uneven_below: float | int = 0.5,
-        temperature: float = 1.0,
-        threshold_quantile: float = 0.0,
+        uneven_below: Number = 0.5,
+        temperature: Number = 1.0,
+        threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
         super().__init__(steps, temperature, threshold_quantile, spacing)
@@ -119,6 +121,11 @@ class DPMSolverSDE(MultistepSampler):
         self.eta = eta
         self.second_order: SecondOrder = second_order or ("midpoint" if order == 2 else "integral")
         self.uneven_below = uneven_below
+
+    @property
+    def memory(self) -> int:
+        """See `MultistepSampler.memory`."""
+        return self.order
 
     def step(
         self, history: list[Evaluated], following: Point, steps_left: int, draw_noise: DrawNoise
@@ -182,9 +189,9 @@ class DPMSolverSinglestep(Sampler):
     def __init__(
         self,
         steps: int = 50,
-        uneven_below: float | int = 0.5,
-        temperature: float = 1.0,
-        threshold_quantile: float = 0.0,
+        uneven_below: Number = 0.5,
+        temperature: Number = 1.0,
+        threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
         super().__init__(steps, temperature, threshold_quantile, spacing)

@@ -7,6 +7,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.diffusion.samplers.base import (
     DrawNoise,
     Evaluated,
@@ -39,8 +40,8 @@ class Heun(Sampler):
         self,
         steps: int = 50,
         integrates: Literal["rho", "lambda"] = "rho",
-        temperature: float = 1.0,
-        threshold_quantile: float = 0.0,
+        temperature: Number = 1.0,
+        threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
         super().__init__(steps, temperature, threshold_quantile, spacing)

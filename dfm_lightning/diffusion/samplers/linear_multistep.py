@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.diffusion.noise_process import Number
+
 # Adams–Bashforth's formula in backward differences of the derivative: Σ γ_i ∇^i.
 DIFFERENCES = (1, 1 / 2, 5 / 12, 3 / 8)
 
@@ -16,7 +18,7 @@ def check_order(order: int) -> None:
         raise ValueError(f"order must be 1 to {len(DIFFERENCES)}, got {order}")
 
 
-def adams_bashforth(order: int, momentum: float | int = 1.0) -> list[float]:
+def adams_bashforth(order: int, momentum: Number = 1.0) -> list[float]:
     """Return the weights of the newest derivative, the one before it, and so on.
 
     With momentum β < 1 they weigh velocities v ← (1 − β) v + β f in place of the derivatives f, such that the step

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.diffusion.samplers.base import (
     DrawNoise,
     Evaluated,
@@ -44,9 +45,9 @@ class MomentumSampler(Sampler):
         self,
         steps: int = 50,
         order: int = 2,
-        momentum: float | int = 0.8,
-        temperature: float = 1.0,
-        threshold_quantile: float = 0.0,
+        momentum: Number = 0.8,
+        temperature: Number = 1.0,
+        threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
         super().__init__(steps, temperature, threshold_quantile, spacing)

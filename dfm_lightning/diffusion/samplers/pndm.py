@@ -7,6 +7,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.diffusion.samplers.base import (
     DrawNoise,
     Evaluated,
@@ -47,8 +48,8 @@ class PLMS(Sampler):
         steps: int = 50,
         order: int = 4,
         warm_up: WarmUp = "lower_orders",
-        temperature: float = 1.0,
-        threshold_quantile: float = 0.0,
+        temperature: Number = 1.0,
+        threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
         check_order(order)
