@@ -3,9 +3,13 @@
 import os
 import sys
 
+from dfm_lightning.cli.own_packages import import_own_packages
 from dfm_lightning.cli.processes import SharedFailure, first_process, shared_failure
 from dfm_lightning.cli.termination import Termination, terminated_in_order
 from dfm_lightning.errors import UserError
+
+# As soon as this module is: worker processes that are spawned import it before they are sent anything.
+import_own_packages()
 
 DEFECT = 1
 WRONG_INPUT = 2
@@ -71,9 +75,9 @@ def _terminated(failure: SharedFailure, termination: Termination) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    # A console script's path lacks the working directory, where users keep classes of their own.
+    # A console script's path lacks the working directory, where users keep classes of their own. They come last.
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
     # Imported here, where an interruption is caught: it takes seconds.
     from dfm_lightning.cli.commands import GROUPS, run_command
     from dfm_lightning.cli.configs import with_config_paths

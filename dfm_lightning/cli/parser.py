@@ -8,6 +8,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from dfm_lightning.cli.configs import shipped_configs
 from dfm_lightning.cli.messages import readable
+from dfm_lightning.cli.texts import keep_texts, with_texts
 from dfm_lightning.errors import UserError
 from dfm_lightning.module import DiffusionWithForwardModel
 
@@ -20,6 +21,9 @@ STOCK_PARTS = {
 }
 
 
+keep_texts()
+
+
 class DfmParser(LightningArgumentParser):
     """Parses configs and options; what is wrong with them becomes a `UserError`."""
 
@@ -28,6 +32,9 @@ class DfmParser(LightningArgumentParser):
     ) -> list[str]:
         """See `jsonargparse.ArgumentParser`."""
         added = super().add_class_arguments(class_type, nested_key, *args, **kwargs)
+        for action in self._actions:
+            if hasattr(action, "_typehint"):
+                action._typehint = with_texts(action._typehint)
         if isinstance(class_type, type) and issubclass(class_type, DiffusionWithForwardModel):
             prefix = f"{nested_key}." if nested_key else ""
             stock = {prefix + name: {"class_path": path} for name, path in STOCK_PARTS.items()}

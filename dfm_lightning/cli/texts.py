@@ -1,0 +1,78 @@
+"""Names that look like numbers: options for lists of texts keep what was typed.
+
+YAML takes `3e68931874661724`, a scene of RealEstate10k, for an infinite number, `007` for 7, `null` and `true` for
+what they say. The parser learns only afterwards that an option wants texts. So in lists, values of which the
+original spelling could not be told any more stay texts, which the types of numbers take as well; and lists of texts
+take the others by their spelling.
+"""
+
+import collections.abc
+import json
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from jsonargparse import get_loader, set_loader
+from jsonargparse.typing import register_type
+
+_LISTS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable)
+_read = get_loader("yaml")
+
+
+class Text(str):
+    """An element of a list of texts, whatever YAML takes it for."""
+
+
+def keep_texts() -> None:
+    """Make all parsers read lists as above."""
+    set_loader("yaml", read_yaml, (yaml.YAMLError,))
+    register_type(Text, serializer=str, deserializer=_spelt, type_check=lambda value, _: isinstance(value, str))
+
+
+def read_yaml(text: str) -> Any:
+    """Read YAML; in lists, what is spelt otherwise than JSON would stays text. Raises yaml.YAMLError."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    lists = [node for node in _nodes(root) if isinstance(node, yaml.SequenceNode)]
+    hidden = [element for node in lists for element in node.value if _spelling_is_lost(element)]
+    for element in hidden:
+        element.style, element.tag = "'", "tag:yaml.org,2002:str"
+    return _read(yaml.serialize(root, Dumper=yaml.SafeDumper, width=float("inf")) if hidden else text)
+
+
+def _nodes(root: yaml.Node | None) -> list[yaml.Node]:
+    """A node and all below it, each once."""
+    found: dict[int, yaml.Node] = {}
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in found:
+            continue
+        found[id(node)] = node
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+    return list(found.values())
+
+
+def _spelling_is_lost(node: yaml.Node) -> bool:
+    if not isinstance(node, yaml.ScalarNode) or node.style in ("'", '"', "|", ">"):
+        return False
+    value = _read(node.value)
+    return not isinstance(value, str) and json.dumps(value) != node.value
+
+
+def _spelt(value: Any) -> str:
+    """What was typed, of a value that YAML took it for."""
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
+    raise ValueError(f"expected str, got {value!r}")
+
+
+def with_texts(hint: Any) -> Any:
+    """A type in which elements of lists that are texts keep their spelling."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in _LISTS:
+        return origin[tuple(Text if part is str else with_texts(part) for part in parts)]
+    if (parts and type(None) in parts) or origin is Union:
+        return Union[tuple(with_texts(part) for part in parts)]  # noqa: UP007 (made at run time)
+    return hint
