@@ -2,8 +2,8 @@
 
 YAML takes `3e68931874661724`, a scene of RealEstate10k, for an infinite number, `007` for 7, `null` and `true` for
 what they say. The parser learns only afterwards that an option wants texts. So in lists, values of which the
-original spelling could not be told any more stay texts, which the types of numbers take as well; and lists of texts
-take the others by their spelling.
+original spelling could not be told any more stay texts, which the types of numbers take as well; and lists of
+texts take the others by their spelling.
 """
 
 import collections.abc

@@ -57,9 +57,7 @@ def test_the_command_runs_there(how: str, elsewhere: Path) -> None:
         for name in ("torch", "yaml", "lightning"):  # Python itself takes these
             (elsewhere / name).rename(elsewhere / f"{name}_")
         (elsewhere / "random.py").unlink()
-    script = (
-        "import sys; sys.path.remove(''); from dfm_lightning.cli import main; sys.exit(main(['data', '--help']))"
-    )
+    script = "import sys; sys.path.remove(''); import dfm_lightning.cli as c; sys.exit(c.main(['data', '--help']))"
     command = ["-c", script] if how == "script" else ["-m", "dfm_lightning", "data", "--help"]
     ended = subprocess.run(
         [sys.executable, *command],
