@@ -50,11 +50,10 @@ def _kept_embedding(
     # A tensor made in inference mode could not be used in training afterwards. On the CPU first: not every device
     # knows float64.
     with torch.inference_mode(False), torch.no_grad():
-        exact = {"dtype": torch.float64, "device": "cpu"}
-        index = torch.arange(max(rows, columns), **exact)
+        index = torch.arange(max(rows, columns), dtype=torch.float64, device="cpu")
         axes = [index[:count] if grid is None else _resized(index[:count], grid) for count in (rows, columns)]
         y, x = torch.meshgrid(*axes, indexing="ij")
-        frequencies = 10_000.0 ** -(torch.arange(width // 4, **exact) / (width / 4))
+        frequencies = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64, device="cpu") / (width / 4))
         angles = [axis.reshape(-1, 1) * frequencies for axis in (x, y)]
         embedding = torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
         return embedding.to(device=device, dtype=dtype)
