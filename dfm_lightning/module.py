@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from dfm_lightning.diffusion import (
     ObservationDenoiser,
     Sampler,
 )
+from dfm_lightning.errors import UserError
 from dfm_lightning.interfaces import (
     ForwardModel,
     SignalDenoiser,
@@ -41,6 +43,7 @@ from dfm_lightning.types import (
     Sample,
     Views,
     as_request,
+    at_least_float32,
     concatenate,
     map_tensors,
     select_views,
@@ -146,6 +149,20 @@ class DiffusionWithForwardModel(Recorded, LightningModule):
 
     # --- training ---------------------------------------------------------------------------------------
 
+    def on_fit_start(self) -> None:
+        """Refuse a precision in which weights become NaN; say what another one does to them."""
+        precision = str(self.trainer.precision)
+        if precision == "16-true":
+            raise UserError(
+                "--trainer.precision 16-true cannot train: gradients, and what keeps Adam from dividing by zero, "
+                "are too small for float16. Use 16-mixed or bf16-mixed"
+            )
+        if precision == "bf16-true":
+            rank_zero_warn(
+                "--trainer.precision bf16-true loses updates below about 1/500 of a weight: at a small learning "
+                "rate nothing is learnt. bf16-mixed keeps them"
+            )
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make all that a training step draws a function of the seed, the process and the step's number.
 
@@ -189,7 +206,7 @@ class DiffusionWithForwardModel(Recorded, LightningModule):
 
     def drops_context(self) -> bool:
         """Whether this training step's context is dropped, at random."""
-        return self.context_dropout > 0 and bool(torch.rand(()) < self.context_dropout)
+        return self.context_dropout > 0 and bool(torch.rand((), dtype=torch.float32) < self.context_dropout)
 
     def losses(self, batch: Batch, context_dropped: bool = False) -> dict[str, LossTerm]:
         """All losses of a batch by name."""
@@ -202,9 +219,10 @@ class DiffusionWithForwardModel(Recorded, LightningModule):
         check_batch(batch)
         clean = batch.target.observation
         level = self.process.training_levels(len(clean))
-        noise = torch.randn_like(clean)
+        # In float32 at least, as the noise process computes; the denoiser gets it in its own precision.
+        noise = torch.randn_like(clean, dtype=at_least_float32(clean))
         conditioning = self.denoiser.condition(batch.context, batch.target.params)
-        noisy = self.process.add_noise(clean, noise, level)
+        noisy = self.process.add_noise(clean, noise, level).to(clean.dtype)
         signal = self.denoiser(*self.process.denoiser_input(noisy, level), conditioning)
         # One call of the forward model for all views: the same random patch in each, and one batch of rays.
         compared = self.forward_model.subsample(concatenate([batch.target, batch.novel], dim=1))
@@ -214,8 +232,8 @@ class DiffusionWithForwardModel(Recorded, LightningModule):
 
     def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
         """The squared errors at the target's and at novel parameters (DFM eq. 8, 9)."""
-        difference = denoised.observed.observation - denoised.compared.observation
-        error = difference.float().square().flatten(2).mean(dim=2)
+        observed, compared = denoised.observed.observation, denoised.compared.observation
+        error = (observed.to(at_least_float32(observed)) - compared).square().flatten(2).mean(dim=2)
         targets = denoised.batch.target.observation.shape[1]
         terms = {"target": LossTerm(error[:, :targets].mean(), self.target_weight)}
         if error.shape[1] > targets:

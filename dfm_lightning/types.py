@@ -116,6 +116,11 @@ class LossTerm(NamedTuple):
 Level = Real[Tensor, " b"]
 
 
+def at_least_float32(tensor: Tensor) -> torch.dtype:
+    """The precision to compute in with a tensor: its own, or float32 if that is higher."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
 def map_tensors(function: Callable[..., Tensor], tree: Any, *others: Any) -> Any:
     """Apply `function` to each tensor of a tree of tuples, NamedTuples, lists and dicts, keeping its structure.
 
@@ -130,6 +135,11 @@ def map_tensors(function: Callable[..., Tensor], tree: Any, *others: Any) -> Any
         children = [map_tensors(function, *nodes) for nodes in zip(tree, *others, strict=True)]
         return type(tree)(*children) if hasattr(tree, "_fields") else type(tree)(children)
     return tree
+
+
+def on_cpu(tree: Any) -> Any:
+    """The tree on the CPU, for what measures and writes: half precision raised to float32, which NumPy knows."""
+    return map_tensors(lambda t: (t.to(at_least_float32(t)) if t.is_floating_point() else t).cpu(), tree)
 
 
 def named_tensors(tree: Any, name: str) -> Iterator[tuple[str, Tensor]]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dfm_lightning.callbacks.output import images_to_uint8, write_png
@@ -15,18 +16,24 @@ class TensorWriter(PredictionWriter):
     """Writes each sample as `sample.npz`, and its observations as PNG files where they are images.
 
     The arrays are `observation` and those of the signal, named by their place in it: `signal`, or `signal.flow`
-    and so on. Observations with 1 or 3 channels count as images.
+    and so on; in float32 what NumPy does not know (bfloat16). Observations with 1 or 3 channels count as images.
     """
 
     def write(self, prediction: Prediction, folder: Path) -> None:
         """See `PredictionWriter`."""
         tensors = dict(named_tensors(prediction.signal, "signal"), observation=prediction.observation)
-        arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        arrays = {name: as_array(tensor) for name, tensor in tensors.items()}
         with whole_file(folder / "sample.npz") as aside, aside.open("wb") as file:
             # (NumPy annotates the names as if one could be `allow_pickle`.)
             np.savez(file, **arrays)  # type: ignore[arg-type]
         write_images(folder, "context", prediction.context.observation[0])
         write_images(folder, "observation", prediction.observation)
+
+
+def as_array(tensor: Tensor) -> np.ndarray:
+    """A tensor as an array; in float32 if NumPy does not know its precision."""
+    known = tensor.dtype != torch.bfloat16
+    return (tensor if known else tensor.float()).detach().cpu().numpy()
 
 
 def write_images(folder: Path, name: str, images: Tensor) -> None:

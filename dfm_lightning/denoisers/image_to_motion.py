@@ -10,7 +10,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import Motion
 from dfm_lightning.interfaces import SignalDenoiser
 from dfm_lightning.networks.image_dit import ImageToImage
-from dfm_lightning.types import Level, Moment, Views
+from dfm_lightning.types import Level, Moment, Views, at_least_float32
 
 # Weights of pixels that meet lie within exp(±this).
 _LARGEST_IMPORTANCE = 10.0
@@ -64,7 +64,8 @@ class ImageToMotion(SignalDenoiser):
         target = noisy[:, 0]
         if not self.sees_target:
             target, level = torch.zeros_like(target), torch.zeros_like(level)
-        output = self.network(torch.cat([conditioning.image, target], dim=1), level).float()
+        output = self.network(torch.cat([conditioning.image, target], dim=1), level)
+        output = output.to(at_least_float32(output))
         flow = self.flow_scale * output[:, :2]
         if not self.importance:
             return Motion(flow, torch.zeros_like(flow[:, :1]))

@@ -47,9 +47,12 @@ class ObservationDenoiser:
             target_params = concatenate([target_params, target_params], dim=0)
         self.conditioning = repeat_batch(denoiser.condition(context, target_params), samples)
         self.target_params = repeat_batch(target_params, samples)
+        self.precision = context.observation.dtype
 
     def __call__(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> Estimate:
         """Estimate the clean target observation; the estimate's source is the signal."""
+        # Samplers compute in float32 at least, whatever the networks do.
+        noisy = noisy.to(self.precision)
         if not self.guided:
             signal = self.denoiser(noisy, level, self.conditioning)
             return Estimate(self.forward_model(signal, self.target_params), signal)

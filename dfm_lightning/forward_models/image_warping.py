@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from dfm_lightning.forward_models.splatting import splat_softmax
 from dfm_lightning.interfaces import ForwardModel
-from dfm_lightning.types import Moment, Observed
+from dfm_lightning.types import Moment, Observed, at_least_float32
 
 HoleFilling = Literal["blank", "still", "backward"]
 
@@ -59,13 +59,17 @@ class ImageWarping(ForwardModel):
         views = params.time.shape[1]
         image = params.image.flatten(0, 1)
         with torch.autocast(image.device.type, enabled=False):
-            flow, importance = (part.float().repeat_interleave(views, dim=0) for part in signal)
-            flow = flow * params.time.flatten()[:, None, None, None]
+            # In one precision, float32 at least: motion and image may come in different ones.
+            dtype = at_least_float32(signal.flow)
+            dtype = torch.promote_types(dtype, image.dtype)
+            image = image.to(dtype)
+            flow, importance = (part.to(dtype).repeat_interleave(views, dim=0) for part in signal)
+            flow = flow * params.time.flatten().to(dtype)[:, None, None, None]
             # One channel more, the inverse weight, whose weighted sum is what has arrived, unweighted.
-            splatted = splat_softmax(torch.cat([image.float(), (-importance).exp()], dim=1), flow, importance)
+            splatted = splat_softmax(torch.cat([image, (-importance).exp()], dim=1), flow, importance)
             warped, inverse_weight = splatted.image[:, :-1], splatted.image[:, -1:]
             coverage = (inverse_weight * splatted.weight / _FULL).clamp(max=1)
-            observation = coverage * warped + (1 - coverage) * self._filling(image.float(), flow)
+            observation = coverage * warped + (1 - coverage) * self._filling(image, flow)
         size = params.image.shape[:2]
         return Observed(observation.unflatten(0, size), WarpingDetails(coverage.unflatten(0, size)))
 

@@ -9,6 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from dfm_lightning.types import at_least_float32
+
 
 class Box(NamedTuple):
     """A rectangle of an image in pixels from its corner; fractions of a pixel are allowed."""
@@ -81,7 +83,11 @@ def square_image(
 
 
 def downsample(images: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
-    """Images at a smaller height and width; a triangle two new pixels wide filters them against aliasing."""
+    """Images at a smaller height and width; a triangle two new pixels wide filters them against aliasing.
+
+    In float32 at least: not every device can do it in half precision.
+    """
+    images = images.to(at_least_float32(images))
     if images.shape[-2:] == torch.Size(size):
         return images
     return F.interpolate(images, size=size, mode="bilinear", antialias=True)

@@ -13,7 +13,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import ImageGeneration
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
-from dfm_lightning.types import Batch, Prediction, Views, map_tensors, select_views
+from dfm_lightning.types import Batch, Prediction, Views, map_tensors, on_cpu, select_views
 
 GENERATOR_KEY = "generator_fingerprint"
 
@@ -148,7 +148,7 @@ class GANInversion(DiffusionWithForwardModel):
             mean_code=mean_code,
         )
         self.on_work(self.samples)
-        return map_tensors(Tensor.cpu, evaluated)
+        return on_cpu(evaluated)
 
     # --- predict ----------------------------------------------------------------------------------------
 

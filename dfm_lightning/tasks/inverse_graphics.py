@@ -26,6 +26,7 @@ from dfm_lightning.types import (
     Views,
     concatenate,
     map_tensors,
+    on_cpu,
     repeat_batch,
     select_views,
 )
@@ -133,7 +134,13 @@ class InverseGraphics(DiffusionWithForwardModel):
         self.autoregressive_steps = autoregressive_steps
 
     def setup(self, stage: str) -> None:
-        """Read the perceptual loss's weights before the first iteration, not after an hour of loading data."""
+        """Refuse a precision too coarse for cameras; read the perceptual loss's weights before training starts."""
+        precision = str(self.trainer.precision)
+        if precision.endswith("16-true"):
+            raise UserError(
+                f"inverse graphics does not work with --trainer.precision {precision}, which rounds cameras and "
+                f"pixels to a few digits: use {precision.replace('true', 'mixed')}, or 32-true"
+            )
         if stage == "fit" and self.perceptual is not None:
             self.perceptual.prepare()
 
@@ -232,9 +239,9 @@ class InverseGraphics(DiffusionWithForwardModel):
         estimate = self.render(self.denoiser.deterministic_field(batch.context), views.params)
         seen = self._seen_from_context(sampled, repeat_batch(views.params, self.samples), contexts)
         sampled, seen = map_tensors(
-            lambda t: t.unflatten(0, (len(batch.key), self.samples)).cpu(), (sampled, seen)
+            lambda t: t.unflatten(0, (len(batch.key), self.samples)), on_cpu((sampled, seen))
         )
-        estimate, truth = map_tensors(Tensor.cpu, (estimate, views.observation))
+        estimate, truth = on_cpu((estimate, views.observation))
         counts = {"context": batch.context, "target": batch.target, "novel": batch.novel}
         roles = [role for role, part in counts.items() for _ in range(part.observation.shape[1])]
         scenes = [

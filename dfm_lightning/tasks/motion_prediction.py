@@ -21,6 +21,7 @@ from dfm_lightning.types import (
     as_request,
     concatenate,
     map_tensors,
+    on_cpu,
     repeat_batch,
     select_views,
 )
@@ -181,7 +182,7 @@ class MotionPrediction(DiffusionWithForwardModel):
             flows=flows,
             true_motion={name: value[0] for name, value in batch.truth.items()},
         )
-        return map_tensors(Tensor.cpu, evaluated)
+        return on_cpu(evaluated)
 
     def _draw(self, key: str, context: Views, params: Moment, numbers: range) -> tuple[Tensor, Tensor, Tensor]:
         """Frames, their coverage and the flow of some samples of one image."""

@@ -23,7 +23,7 @@ def write_flo(path: Path, flow: Float[Tensor, "2 h w"]) -> None:
     with whole_file(path) as aside, aside.open("wb") as file:
         np.array([_FLO_TAG], "<f4").tofile(file)
         np.array([width, height], "<i4").tofile(file)
-        flow.detach().cpu().permute(1, 2, 0).contiguous().numpy().astype("<f4").tofile(file)
+        flow.detach().float().cpu().permute(1, 2, 0).contiguous().numpy().astype("<f4").tofile(file)
 
 
 def flow_colours(flow: Float[Tensor, "2 h w"], full: float) -> RGB:

@@ -101,7 +101,9 @@ class Evaluator:
 
     def __call__(self, noisy: Float[Tensor, "b *o"], point: Point) -> Estimate:
         """Estimate the clean observation."""
-        level = torch.full((len(noisy),), point.level, device=noisy.device)
+        # Not the default precision, which may be half of it.
+        dtype = torch.long if isinstance(point.level, int) else torch.float32
+        level = torch.full((len(noisy),), point.level, dtype=dtype, device=noisy.device)
         found = self.denoise(*self.process.denoiser_input(noisy, level))
         clean, source = found if isinstance(found, Estimate) else Estimate(found)
         if self.threshold_quantile > 0:
