@@ -45,15 +45,15 @@ class StreamItems(Dataset):
 class StreamOrder(DistributedSampler):
     """The numbers of this process's next items, from item `start` of its share of the stream on.
 
-    Gives as many as make up one pass over the data in whole batches: a batch may hold the end of one pass and
-    the beginning of the next. (Lightning leaves a `DistributedSampler` as it is.)
+    Gives as many as make up one pass over the data in whole batches, or whole steps of several batches: a batch
+    may hold the end of one pass and the beginning of the next. (Lightning leaves a `DistributedSampler` as it is.)
     """
 
     def __init__(self, items: StreamItems, batch_size: int, containers: Sequence[int] | None = None) -> None:
         super().__init__(items, *processes())
         self.containers = containers
         self.batch_size = batch_size
-        self.num_samples = batch_size * math.ceil(len(items) / (batch_size * self.num_replicas))
+        self.set_batches_of_a_step(1)
         self.start = 0
         self._permutation = lru_cache(maxsize=2)(self._permute)
 
@@ -62,6 +62,12 @@ class StreamOrder(DistributedSampler):
         for turn in range(self.start, self.start + self.num_samples):
             passes, position = divmod(turn * self.num_replicas + self.rank, items)
             yield passes * items + self._permutation(passes)[position]
+
+    def set_batches_of_a_step(self, batches: int) -> None:
+        """Give as many items as make up one pass in whole steps of so many batches."""
+        step = self.batch_size * batches
+        items = len(cast(StreamItems, self.dataset))
+        self.num_samples = step * math.ceil(items / (step * self.num_replicas))
 
     def _permute(self, passes: int) -> list[int]:
         items = len(cast(StreamItems, self.dataset))
@@ -95,6 +101,10 @@ class StreamLoader(DataLoader):
         for batch in super().__iter__():
             self._taken += 1
             yield batch
+
+    def hold_whole_steps(self, batches: int) -> None:
+        """Make an epoch of whole steps, where a step of the optimizer gathers so many batches."""
+        cast(StreamOrder, self.sampler).set_batches_of_a_step(batches)
 
     def state_dict(self) -> dict[str, int]:
         """How many batches this process has taken since training began; the same in each process."""

@@ -144,6 +144,8 @@ class DiffusionWithForwardModel(Recorded, LightningModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True
         # Set by a writer that finds some of its files already there: those samples are not drawn again.
         self.is_finished: Callable[[str, int], bool] = nothing_is_finished
+        # The losses of the last training batch by name, for whoever has to say which of them went wrong.
+        self.training_terms: dict[str, Tensor] = {}
         # Set by a progress bar: told how many pieces of work (see `work`) have just been done.
         self.on_work: Callable[[int], None] = nobody_watches
 
@@ -246,6 +248,8 @@ class DiffusionWithForwardModel(Recorded, LightningModule):
 
     def _log_total(self, stage: str, terms: dict[str, LossTerm], batch_size: int) -> Tensor:
         total = torch.stack([term.value * term.weight for term in terms.values()]).sum()
+        if stage == "train":
+            self.training_terms = {name: term.value.detach() for name, term in terms.items()}
         values = {f"{stage}/{name}": term.value for name, term in terms.items()}
         self.log_dict({f"{stage}/loss": total, **values}, batch_size=batch_size, sync_dist=stage == "val")
         return total

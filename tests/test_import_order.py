@@ -19,7 +19,7 @@ LEVELS: list[set[str]] = [
     {"denoisers", "diffusion", "losses", "metrics", "optimizers"},
     {"module"},
     {"tasks"},
-    {"callbacks", "checkpoints"},
+    {"callbacks", "checkpoints", "training"},
     {"cli"},
     {"__main__"},
 ]

@@ -31,6 +31,8 @@ from dfm_lightning.cli.step_end import EndAfterStep
 from dfm_lightning.cli.surroundings import check_processes, find_starter, say_processes
 from dfm_lightning.cli.termination import current_termination
 from dfm_lightning.errors import UserError
+from dfm_lightning.training import guarded
+from dfm_lightning.training.notices import newest_checkpoint
 
 COMMANDS = {
     "fit": "Train a model.",
@@ -205,14 +207,13 @@ class DfmCLI(LightningCLI):
         trainer = super()._instantiate_trainer(config, callbacks)
         check_processes(starter, trainer.num_devices, trainer.num_nodes)
         say_processes(trainer, starter)
-        return trainer
+        return guarded(trainer)
 
     def after_fit(self) -> None:
         """Name the checkpoint that the other commands need."""
-        for callback in self.trainer.checkpoint_callbacks:
-            path = getattr(callback, "last_model_path", "") or getattr(callback, "best_model_path", "")
-            if path and self.trainer.is_global_zero:
-                print(f"checkpoint: {os.path.relpath(path)}")
+        path = newest_checkpoint(self.trainer)
+        if path is not None and self.trainer.is_global_zero:
+            print(f"checkpoint: {os.path.relpath(path)}")
 
     def before_predict(self) -> None:
         """Refuse to predict for nobody: samples are drawn by the callback that writes them."""

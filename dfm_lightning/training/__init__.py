@@ -1,0 +1,5 @@
+"""What every training is guarded by, whatever its config: whole checkpoints, exact resuming, finite numbers."""
+
+from dfm_lightning.training.guard import guarded
+
+__all__ = ["guarded"]

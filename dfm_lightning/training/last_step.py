@@ -1,0 +1,107 @@
+"""Saving the last step of a training, and what else Lightning's `ModelCheckpoint` leaves unsaved or in the way."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+from dfm_lightning.training.position import pass_finished
+
+# Quantities whose value is that of the step which is saved, unlike those of the last validation.
+_CURRENT = (None, "step", "epoch")
+
+
+class SaveLastStep(Callback):
+    """Makes every `ModelCheckpoint` save the last step, whatever its interval, and what it has put off.
+
+    Before any callback changes the model at the end of a training or an epoch: to come first.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give `last.ckpt` to this training. (What another one left there is kept when it is replaced.)"""
+        for callback in _savers(trainer):
+            name = callback.CHECKPOINT_NAME_LAST
+            if callback.save_last and "{" not in name:
+                callback.last_model_path = callback.format_checkpoint_name({}, name)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """See `Callback`."""
+        self._save_what_was_put_off(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See `Callback`."""
+        self._save_what_was_put_off(trainer)
+        if not pass_finished(trainer):  # training ends within an epoch, which is not over
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See `Callback`."""
+        self._save(trainer)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let a `ModelCheckpoint` whose interval was changed know what it had saved."""
+        # (Lightning recognises one by its settings.)
+        states = checkpoint.get("callbacks", {})
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        for callback in _savers(trainer):
+            if callback.state_key in states:
+                continue
+            for key, state in list(states.items()):
+                same = isinstance(state, dict) and all(
+                    name in state and state[name] == getattr(callback, name) for name in ("dirpath", "monitor")
+                )
+                if same and key.startswith(type(callback).__qualname__) and f"'mode': {callback.mode!r}" in key:
+                    states[callback.state_key] = states.pop(key)
+                    break
+
+    def _save_what_was_put_off(self, trainer: Trainer) -> None:
+        """Save what waited for a validation that has not come: later, it would be another step."""
+        for callback in _savers(trainer):
+            if not callback._defer_save_until_validation or callback._should_skip_saving_checkpoint(trainer):
+                continue
+            candidates = _candidates(callback, trainer)
+            if callback.monitor in candidates:
+                callback._defer_save_until_validation = False
+                callback._save_topk_checkpoint(trainer, candidates)
+            callback._save_last_checkpoint(trainer, candidates)
+
+    def _save(self, trainer: Trainer) -> None:
+        for callback in _savers(trainer):
+            if callback._should_skip_saving_checkpoint(trainer) or not (callback.save_top_k or callback.save_last):
+                continue
+            candidates = _candidates(callback, trainer)
+            if callback.monitor in _CURRENT:
+                callback._save_topk_checkpoint(trainer, candidates)
+            saved = callback._last_global_step_saved == trainer.global_step
+            # A step that nobody has measured is none of the best; it is saved as the last one.
+            with _saving_last(callback, callback.save_last if saved else True):
+                callback._save_last_checkpoint(trainer, candidates)
+
+
+def _savers(trainer: Trainer) -> list[ModelCheckpoint]:
+    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+
+
+def _candidates(callback: ModelCheckpoint, trainer: Trainer) -> dict[str, torch.Tensor]:
+    """What a file's name may hold; the epoch is the one that the step belongs to, also when it is over."""
+    epoch = trainer.fit_loop.epoch_progress.current.ready - 1
+    return {**callback._monitor_candidates(trainer), "epoch": torch.tensor(epoch)}
+
+
+@contextmanager
+def _saving_last(callback: ModelCheckpoint, how: Any) -> Iterator[None]:
+    given = callback.save_last
+    callback.save_last = how
+    if how and not given:
+        callback.last_model_path = callback.format_checkpoint_name({}, callback.CHECKPOINT_NAME_LAST)
+    try:
+        yield
+    finally:
+        callback.save_last = given

@@ -1,0 +1,68 @@
+"""Gradient accumulation that is not cut at the end of a pass over the data."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.utilities import CombinedLoader
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.training.notices import say
+
+
+class WholeSteps(Callback):
+    """Makes the epochs of loaders that can (`hold_whole_steps`) long enough for whole steps of the optimizer.
+
+    Lightning takes a step at the end of an epoch however few batches have been gathered for it. Where that cannot
+    be avoided, it is said.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See `Callback`."""
+        if stage != "fit":
+            return
+        if trainer.accumulate_grad_batches < 1:
+            raise UserError(
+                "trainer.accumulate_grad_batches is the number of batches that a step gathers, 1 or more; got "
+                f"{trainer.accumulate_grad_batches}."
+            )
+        batches = _batches(trainer)
+        # (Lightning sets the attribute without declaring it.)
+        source = trainer.datamodule or pl_module  # type: ignore[attr-defined]
+        if batches > 1:
+            # (The trainer asks for the loader, and for its length, between two hooks.)
+            source.train_dataloader = whole_steps(source.train_dataloader, batches)  # type: ignore[method-assign]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See `Callback`."""
+        batches, gathered = trainer.num_training_batches, trainer.accumulate_grad_batches
+        if gathered > 1 and batches != float("inf") and batches % gathered:
+            say(
+                f"An epoch has {batches} batches, and a step gathers {gathered}: the last step of each epoch has "
+                f"{int(batches % gathered)} only."
+            )
+
+
+def whole_steps(make_loader: Callable[[], Any], batches: int) -> Callable[[], Any]:
+    """The same function, whose loaders make epochs of a multiple of so many batches, if they can."""
+
+    @functools.wraps(make_loader)
+    def make() -> Any:
+        made = make_loader()
+        for loader in CombinedLoader(made).flattened:
+            if hasattr(loader, "hold_whole_steps"):
+                loader.hold_whole_steps(batches)
+        return made
+
+    return make
+
+
+def _batches(trainer: Trainer) -> int:
+    """Batches of a step; of several schedules, what holds whole steps of each."""
+    # (Lightning sets the attribute without declaring it.)
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    schedules = [c.scheduling.values() for c in callbacks if isinstance(c, GradientAccumulationScheduler)]
+    return math.lcm(trainer.accumulate_grad_batches, *(batches for schedule in schedules for batches in schedule))

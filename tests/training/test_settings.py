@@ -1,0 +1,155 @@
+"""A resumed training uses the settings that are given now: the optimizer's, the gathering of gradients."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cli.toy_problem import LinearDenoiser, Signals, Slope, Task
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from small_training import Events, averaging, load, saving, train
+
+from datamodules.loading import training_loader
+from dfm_lightning.errors import UserError
+from dfm_lightning.optimizers import AdamWithWarmup
+
+
+def rates(events: Events) -> dict[int, float]:
+    """The rate of the schedule after each step."""
+    return {event[1]: event[3] for event in events.seen if event[0] == "batch"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"learning_rate": 0.002},
+        {"learning_rate": 0.01, "decay": "cosine"},
+        {"learning_rate": 0.003, "warmup_steps": 6},
+        {"learning_rate": 0.01, "betas": (0.5, 0.6)},
+    ],
+    ids=str,
+)
+def test_the_optimizer_is_as_given_now(
+    tmp_path: Path, given: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = AdamWithWarmup(learning_rate=0.01, warmup_steps=2)
+    train(tmp_path, saving(tmp_path / "ck", 3), optimizer=first, max_steps=3)
+    now = AdamWithWarmup(**{"warmup_steps": 2, **given})
+    events, saver = Events(), saving(tmp_path / "on", 8)
+    train(tmp_path, events, saver, optimizer=now, max_steps=8, ckpt_path=tmp_path / "ck" / "3.ckpt")
+    # The schedule's own course, at these steps.
+    assert rates(events) == {step: now.learning_rate * now.rate_factor(step, lambda: 8) for step in range(4, 9)}
+    (group,) = load(tmp_path / "on" / "8.ckpt")["optimizer_states"][0]["param_groups"]
+    assert tuple(group["betas"]) == now.betas
+    assert group["initial_lr"] == now.learning_rate
+    said = [line for line in capsys.readouterr().err.splitlines() if "given now" in line]
+    differs = now.learning_rate != 0.01 or now.betas != first.betas
+    assert len(said) == differs
+
+
+class OwnOptimizer(Task):
+    """Configures an optimizer without a schedule.
+
+    Args:
+        decay: of the weights.
+    """
+
+    def __init__(self, rate: float, decay: float) -> None:
+        super().__init__(LinearDenoiser(), Slope())
+        self.rate, self.decay = rate, decay
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), lr=self.rate, weight_decay=self.decay)
+
+
+def test_an_optimizer_of_ones_own_is_as_given_now(tmp_path: Path) -> None:
+    train(tmp_path, saving(tmp_path / "ck"), module=OwnOptimizer(0.01, 0.1), max_steps=1)
+    options: dict[str, Any] = {"max_steps": 2, "ckpt_path": tmp_path / "ck" / "1.ckpt"}
+    train(tmp_path, saving(tmp_path / "on"), module=OwnOptimizer(0.002, 0.3), **options)
+    (group,) = load(tmp_path / "on" / "2.ckpt")["optimizer_states"][0]["param_groups"]
+    assert (group["lr"], group["weight_decay"]) == (0.002, 0.3)
+
+
+# --- gathering --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gathered", [2, 4, 8])
+def test_a_step_gathers_all_its_batches_across_passes(tmp_path: Path, gathered: int) -> None:
+    events = Events()
+    train(tmp_path, events, accumulate_grad_batches=gathered, max_steps=3, limit_val_batches=0)
+    batches = [event for event in events.seen if event[0] == "batch"]
+    assert len(batches) == 3 * gathered
+    seen = [key for event in batches for key in event[4]]
+    assert all(len(set(seen[i : i + 12])) == 12 for i in range(0, len(seen) - 11, 12))  # still whole passes
+
+
+def test_a_schedule_of_gathering_is_kept_too(tmp_path: Path) -> None:
+    events = Events()
+    train(tmp_path, events, GradientAccumulationScheduler({0: 1, 1: 4}), max_steps=6, limit_val_batches=0)
+    steps = [event[1] for event in events.seen if event[0] == "batch"]
+    assert [steps.count(step) for step in (1, 2, 3)] == [1, 1, 1]
+    assert steps.count(5) == 4
+
+
+class OwnLoader(LightningDataModule):
+    """Loads with a plain loader."""
+
+    def train_dataloader(self) -> Any:
+        return torch.utils.data.DataLoader(Signals(12, "train"), 4)
+
+
+def test_gathering_that_is_cut_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"accumulate_grad_batches": 2, "max_steps": 2, "limit_val_batches": 0}
+    train(tmp_path, **options)
+    assert "gathers" not in capsys.readouterr().err
+    train(tmp_path, limit_train_batches=3, **options)
+    assert "3 batches" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("batches", [0, -1])
+def test_gathering_nothing_is_refused(tmp_path: Path, batches: int) -> None:
+    with pytest.raises(UserError, match="accumulate_grad_batches"):
+        train(tmp_path, accumulate_grad_batches=batches, max_steps=1)
+
+
+def test_a_loader_holds_whole_steps() -> None:
+    loader: Any = training_loader(Signals(12, "train"), 4)
+    assert len(loader) == 3
+    loader.hold_whole_steps(2)
+    assert len(loader) == len(list(loader)) == 4
+
+
+# --- averages ---------------------------------------------------------------------------------------------
+
+
+def test_before_averaging_begins_the_averages_are_the_weights(tmp_path: Path) -> None:
+    events = Events()
+    options: dict[str, Any] = {"max_steps": 5}
+    train(tmp_path, averaging(update_starting_at_step=3), events, saving(tmp_path / "late"), **options)
+    plain = Events()
+    train(tmp_path, plain, saving(tmp_path / "none"), **options)
+    for step in (1, 2, 3):
+        late, none = load(tmp_path / "late" / f"{step}.ckpt"), load(tmp_path / "none" / f"{step}.ckpt")
+        for name, value in none["state_dict"].items():
+            assert torch.equal(late["state_dict"][name], value)
+            assert torch.equal(late["current_model_state"][name], value)
+    # What is validated, too: before averaging, the weights.
+    assert events.seen[:4] == plain.seen[:4]
+    late = load(tmp_path / "late" / "5.ckpt")
+    assert any(not torch.equal(late["current_model_state"][k], v) for k, v in late["state_dict"].items())
+    # The training ends with them, if averaging has not begun.
+    never = train(tmp_path, averaging(update_starting_at_step=99), max_steps=2).lightning_module
+    assert all(
+        torch.equal(value, load(tmp_path / "none" / "2.ckpt")["state_dict"][name])
+        for name, value in never.state_dict().items()
+    )
+
+
+def test_without_averaging_the_raw_weights_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path, averaging(), saving(tmp_path / "ck"), max_steps=3)
+    train(tmp_path, saving(tmp_path / "whole"), max_steps=5)
+    train(tmp_path, saving(tmp_path / "on"), max_steps=5, ckpt_path=tmp_path / "ck" / "3.ckpt")
+    assert "raw" in capsys.readouterr().err
+    on, whole = load(tmp_path / "on" / "5.ckpt"), load(tmp_path / "whole" / "5.ckpt")
+    assert all(torch.equal(on["state_dict"][name], value) for name, value in whole["state_dict"].items())
