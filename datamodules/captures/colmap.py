@@ -81,12 +81,13 @@ def _lens(model: ColmapModel, image: ColmapImage) -> Lens:
         raise FrameError(f"there is no camera {image.camera}", f"cameras are {sorted(model.cameras)}"[:80])
     camera = model.cameras[image.camera]
     try:
-        return _checked_lens(camera)
+        return colmap_lens(camera)
     except FrameError as error:
         raise FrameError(f"camera {image.camera}: {error.kind}", error.detail) from None
 
 
-def _checked_lens(camera: ColmapCamera) -> Lens:
+def colmap_lens(camera: ColmapCamera) -> Lens:
+    """The lens of a camera; raises FrameError where its numbers are impossible."""
     model, width, height, parameters = camera
     numbers = dict(zip(model.parameters, parameters, strict=True))
     focal = numbers.get("f", numbers.get("fx", 0.0)), numbers.get("f", numbers.get("fy", 0.0))

@@ -12,6 +12,7 @@ from torch import Tensor
 from datamodules.captures.lens import FrameError, Lens
 from dfm_lightning.geometry.cameras import ROTATION_TOLERANCE, is_valid_pose
 
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 # Farther from the origin than this no camera is: coordinates of maps reach ten million metres.
 _FARTHEST = 1e8
 
@@ -63,6 +64,19 @@ def natural_key(name: str) -> list[str | int]:
 def is_stray(path: Path) -> bool:
     """Whether a file is macOS's own (._name), which it leaves beside each file on foreign disks."""
     return path.name.startswith("._")
+
+
+def typical_depth(near: float, far: float) -> float:
+    """The harmonic mean of two depths, where disparity is halfway. Raises FrameError if they are none."""
+    if not 0 < near <= far < float("inf"):
+        raise FrameError("the bounds are impossible", f"near {near:g}, far {far:g}, expected 0 < near < far")
+    return 2 / (1 / near + 1 / far)
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """The files of pictures in a folder, without those that macOS keeps beside them, in plain order of names."""
+    files = (path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
+    return sorted(path for path in files if not is_stray(path))
 
 
 def check_pose(pose: Float64[Tensor, "4 4"]) -> None:

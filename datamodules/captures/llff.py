@@ -7,20 +7,18 @@ import torch
 from jaxtyping import Float64
 
 from datamodules.captures.lens import FrameError, opencv_lens
-from datamodules.captures.listing import LeftOut, ListedFrame, Listing, check_pose, is_stray
+from datamodules.captures.listing import LeftOut, ListedFrame, Listing, check_pose, list_pictures, typical_depth
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import pose_matrix
 
 POSES_FILE = "poses_bounds.npy"
-_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
 def read_llff(path: Path) -> Listing:
     """Read a file of poses and bounds, with the pictures in the folder `images` beside it (or `images_4` and the
     like), whose plain sorted order is that of the rows.
 
-    The typical depth is the median, over the usable rows, of the harmonic mean of near and far: where disparity is
-    halfway.
+    The typical depth is the median of `typical_depth` over the usable rows.
 
     Raises:
         UserError: if it is no such file, or no folder has as many pictures.
@@ -33,7 +31,7 @@ def read_llff(path: Path) -> Listing:
     for number, (row, picture) in enumerate(zip(table, pictures, strict=True)):
         where = f"row {number} ({picture.name})"
         try:
-            frame, depth = _frame(where, picture, row), _depth(*row[15:].tolist())
+            frame, depth = _frame(where, picture, row), typical_depth(*row[15:].tolist())
         except FrameError as error:
             left_out.append(LeftOut(where, error.kind, error.detail))
             continue
@@ -66,22 +64,11 @@ def _frame(where: str, picture: Path, row: Float64[np.ndarray, "17"]) -> ListedF
     )
 
 
-def _depth(near: float, far: float) -> float:
-    if not 0 < near <= far < np.inf:
-        raise FrameError("the bounds are impossible", f"near {near:g}, far {far:g}, expected 0 < near < far")
-    return 2 / (1 / near + 1 / far)
-
-
 def _find_pictures(path: Path, count: int) -> list[Path]:
     folders = [path.parent / "images", *sorted(path.parent.glob("images_*"))]
-    pictures = {folder: _pictures(folder) for folder in folders}
+    pictures = {folder: list_pictures(folder) for folder in folders}
     fitting = [files for files in pictures.values() if len(files) == count]
     if not fitting:
         counts = ", ".join(f"{folder.name}: {len(files)}" for folder, files in pictures.items())
         raise UserError(f"{path} has {count} poses, but no folder has as many images ({counts})")
     return fitting[0]
-
-
-def _pictures(folder: Path) -> list[Path]:
-    files = (path for path in folder.glob("*") if path.suffix.lower() in _PICTURES)
-    return sorted(path for path in files if not is_stray(path))

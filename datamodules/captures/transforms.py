@@ -10,7 +10,15 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from datamodules.captures.lens import PERSPECTIVE, FrameError, Lens, opencv_lens
-from datamodules.captures.listing import LeftOut, ListedFrame, Listing, check_pose, is_stray, natural_key
+from datamodules.captures.listing import (
+    LeftOut,
+    ListedFrame,
+    Listing,
+    check_pose,
+    is_stray,
+    natural_key,
+    typical_depth,
+)
 from datamodules.image_files import UnreadableError, open_picture
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import flip_opengl_opencv
@@ -52,8 +60,15 @@ def _has_pictures(path: Path) -> bool:
 
 
 def read_transforms(path: Path) -> Listing:
-    """Read the frames of a file, in the natural order of their names. Raises UserError if it is no such file."""
-    posed, left_out = read_poses(path)
+    """Read the frames of a file, in the natural order of their names.
+
+    The typical depth is known where the file says near and far.
+
+    Raises:
+        UserError: if it is no such file.
+    """
+    content = _read_content(path)
+    posed, left_out = _read_frames(content)
     frames = []
     for frame in posed:
         picture = picture_file(path.parent, frame.name)
@@ -63,7 +78,7 @@ def read_transforms(path: Path) -> Listing:
             frames.append(ListedFrame(frame.where, picture, frame.pose, read_lens(frame.properties, picture)))
         except FrameError as error:
             left_out.append(LeftOut(frame.where, error.kind, error.detail))
-    return Listing(path.name, path, frames, left_out)
+    return Listing(path.name, path, frames, left_out, _depth(content, path))
 
 
 def read_poses(path: Path) -> tuple[list[PosedFrame], list[LeftOut]]:
@@ -72,6 +87,10 @@ def read_poses(path: Path) -> tuple[list[PosedFrame], list[LeftOut]]:
     Raises:
         UserError: if it is no such file.
     """
+    return _read_frames(_read_content(path))
+
+
+def _read_content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -79,10 +98,23 @@ def read_poses(path: Path) -> tuple[list[PosedFrame], list[LeftOut]]:
     listed = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not listed:
         raise UserError(f"{path} should have a list `frames` with a file_path and a 4×4 transform_matrix each")
+    return content
+
+
+def _depth(content: dict[str, Any], path: Path) -> float | None:
+    if not {"near", "far"} <= set(content):
+        return None
+    try:
+        return typical_depth(_number(content, "near"), _number(content, "far"))
+    except FrameError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _read_frames(content: dict[str, Any]) -> tuple[list[PosedFrame], list[LeftOut]]:
     shared = {name: value for name, value in content.items() if name != "frames"}
     frames: list[PosedFrame] = []
     left_out: list[LeftOut] = []
-    for number, frame in enumerate(listed):
+    for number, frame in enumerate(content["frames"]):
         name = frame.get("file_path", "") if isinstance(frame, dict) else ""
         where = f"frames[{number}]" + (f" ({name})" if name else "")
         try:

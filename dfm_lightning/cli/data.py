@@ -8,6 +8,7 @@ import datamodules.co3d.inspection
 import datamodules.co3d.verification
 import datamodules.realestate10k.verification
 import datamodules.vimeo90k.verification
+from datamodules.captures.poses import find_poses
 from datamodules.problems import Problem
 from datamodules.synthetic.clips import write_synthetic_clips
 from datamodules.synthetic.co3d import write_synthetic_co3d
@@ -87,6 +88,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "make-co3d": write_synthetic_co3d,
     "make-rooms": write_synthetic_rooms,
     "make-clips": write_synthetic_clips,
+    "poses": find_poses,
     "inspect": inspect,
     "verify": verify,
     "gan-samples": draw_gan_samples,
