@@ -19,8 +19,10 @@ Order = Literal["any", "sequence"]
 # Points to find in a picture; more take longer to match, and place hardly more pictures.
 _FEATURES = 4096
 _FEWEST = 3
-# Depths of points at these percentiles are near and far: a few points are always wrong.
+# Depths of points at these percentiles are near and far: a few points are always wrong. They get some room:
+# pictures show what is nearer and farther than their points.
 _NEAR_FAR = (0.5, 99.5)
+_ROOM = 1.1
 # What pycolmap raises; which, depends on where it notices.
 _FAULTS = (ValueError, RuntimeError, IndexError, KeyError, MemoryError, OSError)
 
@@ -60,9 +62,7 @@ def find_structure(pictures: Path, work: Path, order: Order, seed: int) -> Struc
     """
     names = sorted(path.name for path in pictures.iterdir())
     if len(names) < _FEWEST:
-        raise UserError(
-            f"at least {_FEWEST} pictures are needed to find their cameras, but there are {len(names)}"
-        )
+        raise UserError(f"finding cameras needs at least {_FEWEST} pictures, but there are {len(names)}")
     try:
         models = _map(load_pycolmap(), pictures, work, order, seed)
     except _FAULTS as error:
@@ -145,4 +145,4 @@ def _structure(model: Any, placed: list[PlacedPicture]) -> Structure:
     depth = np.concatenate(depths)
     near, far = np.percentile(depth[depth > 0], _NEAR_FAR).tolist()
     colours = np.array([point.color for point in points.values()], dtype=np.uint8).reshape(-1, 3)
-    return Structure(placed, places, colours, near, far, model.compute_mean_reprojection_error())
+    return Structure(placed, places, colours, near / _ROOM, far * _ROOM, model.compute_mean_reprojection_error())

@@ -190,3 +190,13 @@ def test_the_split_whose_pictures_are_there_is_read(tmp_path: Path) -> None:
     absent = transforms([f"absent_{number}.png" for number in range(FRAMES)])
     (tmp_path / "transforms_test.json").write_text(json.dumps(absent))
     assert "8 frames by transforms_train.json" in open_capture(tmp_path, 3.0).description
+
+
+def test_near_and_far_say_how_deep_a_capture_is(tmp_path: Path) -> None:
+    write_pictures(tmp_path)
+    save(tmp_path, {**transforms(), "near": 2.0, "far": 6.0})
+    assert "a depth of 3 there" in open_capture(tmp_path, 3.0).description
+    for near, far in ((0, 6), (-2, 6), (6, 2), (NAN, 6), (2, INF), (2, "far")):
+        message = refusal(save(tmp_path, {**transforms(), "near": near, "far": far}))
+        assert "transforms.json: " in message
+        assert "bounds are impossible" in message or "is not a finite number" in message
