@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -9,10 +10,28 @@ from dfm_lightning.interfaces import FieldStage, FieldValues, RadianceField
 
 
 class GuidedField(NamedTuple):
-    """The field u + scale (c − u), point by point, for an unconditional field u and a conditional one c.
+    """The field u + s (c − u), point by point, for an unconditional field u, a conditional one c and a scale s.
 
-    Being a field, it has images that agree with each other from all sides, unlike images that are guided one
-    by one. Colour is kept within [0, 1], density at 0 or above.
+    Being a field, it has images that agree with each other from all sides, unlike images that are guided one by
+    one.
+
+    What is extrapolated is what a point adds to the light of a ray, to first order in a short piece of it: its
+    density σ, and its emission σ·k for the colour k (Max 1995). A colour by itself adds nothing: where there is no
+    density nobody sees it, and nothing has taught the field what it should be.
+
+        σ = σᵤ + s (σ_c − σᵤ)
+        σ k = σᵤ kᵤ + s (σ_c k_c − σᵤ kᵤ)
+
+    Divided by the first, the second is an extrapolation of colours as well, with a scale of its own at each point:
+
+        k = kᵤ + t (k_c − kᵤ),  t = s σ_c / σ
+
+    For s > 1 it is 1 where u is empty, and k is c's colour; it is s where both are equally dense. Where u is
+    denser than c, it would rise beyond all bounds as σ falls to 0, since a faint point cannot emit what is asked
+    of it. It is therefore kept within 0, 1 and s: colours are driven no further than by s itself, and emission
+    falls to 0 with the density. Then k is clamped to [0, 1], and σ to 0 and above: emission is neither negative
+    nor more than the density can give. Where σ is 0 nobody sees k, and it is c's or u's own colour, or between
+    them. Features, which are composited as colours are, are extrapolated with the same t.
     """
 
     unconditional: RadianceField
@@ -27,5 +46,17 @@ class GuidedField(NamedTuple):
     def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
         """Values of the guided field."""
         u, c = self.unconditional.query(points, stage), self.conditional.query(points, stage)
-        colour, density, features = (a + self.scale * (b - a) for a, b in zip(u, c, strict=True))
-        return FieldValues(colour.clamp(0, 1), density.clamp(min=0), features)
+        density = (u.density + self.scale * (c.density - u.density)).clamp(min=0)
+        scale = self._colour_scale(c.density, density)[..., None]
+        colour, features = (a + scale * (b - a) for a, b in ((u.colour, c.colour), (u.features, c.features)))
+        return FieldValues(colour.clamp(0, 1), density, features)
+
+    def _colour_scale(
+        self, conditional_density: Float[Tensor, "b n"], density: Float[Tensor, "b n"]
+    ) -> Float[Tensor, "b n"]:
+        """Return t of each point."""
+        exists = density > 0
+        # Nothing is divided by 0: even an unused quotient would have a gradient, which is not finite.
+        scale = self.scale * conditional_density / torch.where(exists, density, 1.0)
+        unseen = min(max(self.scale, 0.0), 1.0)
+        return torch.where(exists, scale.clamp(min(self.scale, 0.0), max(self.scale, 1.0)), unseen)
