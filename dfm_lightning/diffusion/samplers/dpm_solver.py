@@ -38,6 +38,8 @@ class DPMSolver(MultistepSampler):
         order: 2 (2M) or 3 (3M).
         second_order: how a second-order step weighs the change of the estimate. "midpoint": as at the middle of
             the step; "integral": by its exact integral ("heun" in diffusers).
+        full_curvature: with order 3, weigh the curvature of the estimate by its whole integral. The authors' code,
+            diffusers and k-diffusion weigh it by half of that, which leaves 3M at second order.
         uneven_below: a step uses an earlier one only if that is at least so many times as long in λ (and all those
             after it are); 0 uses all.
         temperature: factor on the initial noise; below 1 gives less varied samples.
@@ -51,6 +53,7 @@ class DPMSolver(MultistepSampler):
         steps: int = 50,
         order: int = 2,
         second_order: SecondOrder = "midpoint",
+        full_curvature: bool = False,
         uneven_below: Number = 0.5,
         temperature: Number = 1.0,
         threshold_quantile: Number = 0.0,
@@ -59,9 +62,12 @@ class DPMSolver(MultistepSampler):
         super().__init__(steps, temperature, threshold_quantile, spacing)
         if order not in (2, 3):
             raise ValueError(f"order must be 2 or 3, got {order}")
+        if full_curvature and order == 2:
+            raise ValueError("full_curvature needs order 3: order 2 sees no curvature")
         check_uneven(uneven_below)
         self.order = order
         self.second_order = second_order
+        self.full_curvature = full_curvature
         self.uneven_below = uneven_below
 
     @property
@@ -78,7 +84,8 @@ class DPMSolver(MultistepSampler):
         order = usable_order(min(self.order, 2) if few else self.order, history, following, self.uneven_below)
         step = following.log_ratio - history[0].point.log_ratio
         result = first_order(history[0], following)
-        return result + following.signal_rate * change(history, step, step, order, self.second_order)
+        share = 1.0 if self.full_curvature else 0.5
+        return result + following.signal_rate * change(history, step, step, order, self.second_order, share)
 
 
 class DPMSolverSDE(MultistepSampler):
@@ -146,7 +153,12 @@ class DPMSolverSDE(MultistepSampler):
 
 
 def change(
-    history: list[Evaluated], step: float, integrated: float, order: int, second_order: SecondOrder
+    history: list[Evaluated],
+    step: float,
+    integrated: float,
+    order: int,
+    second_order: SecondOrder,
+    curvature_share: float = 0.5,
 ) -> Float[Tensor, "b *o"] | float:
     """Return what the change of m adds to a first-order step, over α: ∫ e^(λ−λ_t) (m(λ) − m_s) dλ.
 
@@ -156,6 +168,7 @@ def change(
         integrated: the length in λ over which m is weighted; as long as the step unless noise is added.
         order: 1 (no change), 2 or 3, at most the number of evaluations.
         second_order: see `DPMSolver`.
+        curvature_share: how much of the curvature's integral is used; half in the published third-order methods.
     """
     if order == 1:
         return 0.0
@@ -167,7 +180,8 @@ def change(
         return (-math.expm1(-integrated) / 2 if second_order == "midpoint" else linear) * slope
     earlier = (history[1].clean - history[2].clean) / ratios[1]
     curvature = (slope - earlier) / (ratios[0] + ratios[1])
-    return linear * (slope + ratios[0] * curvature) - (linear / integrated - 0.5) * curvature
+    quadratic = 1 - 2 * linear / integrated
+    return linear * (slope + ratios[0] * curvature) + curvature_share * quadratic * curvature
 
 
 class DPMSolverSinglestep(Sampler):
