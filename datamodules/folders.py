@@ -3,6 +3,11 @@
 from pathlib import Path
 
 
+def as_spelt(path: Path) -> Path:
+    """The file whose ending is spelt in another case than that of a path which is not there, or the path itself."""
+    return next((file for file in find_files(path.parent, path.suffix.lower()) if file.stem == path.stem), path)
+
+
 def find_files(folder: Path, *endings: str) -> list[Path]:
     """The files of a folder with one of the endings (".jpg", in any case), by name; none where there is no folder.
 

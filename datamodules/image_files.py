@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datamodules.folders import as_spelt
+
 # Larger pictures are refused. A photograph of 200 megapixels is none of those; decoded, these take 1.5 GB.
 MOST_PIXELS = 512 * 10**6
 # Pillow's own limit prints a warning for photographs of 90 megapixels; `open_picture` has the one above.
@@ -59,12 +61,14 @@ def open_picture(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     `upright` and `to_rgb` make of it what a viewer shows.
 
     Args:
-        source: a file, or an encoded picture.
+        source: a file, whose ending (.jpg) may be spelt in another case, or an encoded picture.
         name: what to call it in an error.
 
     Raises:
         UnreadableError: where there is no picture, only part of one, or one of more than `MOST_PIXELS`.
     """
+    if isinstance(source, Path) and not source.exists():
+        source = as_spelt(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.width * image.height > MOST_PIXELS:

@@ -1,6 +1,7 @@
 """Scenes that are read by name: cameras, and frames that are decoded when they are asked for."""
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float64
@@ -8,6 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from dfm_lightning.geometry.cameras import is_valid_pose
+
+MissingScenes = Literal["error", "skip"]
+"""What to do about scenes that a data set lists and that are not there."""
 
 
 class Scene(ABC):

@@ -159,6 +159,6 @@ def _read_jgz(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a JSON file ({error})") from None

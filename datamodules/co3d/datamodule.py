@@ -3,6 +3,7 @@
 import math
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from datamodules.co3d.datasets import (
     TrajectoryKind,
     TrajectoryRequests,
     ViewSettings,
+    readable_scenes,
 )
 from datamodules.co3d.frames import read_view
 from datamodules.co3d.sampling import NovelFrames
@@ -35,8 +37,11 @@ from datamodules.image_files import UnreadableError
 from datamodules.loading import evaluation_loader, training_loader
 from datamodules.photograph import CameraMove, PhotographRequest
 from datamodules.replacements import ReportsReplacements
+from datamodules.scenes import MissingScenes
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import look_at
+
+Evaluated = TypeVar("Evaluated", EvaluationScenes, TrajectoryRequests)
 
 # The splits that each of the trainer's functions reads.
 _SPLITS: dict[str | None, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
@@ -82,6 +87,9 @@ class Co3DDataModule(ReportsReplacements, LightningDataModule):
         trajectory_size: height and width of predicted views in pixels; `image_size` if null.
         predict_split: which list of the subset predictions are made of.
         cache_dir: where the scales of the scenes are kept; in the root if null.
+        missing_scenes: what to do about listed sequences that have not been downloaded, and about test scenes of
+            which a needed frame cannot be read: "error", or "skip" them, counted and said. Without "skip",
+            training replaces draws of sequences that are not there, as it does those of unreadable frames.
         image: a photograph to predict from, instead of the root's scenes, which then need not be there. What is
             in its middle is taken to be `target_scale` away. Its absolute pose is that of a camera that looks at
             the world's origin from there, held level in a world whose y axis points up.
@@ -114,6 +122,7 @@ class Co3DDataModule(ReportsReplacements, LightningDataModule):
         trajectory_size: int | None = None,
         predict_split: Split = "test",
         cache_dir: str | None = None,
+        missing_scenes: MissingScenes = "error",
         image: str | None = None,
         field_of_view: float | None = None,
         camera_move: CameraMove | None = None,
@@ -141,6 +150,7 @@ class Co3DDataModule(ReportsReplacements, LightningDataModule):
         self.trajectory_size = trajectory_size or image_size
         self.predict_split = predict_split
         self.cache_dir = Path(cache_dir) if cache_dir else None
+        self.missing_scenes = missing_scenes
         self.image = None if image is None else Path(image)
         self.field_of_view = field_of_view
         self.camera_move = camera_move or CameraMove("orbit", 2 * math.pi)
@@ -182,12 +192,13 @@ class Co3DDataModule(ReportsReplacements, LightningDataModule):
             rank_zero_warn(f"subset {self.subset} has no validation frames: training goes without validation")
             return []
         # Lightning shares these out itself, evenly, repeating some: every process needs as many batches.
-        data = EvaluationScenes(self.scenes("val"), self._validation)
+        data = self._readable("val", EvaluationScenes(self.scenes("val"), self._validation))
         return DataLoader(data, self.batch_size, num_workers=self.workers)
 
     def test_dataloader(self) -> DataLoader:
         """The same views of the test scenes every time, each scene in one process."""
-        return evaluation_loader(EvaluationScenes(self.scenes("test"), self._test), 1, self.workers)
+        data = self._readable("test", EvaluationScenes(self.scenes("test"), self._test))
+        return evaluation_loader(data, 1, self.workers)
 
     def predict_dataloader(self) -> DataLoader:
         """Context and trajectory of each scene, each scene in one process; or those of the photograph."""
@@ -197,7 +208,7 @@ class Co3DDataModule(ReportsReplacements, LightningDataModule):
         requests = TrajectoryRequests(
             scenes, self._test, self.trajectory, self.trajectory_frames, self.trajectory_size
         )
-        return evaluation_loader(requests, 1, self.workers)
+        return evaluation_loader(self._readable(self.predict_split, requests), 1, self.workers)
 
     # --- what others ask for ------------------------------------------------------------------------------
 
@@ -219,7 +230,8 @@ class Co3DDataModule(ReportsReplacements, LightningDataModule):
         """The mean of some frames of each training scene, in [-1, 1]: a baseline that any model should beat."""
         total, count = torch.zeros(3, self._training.image_size, self._training.image_size), 0
         for name in self.categories:
-            selected, _ = select_sequences(self._category(name), "train", self.counts["train"])
+            skip = self.missing_scenes == "skip"
+            selected, _ = select_sequences(self._category(name), "train", self.counts["train"], skip)
             for sequence, frames in selected:
                 for position in frames[:: max(1, len(frames) // _FRAMES_IN_MEAN)]:
                     with suppress(UnreadableError):
@@ -252,7 +264,21 @@ class Co3DDataModule(ReportsReplacements, LightningDataModule):
 
     def _open(self, name: str, split: Split) -> tuple[list[Scene], list[Skipped]]:
         least = self._least_frames(split)
-        return open_scenes(self._category(name), split, self.counts[split], least, self.cache_dir)
+        skip = self.missing_scenes == "skip"
+        return open_scenes(self._category(name), split, self.counts[split], least, self.cache_dir, skip)
+
+    def _readable(self, split: Split, data: Evaluated) -> Evaluated:
+        """The data set with only the scenes that can be read, if the others may be left out. Says which are."""
+        kept, wrong = readable_scenes(data.scenes, data.read)
+        if not wrong:
+            return data
+        counted = f"{len(wrong)} of {len(data.scenes)} {split} scenes cannot be read, such as: {wrong[0]}"
+        # Training goes on with what is left to validate it by.
+        if not kept or (self.missing_scenes == "error" and split != "val"):
+            raise UserError(f"{counted}; set data.missing_scenes to skip to go without such scenes")
+        rank_zero_warn(f"{counted}; they are left out")
+        data.scenes = kept
+        return data
 
     def _least_frames(self, split: Split) -> int:
         """How many frames a sequence needs: validation batches have the same number of novel views."""

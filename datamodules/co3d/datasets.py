@@ -1,10 +1,12 @@
 """Data sets of batches and requests: training draws its views, evaluation and prediction always take the same."""
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -114,6 +116,23 @@ class TrainingScenes(Dataset):
         return read_batch(scene, in_sequence, self.settings, math.exp(exponent))
 
 
+def readable_scenes(
+    scenes: list[Scene], read: Callable[[Scene], object]
+) -> tuple[list[Scene], list[UnreadableError]]:
+    """The scenes of which a function can read what it needs, and what is wrong with the others.
+
+    All that evaluation and prediction need is decoded once, before hours of sampling depend on it.
+    """
+    kept, wrong = [], []
+    for scene in track(scenes, "Reading the frames to be used", disable=len(scenes) < 100):
+        try:
+            read(scene)
+            kept.append(scene)
+        except UnreadableError as error:
+            wrong.append(error)
+    return kept, wrong
+
+
 class EvaluationScenes(Dataset):
     """The same views of each scene every time: one context, one target, novel views around the object."""
 
@@ -127,9 +146,13 @@ class EvaluationScenes(Dataset):
     def __getitem__(self, index: int) -> Batch:
         scene = self.scenes[index]
         try:
-            return read_batch(scene, evaluation_roles(scene, self.settings), self.settings)
+            return self.read(scene)
         except UnreadableError as error:
             raise UserError(f"{error} (evaluation frame of {scene.sequence.name})") from None
+
+    def read(self, scene: Scene) -> Batch:
+        """The views of a scene. Raises UnreadableError."""
+        return read_batch(scene, evaluation_roles(scene, self.settings), self.settings)
 
 
 class TrajectoryRequests(Dataset):
@@ -149,12 +172,16 @@ class TrajectoryRequests(Dataset):
 
     def __getitem__(self, index: int) -> Request:
         scene = self.scenes[index]
-        first = evaluation_roles(scene, self.settings).context[0]
         try:
-            frame = scene.sequence.frames[first]
-            image, intrinsics = read_view(frame, scene.sequence.intrinsics[first], self.settings.image_size)
+            return self.read(scene)
         except UnreadableError as error:
             raise UserError(f"{error} (context frame of {scene.sequence.name})") from None
+
+    def read(self, scene: Scene) -> Request:
+        """The request of a scene. Raises UnreadableError."""
+        first = evaluation_roles(scene, self.settings).context[0]
+        frame = scene.sequence.frames[first]
+        image, intrinsics = read_view(frame, scene.sequence.intrinsics[first], self.settings.image_size)
         poses = scene.poses(self.settings.target_scale)
         context = PosedImages(image[None], poses[first : first + 1], intrinsics[None])
         path = trajectory(poses, scene.sequence.usable(), first, self.kind, self.frames)

@@ -34,27 +34,34 @@ class SceneScale(NamedTuple):
         return bool(np.isfinite(self.value)) and self.value > 0
 
 
-def compute_scale(root: Path, sequence: Sequence) -> SceneScale:
+class Measured(NamedTuple):
+    """A scale, and what is wrong with the depth maps that it should have been taken from."""
+
+    scale: SceneScale
+    unread: list[str]
+
+
+def compute_scale(root: Path, sequence: Sequence) -> Measured:
     """The median depth over a sequence; without depths, the cameras' median distance to the point they look at."""
     usable = sequence.usable()
     with_depth = [sequence.frames[position] for position in usable if sequence.frames[position].depth]
     chosen = np.unique(np.linspace(0, len(with_depth) - 1, min(_DEPTH_MAPS, len(with_depth))).round().astype(int))
-    medians = []
+    medians, unread = [], []
     for index in chosen:
         try:
             depth, known = read_depth(root, with_depth[index])
         except UnreadableError as error:
-            _log.warning("%s; the scale of the scene is found without it", error)
+            unread.append(str(error))
             continue
         if known.any():
             medians.append(float(np.median(depth[known])))
     if medians:
-        return SceneScale(float(np.median(medians)), "depth")
+        return Measured(SceneScale(float(np.median(medians)), "depth"), unread)
     if len(usable) < 2:
-        return SceneScale(float("nan"), "cameras")
+        return Measured(SceneScale(float("nan"), "cameras"), unread)
     poses = sequence.camera_to_world[usable].double()
     distance = (poses[:, :3, 3] - focus_point(poses)).norm(dim=1)
-    return SceneScale(float(torch.median(distance)), "cameras")
+    return Measured(SceneScale(float(torch.median(distance)), "cameras"), unread)
 
 
 def load_scales(
@@ -66,34 +73,58 @@ def load_scales(
 ) -> dict[str, SceneScale]:
     """The scales of sequences by name, read from the category's cache file where it has them.
 
-    What is not in the file is computed and added to it. The file is in the category's folder, or in
-    `cache_dir/category`; one that belongs to other annotations (by their checksum) is not used.
+    What is not in the file is computed and added to it, unless depth maps that the annotations list could not be
+    read: they may still come. The file is in the category's folder, or in `cache_dir/category`; one that belongs
+    to other annotations (by their checksum) is not used.
     """
     path = (cache_dir or root) / category / CACHE_FILE
-    known = _read_cache(path, checksum)
-    missing = [sequence for sequence in sequences if sequence.name not in known]
+    sequences = list(sequences)
+    kept = _read_cache(path, checksum, sequences)
+    missing = [sequence for sequence in sequences if sequence.name not in kept]
     if not missing:
-        return known
-    for sequence in track(missing, f"Scales of the scenes of {category}"):
-        known[sequence.name] = compute_scale(root, sequence)
-    content = {name: {"scale": known[name].value, "source": known[name].source} for name in sorted(known)}
-    finite = {name: entry for name, entry in content.items() if known[name].is_valid}
+        return kept
+    measured = {
+        sequence.name: compute_scale(root, sequence)
+        for sequence in track(missing, f"Scales of the scenes of {category}")
+    }
+    unread = [each.unread[0] for each in measured.values() if each.unread]
+    if unread:
+        _log.warning(
+            "%s: listed depths of %d sequences cannot be read, such as %s; scales found without them are not kept",
+            category,
+            len(unread),
+            unread[0],
+        )
+    complete = {name: each.scale for name, each in measured.items() if not each.unread}
+    _write_cache(path, checksum, kept | complete)
+    return kept | {name: each.scale for name, each in measured.items()}
+
+
+def _write_cache(path: Path, checksum: int, scales: dict[str, SceneScale]) -> None:
+    entries = {
+        name: {"scale": scale.value, "source": scale.source}
+        for name, scale in sorted(scales.items())
+        if scale.is_valid
+    }
     try:
-        write_json(path, {"annotations_checksum": checksum, "scales": finite})
+        write_json(path, {"annotations_checksum": checksum, "all_depths_read": True, "scales": entries})
     except OSError as error:
         _log.warning("the scales of the scenes are not kept, so computed every time: %s (set cache_dir)", error)
-    return known
 
 
-def _read_cache(path: Path, checksum: int) -> dict[str, SceneScale]:
+def _read_cache(path: Path, checksum: int, sequences: list[Sequence]) -> dict[str, SceneScale]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["annotations_checksum"] != checksum:
             return {}
         scales = {name: SceneScale(float(e["scale"]), e["source"]) for name, e in content["scales"].items()}
+        checked = content.get("all_depths_read", False)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         _log.warning("%s cannot be used and is made again (%r)", path, error)
         return {}
-    return {name: scale for name, scale in scales.items() if scale.is_valid}
+    # Earlier versions kept what the cameras gave while depths were still to come.
+    listed = {s.name for s in sequences if any(frame.depth for frame in s.frames)}
+    doubtful = {name for name in listed if not checked and name in scales and scales[name].source == "cameras"}
+    return {name: scale for name, scale in scales.items() if scale.is_valid and name not in doubtful}

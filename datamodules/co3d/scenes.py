@@ -1,6 +1,8 @@
 """Sequences ready to be read: filtered, scaled, cut to what a split may use."""
 
+import os
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -81,8 +83,29 @@ def best_sequences(names: list[str], quality: dict[str, float | None], count: in
     return sorted(sorted(set(names), key=rank)[:count])
 
 
+def absent_sequences(category: Category, names: Collection[str]) -> set[str]:
+    """The sequences of which no picture is there, so that they have not been downloaded."""
+    folders: dict[str, dict[Path, set[str]]] = {name: {} for name in names}
+    for frame in category.annotations.frames:
+        if frame.sequence in folders:
+            path = category.root / frame.path
+            folders[frame.sequence].setdefault(path.parent, set()).add(path.name.lower())
+    return {
+        name
+        for name, listed in folders.items()
+        if not any(files.intersection(_names_in(folder)) for folder, files in listed.items())
+    }
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return [name.lower() for name in os.listdir(folder)]
+    except OSError:
+        return []
+
+
 def select_sequences(
-    category: Category, split: Split, count: int | None
+    category: Category, split: Split, count: int | None, skip_absent: bool = False
 ) -> tuple[list[tuple[Sequence, list[int]]], list[Skipped]]:
     """The best sequences of a split with the positions of its frames, and what of it cannot be used.
 
@@ -92,13 +115,16 @@ def select_sequences(
         category: what was read.
         split: which list of the subset.
         count: number of sequences, those with the best camera quality score; all if None.
+        skip_absent: whether sequences that have not been downloaded are left out before they are counted.
     """
     listed: dict[str, set[int]] = {}
     for name, number in category.splits[split]:
         listed.setdefault(name, set()).add(number)
-    names = best_sequences(list(listed), category.annotations.quality, count)
+    absent = absent_sequences(category, listed) if skip_absent else set()
+    names = best_sequences([name for name in listed if name not in absent], category.annotations.quality, count)
     sequences = build_sequences(category.root, category.name, category.annotations, names)
-    selected, skipped = [], []
+    selected: list[tuple[Sequence, list[int]]] = []
+    skipped = [Skipped(name, None, "is listed, but none of its pictures is there") for name in sorted(absent)]
     for name in names:
         if name not in sequences:
             skipped.append(Skipped(name, None, "is listed, but has no annotations"))
@@ -116,7 +142,12 @@ def select_sequences(
 
 
 def open_scenes(
-    category: Category, split: Split, count: int | None, least_frames: int, cache_dir: Path | None = None
+    category: Category,
+    split: Split,
+    count: int | None,
+    least_frames: int,
+    cache_dir: Path | None = None,
+    skip_absent: bool = False,
 ) -> tuple[list[Scene], list[Skipped]]:
     """The scenes of a split with their scales, and what of it cannot be used.
 
@@ -126,8 +157,9 @@ def open_scenes(
         count: number of sequences, as in `select_sequences`.
         least_frames: a sequence with fewer frames whose cameras can be used is skipped.
         cache_dir: where the scales are kept, if not in the root.
+        skip_absent: as in `select_sequences`.
     """
-    selected, skipped = select_sequences(category, split, count)
+    selected, skipped = select_sequences(category, split, count, skip_absent)
     checksum = category.annotations.checksum
     scales = load_scales(category.root, category.name, checksum, [sequence for sequence, _ in selected], cache_dir)
     scenes = []

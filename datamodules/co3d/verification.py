@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.progress import track
 
-from datamodules.co3d.annotations import find_categories, read_category, read_set_list
+from datamodules.co3d.annotations import find_categories, read_category, read_eval_batches, read_set_list
 from datamodules.co3d.frames import read_depth, read_mask, read_view
 from datamodules.co3d.sequences import Sequence, build_sequences
 from datamodules.image_files import UnreadableError
@@ -50,7 +50,12 @@ def _check_lists(root: Path, name: str, subsets: list[str], sequences: dict[str,
         except UserError as error:
             problems.append(Problem(f"{name}/{subset}", str(error)))
             continue
-        missing = [frame for ids in splits.values() for frame in ids if frame not in known]
+        try:
+            batches = read_eval_batches(root, name, subset)
+        except UserError as error:
+            problems.append(Problem(f"{name}/{subset}", str(error)))
+            batches = []
+        missing = [frame for ids in [*splits.values(), *batches] for frame in ids if frame not in known]
         if missing:
             sequence, number = missing[0]
             what = f"lists {len(missing)} frames without annotation, such as {number} of {sequence}"

@@ -18,9 +18,9 @@ from datamodules.photograph import CameraMove, PhotographRequest
 from datamodules.realestate10k.datasets import TrainingScenes, TrainingViews
 from datamodules.realestate10k.forms import Split, open_reader
 from datamodules.realestate10k.paths import PathChoice
-from datamodules.realestate10k.protocol import IndexedViews, MissingScenes, Protocol, RegularViews
+from datamodules.realestate10k.protocol import IndexedViews, Protocol, RegularViews
 from datamodules.replacements import ReportsReplacements
-from datamodules.scenes import SceneReader
+from datamodules.scenes import MissingScenes, SceneReader
 from datamodules.views import read_images
 from dfm_lightning.errors import UserError
 

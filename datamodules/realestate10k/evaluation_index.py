@@ -34,7 +34,7 @@ class EvaluationIndex(NamedTuple):
 def read_evaluation_index(path: Path) -> EvaluationIndex:
     """Read an evaluation index. Raises UserError if the file is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         entries = {str(key): _entry(value) for key, value in content.items() if value is not None}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(

@@ -2,17 +2,14 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from datamodules.image_files import UnreadableError
 from datamodules.realestate10k.evaluation_index import known_scenes, read_evaluation_index
 from datamodules.realestate10k.sampling import choose_roles
-from datamodules.scenes import Scene
+from datamodules.scenes import MissingScenes, Scene
 from datamodules.views import Roles
-
-MissingScenes = Literal["error", "skip"]
 
 
 class Protocol(ABC):

@@ -48,7 +48,7 @@ class ClipRoot(NamedTuple):
         """The clips that a list names, in its order. Raises UserError where there is no list, or none in it."""
         path = self.folder / self.form.list_file(split)
         try:
-            lines = path.read_text(encoding="utf-8").split()
+            lines = path.read_text(encoding="utf-8-sig").split()
         except FileNotFoundError:
             raise UserError(f"there is no list of {split} clips {path}") from None
         except (OSError, UnicodeDecodeError) as error:

@@ -117,7 +117,7 @@ def open_truths(root: Path) -> ClipTruths | None:
     if not path.exists():
         return None
     try:
-        law = json.loads(path.read_text(encoding="utf-8"))["distribution"]
+        law = json.loads(path.read_text(encoding="utf-8-sig"))["distribution"]
         return ClipTruths(root, DirectionLaw(list(law["directions"]), list(law["probabilities"])))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a truth file of synthetic clips ({error!r})") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from small_co3d import FRAMES, edit_frames, module, train_batches
 
 from datamodules.co3d import Co3DDataModule
@@ -192,3 +192,28 @@ def test_inspection_counts_everything(synthetic_root: Path) -> None:
     text = str(report)
     assert "8 sequences, 96 frames" in text
     assert "toy_0003: 12 frames of 40×48, 12 with depth, 12 with mask" in text
+
+
+def test_frames_are_turned_as_their_annotation_wants(own_root: Path) -> None:
+    """Upright by EXIF's orientation where the annotated size is that of the upright picture, else as stored."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    shown = [batch.target.observation for batch in module(own_root).test_dataloader()]
+    for file in own_root.glob("toy/*/images/*.jpg"):
+        picture = Image.open(file)
+        picture.load()
+        picture.transpose(Image.Transpose.ROTATE_90).save(file, quality=98, exif=exif)
+    turned = [batch.target.observation for batch in module(own_root).test_dataloader()]
+    for one, other in zip(shown, turned, strict=True):
+        assert (one - other).abs().mean() < 0.05
+    edit_frames(own_root, lambda frame: frame["image"]["size"].reverse())
+    stored = [batch.target.observation for batch in module(own_root).test_dataloader()]
+    for one, other in zip(shown, stored, strict=True):
+        assert (one.rot90(1, (-2, -1)) - other).abs().mean() < 0.05
+
+
+def test_depths_that_are_pictures_are_refused(own_root: Path) -> None:
+    for number, mode in enumerate(("L", "F", "RGB")):
+        path = own_root / "toy" / "toy_0002" / "depths" / f"frame00000{number + 1}.jpg.geometric.png"
+        Image.new(mode, (40, 48)).save(path, "TIFF")
+    assert sum("one channel of 16 bits" in str(problem) for problem in verify_root(own_root)) == 3

@@ -152,7 +152,7 @@ def test_scale_is_the_median_depth(synthetic_root: Path) -> None:
         bits = np.asarray(Image.open(path)).astype(np.uint16).view(np.float16).astype(float)
         mask = np.asarray(Image.open(folder / "depth_masks" / path.name.replace(".jpg.geometric", "")))
         medians.append(np.median(bits[mask]) * adjustment)
-    scale = compute_scale(synthetic_root, sequence)
+    scale, _ = compute_scale(synthetic_root, sequence)
     assert scale.source == "depth"
     # (It looks at ten of these twelve depth maps.)
     assert scale.value == pytest.approx(np.median(medians), rel=0.05)

@@ -1,5 +1,6 @@
 """Samples of a generator: the same from the cache and on the fly, resumable, and refused if they are others'."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from gan_problem import write_small_generator
 from lightning.pytorch import LightningModule, Trainer
-from PIL import Image
+from PIL import ExifTags, Image
 
 from datamodules.ffhq_gan import FFHQGANDataModule, SampleCache
 from datamodules.ffhq_gan.samples import box_mask, patch_mask
@@ -171,3 +172,88 @@ def test_predicting_samples_hides_the_rest_of_the_image(generator: str) -> None:
     assert list(request.key) == ["seed0000000", "seed0000001"]
     assert request.params.shape == (2, 1, 1, 16, 16)
     assert (request.context.observation * (1 - request.context.params) == 0).all()
+
+
+def test_ones_own_picture_stands_upright(tmp_path: Path, generator: str) -> None:
+    """The box counts in the picture as it is shown."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(tmp_path / "shown.png")
+    Image.fromarray(np.rot90(pixels).copy()).save(tmp_path / "phone.png", exif=exif)
+    requests = []
+    for name in ("shown", "phone"):
+        data = module(generator, image=str(tmp_path / f"{name}.png"), box=(20, 6, 26, 12), resolution=12)
+        requests.append(next(iter(data.predict_dataloader())))
+    assert torch.equal(requests[0].context.observation, requests[1].context.observation)
+    assert torch.equal(requests[0].context.params, requests[1].context.params)
+
+
+def damage_shape(path: Path) -> None:
+    np.save(path, np.zeros((3, 4), np.uint8))
+
+
+def damage_archive(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, np.zeros(3))
+
+
+@pytest.mark.parametrize("part", ["images", "codes"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("no array"),
+        damage_shape,
+        damage_archive,
+    ],
+)
+def test_damaged_samples(
+    part: str,
+    damage: Callable[[Path], object],
+    tmp_path: Path,
+    generator: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Made again at the start; while a training runs, others are taken; an evaluation says which file it is."""
+    folder = tmp_path / "cache"
+    source = GeneratorSamples(generator, 0.7)
+    settings = {"cache": str(folder), "train_seeds": (SHARD - 1, SHARD + 1), "test_seeds": (0, 2), "batch_size": 1}
+    for shard in (0, 1):
+        write_shard(SampleCache(folder, source, 16), shard)
+    file = folder / part / "0000000.npy"
+    intact = file.read_bytes()
+    data = module(generator, **settings, val_seeds=(SHARD, SHARD + 1))
+    data.setup("fit")
+    damage(file)
+    loader = data.train_dataloader()
+    seeds = {int(item.seed) for _ in range(4) for item in loader}
+    assert seeds == {SHARD}
+    assert data.replaced_draws > 0
+    assert caplog.text.count("another sample is used instead") == 1
+    data.cache = SampleCache(folder, source, 16)
+    with pytest.raises(UserError, match=rf"{part}/0000000\.npy: .*remove it"):
+        list(data.test_dataloader())
+    assert data.cache.missing([range(2 * SHARD)]) == [0]
+    assert f"{part}/0000000.npy" in caplog.text
+    file.write_bytes(intact)
+    assert data.cache.missing([range(2 * SHARD)]) == []
+
+
+def write_shard(cache: SampleCache, shard: int) -> None:
+    """Files as a shard's, of random numbers."""
+    random = np.random.default_rng(shard)
+    for path, values in (
+        (cache.shards.images(shard), random.integers(0, 256, (SHARD, 3, 16, 16), dtype=np.uint8)),
+        (cache.shards.codes(shard), random.normal(size=(SHARD, 4)).astype(np.float32)),
+    ):
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, values)
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "null", '"text"'])
+def test_a_cache_file_of_something_else(content: str, tmp_path: Path, generator: str) -> None:
+    (tmp_path / "cache.json").write_text(content)
+    with pytest.raises(UserError, match=r"cache\.json cannot be read"):
+        SampleCache(tmp_path, GeneratorSamples(generator, 0.7), 16)

@@ -1,6 +1,7 @@
 """Clips in the layout of Vimeo-90K: lists, frames in their roles, crops, what cannot be read, photographs."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from PIL import ExifTags, Image
 
 from datamodules.vimeo90k import Vimeo90KDataModule
+from datamodules.vimeo90k.datasets import read_frames
+from datamodules.vimeo90k.layout import open_root
 from datamodules.vimeo90k.sampling import PairChoice, draw_roles, fixed_roles
 from datamodules.vimeo90k.verification import inspect_root, verify_root
 from dfm_lightning.errors import UserError
@@ -278,3 +281,33 @@ def test_both_forms_side_by_side(clips_root: Path, tmp_path: Path) -> None:
     assert batch.truth == {}
     assert "triplets, 3 frames each" in str(inspect_root(tmp_path))
     assert [problem.where for problem in verify_root(tmp_path)] == ["tri_trainlist.txt"]
+
+
+@pytest.mark.parametrize("spelt", [lambda t: t.encode("utf-8-sig"), lambda t: t.replace("\n", "\r\n").encode()])
+def test_lists_as_other_systems_write_them(spelt: Callable[[str], bytes], own_clips: Path) -> None:
+    before = {split: open_root(own_clips).clips(split) for split in ("train", "test")}
+    for path in own_clips.glob("*list.txt"):
+        path.write_bytes(spelt(path.read_text()))
+    assert {split: open_root(own_clips).clips(split) for split in ("train", "test")} == before
+
+
+def test_frames_stand_upright_and_show_no_hidden_colours(own_clips: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 8
+    clip = open_root(own_clips).clips("test")[0]
+    for path in clip.frames:
+        picture = Image.open(path).convert("RGBA")
+        picture.putpixel((0, 0), (255, 0, 255, 0))
+        picture.transpose(Image.Transpose.ROTATE_270).save(path, exif=exif)
+    frames = read_frames(clip.frames, None)
+    assert frames.shape[-2:] == (40, 48)
+    assert (frames[:, :, 0, 0] == 1).all()
+
+
+def test_frames_with_uppercase_endings(own_clips: Path) -> None:
+    before = read_frames(open_root(own_clips).clips("test")[0].frames, None)
+    for path in own_clips.rglob("im*.png"):
+        path.rename(path.with_suffix(".PNG"))
+    clip = open_root(own_clips).clips("test")[0]
+    assert torch.equal(read_frames(clip.frames, None), before)
+    assert verify_root(own_clips) == []
