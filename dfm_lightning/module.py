@@ -32,6 +32,7 @@ from dfm_lightning.interfaces import (
 from dfm_lightning.metrics.samples import energy_score
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.randomness import generator_for, named_noise, seed_generators, seeded_generators
+from dfm_lightning.ranges import check_at_least, check_within
 from dfm_lightning.record import CLASS, Recorded, flat
 from dfm_lightning.types import (
     Batch,
@@ -126,11 +127,15 @@ class DiffusionWithForwardModel(Recorded, LightningModule):
         samples: int = 4,
     ) -> None:
         super().__init__()
+        check_at_least(0, target_weight=target_weight, novel_weight=novel_weight, guidance_scale=guidance_scale)
+        check_within(0, 1, context_dropout=context_dropout)
+        check_at_least(1, samples=samples)
         self.denoiser = denoiser
         self.forward_model = forward_model
         self.process = process or CosineProcess()
         self.denoiser.use_process(self.process)
         self.sampler = sampler or DDIM()
+        self.sampler.check(self.process)
         self.sampler.levels(self.process)  # refuses what this process does not have before anything is computed
         self.optimizer = optimizer or AdamWithWarmup()
         self.target_weight = target_weight

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from dfm_lightning.ranges import check_above, check_at_least, check_below_one
+
 
 def rise(step: int, warmup_steps: int) -> float:
     """The factor on the learning rate in a linear warm-up, at an iteration counted from 0; 1 after it."""
@@ -127,6 +129,9 @@ class AdamWithWarmup:
         warmup_steps: int = 1000,
         decay: Literal["none", "cosine"] = "none",
     ) -> None:
+        check_above(0, learning_rate=learning_rate)
+        check_below_one(betas=betas)
+        check_at_least(0, warmup_steps=warmup_steps)
         self.learning_rate = learning_rate
         self.betas = betas
         self.warmup_steps = warmup_steps

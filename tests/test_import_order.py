@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up. Modules on the same level do not import each other.
 LEVELS: list[set[str]] = [
-    {"errors", "types", "randomness", "files"},
-    {"record"},
+    {"errors", "types", "randomness", "ranges"},
+    {"files", "record"},
     {"interfaces"},
     {"geometry"},
     {"networks"},
@@ -24,7 +24,7 @@ LEVELS: list[set[str]] = [
     {"__main__"},
 ]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
-DATAMODULES_MAY_IMPORT = {"errors", "types", "randomness", "files", "geometry"}
+DATAMODULES_MAY_IMPORT = {"errors", "types", "randomness", "ranges", "files", "geometry"}
 
 
 def imported_modules(source: str) -> list[str]:

@@ -40,6 +40,7 @@ from datamodules.replacements import ReportsReplacements
 from datamodules.scenes import MissingScenes
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import look_at
+from dfm_lightning.ranges import check_above, check_ascending, check_at_least
 
 Evaluated = TypeVar("Evaluated", EvaluationScenes, TrajectoryRequests)
 
@@ -128,14 +129,13 @@ class Co3DDataModule(ReportsReplacements, LightningDataModule):
         camera_move: CameraMove | None = None,
     ) -> None:
         super().__init__()
-        if not 1 <= frame_distance[0] <= frame_distance[1]:
-            raise UserError(
-                f"frame_distance must be a least and a greatest number from 1 on, not {frame_distance}"
-            )
-        if context_views < 1:
-            raise UserError(f"context_views must be at least 1, not {context_views}")
-        if scale_augmentation < 1:
-            raise UserError(f"scale_augmentation must be at least 1, not {scale_augmentation}")
+        check_at_least(1, image_size=image_size, batch_size=batch_size, context_views=context_views)
+        check_at_least(0, workers=workers, novel_views=novel_views, evaluation_views=evaluation_views)
+        check_at_least(1, draws_per_scene=draws_per_scene, scale_augmentation=scale_augmentation)
+        check_at_least(1, train_scenes=train_scenes, val_scenes=val_scenes, test_scenes=test_scenes)
+        check_at_least(1, trajectory_frames=trajectory_frames, trajectory_size=trajectory_size)
+        check_above(0, target_scale=target_scale, field_of_view=field_of_view)
+        check_ascending(1, frame_distance=frame_distance)
         self.root = Path(root)
         self.categories = [category] if isinstance(category, str) else list(category)
         self.subset = subset

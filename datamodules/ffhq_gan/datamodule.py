@@ -26,6 +26,7 @@ from datamodules.replacements import Replacements, ReportsReplacements
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.images import Box, centre_box, crop_and_resize, downsample, image_to_tensor
 from dfm_lightning.randomness import generator_for
+from dfm_lightning.ranges import check_ascending, check_at_least
 from dfm_lightning.types import Batch, Request
 
 # Draws of a training sample, before there is said to be nothing to read.
@@ -153,6 +154,11 @@ class FFHQGANDataModule(ReportsReplacements, LightningDataModule):
         workers: int = 0,
     ) -> None:
         super().__init__()
+        check_at_least(1, resolution=resolution, batch_size=batch_size)
+        check_at_least(0, workers=workers, box=box)
+        check_ascending(1, patch_sides=patch_sides)
+        check_ascending(0, train_seeds=train_seeds, val_seeds=val_seeds)
+        check_ascending(0, test_seeds=test_seeds, predict_seeds=predict_seeds)
         if not 1 <= patch_sides[0] <= patch_sides[1] <= resolution:
             raise UserError(f"patch_sides must lie within 1 and the resolution {resolution}, got {patch_sides}")
         if (image is None) != (box is None):

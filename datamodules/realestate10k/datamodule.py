@@ -23,6 +23,7 @@ from datamodules.replacements import ReportsReplacements
 from datamodules.scenes import MissingScenes, SceneReader
 from datamodules.views import read_images
 from dfm_lightning.errors import UserError
+from dfm_lightning.ranges import check_above, check_ascending, check_at_least, check_finite
 
 # Scenes and frames of each that the mean image is taken over.
 _SCENES_IN_MEAN, _FRAMES_IN_MEAN = 200, 4
@@ -92,14 +93,14 @@ class RealEstate10kDataModule(ReportsReplacements, LightningDataModule):
         scene_depth: float = 3.0,
     ) -> None:
         super().__init__()
-        if not 1 <= frame_distance[0] <= frame_distance[1]:
-            raise UserError(
-                f"frame_distance must be a least and a greatest number from 1 on, not {frame_distance}"
-            )
-        if min(context_views, trajectory_frames - 2) < 1 or min(novel_views, val_scenes, evaluation_views) < 0:
-            raise UserError("context_views must be at least 1, trajectory_frames 3, other numbers not negative")
-        if scene_depth <= 0:
-            raise UserError(f"scene_depth must be positive, not {scene_depth}")
+        check_at_least(1, image_size=image_size, batch_size=batch_size, context_views=context_views)
+        check_at_least(0, workers=workers, novel_views=novel_views, evaluation_views=evaluation_views)
+        check_at_least(0, val_scenes=val_scenes)
+        check_at_least(1, test_scenes=test_scenes, trajectory_size=trajectory_size)
+        check_at_least(3, trajectory_frames=trajectory_frames)
+        check_above(0, scene_depth=scene_depth, field_of_view=field_of_view)
+        check_finite(trajectory_scale=trajectory_scale)
+        check_ascending(1, frame_distance=frame_distance)
         self.root = None if root is None else Path(root)
         self.image_size = image_size
         self.batch_size = batch_size

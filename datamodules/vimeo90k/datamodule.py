@@ -20,6 +20,7 @@ from datamodules.vimeo90k.layout import Clip, ClipRoot, FormName, Split, open_ro
 from datamodules.vimeo90k.sampling import Direction, PairChoice
 from datamodules.vimeo90k.truth import open_truths
 from dfm_lightning.errors import UserError
+from dfm_lightning.ranges import check_ascending, check_at_least
 
 
 class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
@@ -73,8 +74,11 @@ class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
         image: str | None = None,
     ) -> None:
         super().__init__()
-        if min(val_clips, predict_clips, predict_frames) < 1 or (test_clips is not None and test_clips < 1):
-            raise UserError("val_clips, test_clips, predict_clips and predict_frames must be at least 1")
+        check_at_least(1, frame_size=frame_size, crop_size=crop_size, batch_size=batch_size)
+        check_at_least(0, workers=workers, novel_frames=novel_frames)
+        check_at_least(1, val_clips=val_clips, test_clips=test_clips, predict_clips=predict_clips)
+        check_at_least(1, predict_frames=predict_frames)
+        check_ascending(1, frame_distance=frame_distance)
         if frame_size and crop_size and (frame_size[0] < crop_size[0] or frame_size[1] < crop_size[1]):
             raise UserError(f"the crop {list(crop_size)} does not fit into frames of {list(frame_size)}")
         self.root = None if root is None else Path(root)

@@ -15,6 +15,7 @@ from dfm_lightning.callbacks.test_report import Arrays, TestReport
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import RealismMetrics
 from dfm_lightning.module import DiffusionWithForwardModel
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.tasks import EvaluatedPatch
 
 MOST_SAMPLES = 8
@@ -49,6 +50,7 @@ class CodeReport(TestReport):
         overwrite: bool = False,
     ) -> None:
         super().__init__(output, overwrite)
+        check_at_least(1, sheet_cell=sheet_cell)
         self.attributes = attributes
         self.inception_weights = inception_weights
         self.sheet_cell = sheet_cell

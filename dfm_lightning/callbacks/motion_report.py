@@ -18,6 +18,7 @@ from dfm_lightning.metrics import ImageMetrics, best_and_mean, spread
 from dfm_lightning.metrics.motion import UNDECIDED, direction_shares, end_point_error, sampled_directions
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.networks.perceptual import Trunk
+from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.tasks import EvaluatedMotion
 from dfm_lightning.types import map_tensors
 
@@ -62,8 +63,8 @@ class MotionReport(TestReport):
         overwrite: bool = False,
     ) -> None:
         super().__init__(output, overwrite)
-        if best_of < 1:
-            raise UserError(f"best_of must be at least 1, got {best_of}")
+        check_at_least(1, best_of=best_of, sheet_cell=sheet_cell)
+        check_above(0, full_colour=full_colour)
         self.best_of = best_of
         self.lpips_trunk: Trunk = lpips_trunk
         self.lpips_weights = lpips_weights

@@ -14,6 +14,7 @@ from dfm_lightning.callbacks.tensor_writer import write_images
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import file_name
 from dfm_lightning.forward_models import Motion
+from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.types import Prediction
 
 # The files that the grid of an image's samples is made of, by their rows in it.
@@ -36,8 +37,8 @@ class MotionWriter(PredictionWriter):
         self, output: str, frame_rate: int = 15, full_colour: float = 0.15, overwrite: bool = False
     ) -> None:
         super().__init__(output, overwrite)
-        if frame_rate < 1 or full_colour <= 0:
-            raise UserError("frame_rate must be at least 1 and full_colour above 0")
+        check_at_least(1, frame_rate=frame_rate)
+        check_above(0, full_colour=full_colour)
         self.frame_rate = frame_rate
         self.full_colour = full_colour
 

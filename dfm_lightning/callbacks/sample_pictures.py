@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from dfm_lightning.callbacks.output import images_to_uint8, labelled_grid
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.module import DiffusionWithForwardModel
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.types import Batch, concatenate, map_tensors
 
 
@@ -25,6 +26,7 @@ class SamplePictures(Callback):
     """
 
     def __init__(self, every_n_steps: int = 1000, scenes: int = 4, cell: int = 96) -> None:
+        check_at_least(1, every_n_steps=every_n_steps, scenes=scenes, cell=cell)
         self.every_n_steps = every_n_steps
         self.scenes = scenes
         self.cell = cell

@@ -17,6 +17,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, RealismMetrics
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.networks.perceptual import Trunk
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.record import contents_of
 from dfm_lightning.tasks import EvaluatedScene
 from dfm_lightning.types import map_tensors
@@ -54,6 +55,7 @@ class SceneReport(TestReport):
         overwrite: bool = False,
     ) -> None:
         super().__init__(output, overwrite)
+        check_at_least(1, sheet_cell=sheet_cell)
         self.lpips_trunk: Trunk = lpips_trunk
         self.lpips_weights = lpips_weights
         self.inception_weights = inception_weights

@@ -13,6 +13,7 @@ from dfm_lightning.callbacks.tensor_writer import write_images
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import write_json
 from dfm_lightning.geometry.cameras import flip_opengl_opencv, intrinsics_in_pixels
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.tasks import SampledScene
 from dfm_lightning.types import Cameras, Prediction, map_tensors
 
@@ -34,8 +35,7 @@ class SceneWriter(PredictionWriter):
 
     def __init__(self, output: str, frame_rate: int = 15, overwrite: bool = False) -> None:
         super().__init__(output, overwrite)
-        if frame_rate < 1:
-            raise UserError(f"frame_rate must be at least 1, got {frame_rate}")
+        check_at_least(1, frame_rate=frame_rate)
         self.frame_rate = frame_rate
 
     def write(self, prediction: Prediction, folder: Path) -> None:

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import Motion
 from dfm_lightning.interfaces import SignalDenoiser
 from dfm_lightning.networks.image_dit import ImageToImage
+from dfm_lightning.ranges import check_above
 from dfm_lightning.types import Level, Moment, Views, at_least_float32
 
 # Weights of pixels that meet lie within exp(±this).
@@ -48,8 +48,7 @@ class ImageToMotion(SignalDenoiser):
         sees_target: bool = True,
     ) -> None:
         super().__init__()
-        if flow_scale <= 0:
-            raise UserError(f"flow_scale must be above 0, got {flow_scale}")
+        check_above(0, flow_scale=flow_scale)
         self.flow_scale = flow_scale
         self.importance = importance
         self.sees_target = sees_target

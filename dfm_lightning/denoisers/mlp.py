@@ -10,6 +10,7 @@ from torch import Tensor
 from dfm_lightning.errors import UserError
 from dfm_lightning.interfaces import SignalDenoiser
 from dfm_lightning.networks.mlp import LevelMLP
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.types import Level, Views, named_tensors
 
 
@@ -38,6 +39,9 @@ class MLPDenoiser(SignalDenoiser):
         self, inputs: int, signal_shape: list[int] | dict[str, list[int]], width: int = 128, depth: int = 3
     ) -> None:
         super().__init__()
+        check_at_least(1, inputs=inputs)
+        for shape in signal_shape.values() if isinstance(signal_shape, dict) else [signal_shape]:
+            check_at_least(1, signal_shape=shape)
         self.inputs = inputs
         self.signal_shape = signal_shape
         shapes = signal_shape.values() if isinstance(signal_shape, dict) else [signal_shape]

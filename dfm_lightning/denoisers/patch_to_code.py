@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dfm_lightning.interfaces import SignalDenoiser
 from dfm_lightning.networks.image_dit import ImageToCodes
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.types import Level, Views
 
 
@@ -45,6 +46,7 @@ class PatchToCode(SignalDenoiser):
         patch: int = 4,
     ) -> None:
         super().__init__()
+        check_at_least(1, code_width=code_width, layers=layers)
         self.code_width = code_width
         self.layers = layers
         self.network = ImageToCodes(7, layers, code_width, width, depth, heads, patch)

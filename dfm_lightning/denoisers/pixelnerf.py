@@ -14,6 +14,7 @@ from dfm_lightning.forward_models.volume_rendering import VolumeRendering
 from dfm_lightning.interfaces import RadianceField, SignalDenoiser
 from dfm_lightning.networks.image_encoder import ImageEncoder
 from dfm_lightning.networks.radiance_mlp import RadianceMLP
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.types import Cameras, Level, Views, concatenate
 
 
@@ -64,6 +65,8 @@ class PixelNeRFDenoiser(SignalDenoiser):
         project_behind: bool = False,
     ) -> None:
         super().__init__()
+        check_at_least(1, estimate_reduction=estimate_reduction, mlp_width=mlp_width, mlp_blocks=mlp_blocks)
+        check_at_least(0, mlp_blocks_per_view=mlp_blocks_per_view, octaves=octaves)
         if estimate_renderer.fine_samples:
             raise ValueError(
                 "the deterministic estimate is rendered from coarse samples only: "

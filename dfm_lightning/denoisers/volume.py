@@ -13,6 +13,7 @@ from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
 from dfm_lightning.interfaces import RadianceField, SignalDenoiser
 from dfm_lightning.networks.point_decoder import PointDecoder
 from dfm_lightning.networks.unet import UNet
+from dfm_lightning.ranges import check_at_least, check_below_one
 from dfm_lightning.types import Batch, Cameras, Level, LossTerm, Views, concatenate
 
 # Standard deviation of images in [-1, 1], as EDM's preconditioning takes it.
@@ -104,10 +105,11 @@ class VolumeDenoiser(SignalDenoiser):
         image_weight: float = 0.5,
     ) -> None:
         super().__init__()
-        if not 0 <= target_dropout < 1:
-            raise ValueError(f"target_dropout must be from 0 to below 1, got {target_dropout}")
-        if image_weight < 0:
-            raise ValueError(f"image_weight must be 0 or more, got {image_weight}")
+        check_below_one(target_dropout=target_dropout)
+        check_at_least(0, image_weight=image_weight)
+        check_at_least(1, features=features, lifted_channels=lifted_channels, volume_channels=volume_channels)
+        check_at_least(1, resolution=resolution, decoder_width=decoder_width, condition_width=condition_width)
+        check_at_least(1, image_widths=image_widths, volume_widths=volume_widths)
         self.grid = grid
         self.resolution = resolution
         self.target_dropout = target_dropout

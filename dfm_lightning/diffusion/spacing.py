@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from dfm_lightning.diffusion.noise_process import CosineProcess, NoiseProcess, Number
+from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.record import Recorded
 
 # Above this noise the cosine schedule's clipped β makes outliers of its last levels: σ/α is 160 at level 995
@@ -112,8 +113,7 @@ class SpacingWithEnds(Spacing):
     """
 
     def __init__(self, last: Number = 0) -> None:
-        if last < 0:
-            raise ValueError(f"last must be at least 0, got {last}")
+        check_at_least(0, last=last)
         self.last = last
 
     def levels(self, steps: int, process: NoiseProcess) -> list[Number]:
@@ -173,8 +173,7 @@ class Karras(SpacingWithEnds):
 
     def __init__(self, last: Number = 0, rho: Number = 7.0) -> None:
         super().__init__(last)
-        if rho <= 0:
-            raise ValueError(f"rho must be positive, got {rho}")
+        check_above(0, rho=rho)
         self.rho = rho
 
     def between(self, first: Number, shares: np.ndarray, process: NoiseProcess) -> list[Number]:
@@ -212,8 +211,7 @@ class GivenLevels(Spacing):
     def __init__(self, levels: Sequence[Number]) -> None:
         if not levels:
             raise ValueError("levels must list at least one level")
-        if min(levels) < 0:
-            raise ValueError(f"levels must be at least 0, got {min(levels)}")
+        check_at_least(0, levels=levels)
         for current, following in pairwise(levels):
             if following >= current:
                 raise ValueError(f"levels must fall, but {following} follows {current}")

@@ -14,6 +14,7 @@ from dfm_lightning.forward_models.ray_rendering import RayRendering, RenderedRay
 from dfm_lightning.forward_models.ray_sampling import Spacing
 from dfm_lightning.geometry.rays import corner_aligned, ray_directions, ray_origins
 from dfm_lightning.interfaces import ForwardModel, RadianceField
+from dfm_lightning.ranges import check_above, check_at_least, check_within
 from dfm_lightning.types import Cameras, Observed, Views, concatenate
 
 
@@ -78,10 +79,13 @@ class VolumeRendering(ForwardModel):
         corner_aligned: bool = False,
     ) -> None:
         super().__init__()
+        check_above(0, near=near, far=far, memory_budget_mb=memory_budget_mb)
+        check_at_least(1, patch_size=patch_size)
+        check_at_least(3, coarse_samples=coarse_samples)
+        check_at_least(0, fine_samples=fine_samples)
+        check_within(0, 1, background=background)
         if not 0 < near < far:
             raise ValueError(f"near and far must satisfy 0 < near < far, got {near} and {far}")
-        if coarse_samples < 3 or fine_samples < 0:
-            raise ValueError(f"expected ≥ 3 coarse samples, got {coarse_samples} coarse, {fine_samples} fine")
         self.near = near
         self.far = far
         self.coarse_samples = coarse_samples

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from dfm_lightning.ranges import check_above, check_finite
 from dfm_lightning.record import Recorded
 from dfm_lightning.types import Cameras
 
@@ -91,8 +92,8 @@ class ObjectCube(SceneGrid):
         inner: float = 0.8,
         up: tuple[float, float, float] | None = None,
     ) -> None:
-        if distance <= 0 or half <= 0:
-            raise ValueError(f"distance and half must be positive, got {distance} and {half}")
+        check_above(0, distance=distance, half=half)
+        check_finite(up=up)
         if not 0 < inner < 1:
             raise ValueError(f"inner must be between 0 and 1, got {inner}")
         if up is not None and not any(up):
@@ -162,8 +163,7 @@ class ViewFrustum(SceneGrid):
     def __init__(self, near: float, far: float, margin: float = 1.5) -> None:
         if not 0 < near < far:
             raise ValueError(f"near and far must satisfy 0 < near < far, got {near} and {far}")
-        if margin <= 0:
-            raise ValueError(f"margin must be positive, got {margin}")
+        check_above(0, near=near, far=far, margin=margin)
         self.near = near
         self.far = far
         self.margin = margin

@@ -9,6 +9,7 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from dfm_lightning.networks.embeddings import level_sinusoids, position_embedding_2d
+from dfm_lightning.ranges import check_above, check_at_least
 
 
 def modulate(
@@ -91,6 +92,8 @@ class DiT(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int, mlp_ratio: float = 4.0) -> None:
         super().__init__()
+        check_at_least(1, width=width, depth=depth, heads=heads)
+        check_above(0, mlp_ratio=mlp_ratio)
         if width % heads:
             raise ValueError(f"the width must be a multiple of the number of heads, got {width} and {heads}")
         self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio) for _ in range(depth))
@@ -136,6 +139,7 @@ class PatchTokens(nn.Module):
 
     def __init__(self, channels: int, width: int, patch: int, grid: int | None = None) -> None:
         super().__init__()
+        check_at_least(1, channels=channels, width=width, patch=patch, position_grid=grid)
         self.patch = patch
         self.grid = grid
         self.embed = PatchEmbed(

@@ -15,6 +15,7 @@ from dfm_lightning.networks.dit import (
     zero_parameters,
 )
 from dfm_lightning.networks.embeddings import harmonic_embedding
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.record import Recorded
 
 POSE_OCTAVES = 6
@@ -78,6 +79,9 @@ class ImageEncoder(Recorded, nn.Module):
         position_grid: int | None = None,
     ) -> None:
         super().__init__()
+        check_at_least(1, width=width, depth=depth, heads=heads, patch=patch, position_grid=position_grid)
+        check_at_least(1, feature_channels=feature_channels, estimate_features=estimate_features)
+        check_at_least(1, stem_channels=stem_channels, skip_channels=skip_channels)
         self.patch = patch
         self.feature_channels = feature_channels
         self.estimate_features = estimate_features

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfm_lightning.networks.embeddings import level_sinusoids
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.types import Level
 
 
@@ -36,6 +37,7 @@ class LevelMLP(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, width: int = 128, depth: int = 2) -> None:
         super().__init__()
+        check_at_least(1, inputs=inputs, outputs=outputs, width=width, depth=depth)
         self.width = width
         self.values_in = nn.Linear(inputs, width)
         self.level_in = nn.Linear(width, width)

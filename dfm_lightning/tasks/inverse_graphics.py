@@ -16,6 +16,7 @@ from dfm_lightning.losses import PerceptualLoss, edge_aware_smoothness, ray_dist
 from dfm_lightning.metrics.visibility import seen_from
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.ranges import check_ascending, check_at_least
 from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene, render_views
 from dfm_lightning.types import (
     Batch,
@@ -119,8 +120,11 @@ class InverseGraphics(DiffusionWithForwardModel):
             guidance_space,
             samples,
         )
-        if autoregressive_steps < 1:
-            raise UserError(f"autoregressive_steps must be at least 1, got {autoregressive_steps}")
+        check_at_least(1, autoregressive_steps=autoregressive_steps)
+        check_at_least(0, estimate_weight=estimate_weight, perceptual_weight=perceptual_weight)
+        check_at_least(0, distortion_weight=distortion_weight, smoothness_weight=smoothness_weight)
+        check_at_least(0, proposal_weight=proposal_weight, warm_start_steps=warm_start_steps)
+        check_ascending(0, smoothness_depths=smoothness_depths)
         self.estimate_weight = estimate_weight
         self.perceptual = perceptual
         self.perceptual_weight = perceptual_weight

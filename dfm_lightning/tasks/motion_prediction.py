@@ -8,11 +8,11 @@ from torch import Tensor
 
 from dfm_lightning.denoisers import ImageToMotion
 from dfm_lightning.diffusion import NoiseProcess, Sampler
-from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import ImageWarping
 from dfm_lightning.losses import PerceptualLoss, edge_aware_flow_smoothness
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.ranges import check_at_least, check_within
 from dfm_lightning.types import (
     Batch,
     LossTerm,
@@ -102,10 +102,10 @@ class MotionPrediction(DiffusionWithForwardModel):
         super().__init__(
             denoiser, forward_model, process, sampler, optimizer, target_weight, novel_weight, samples=samples
         )
-        if samples_at_once < 1:
-            raise UserError(f"samples_at_once must be at least 1, got {samples_at_once}")
-        if not 0 <= hole_weight <= 1:
-            raise UserError(f"hole_weight must be within 0 and 1, got {hole_weight}")
+        check_at_least(0, smoothness_weight=smoothness_weight, edge_strength=edge_strength)
+        check_at_least(0, magnitude_weight=magnitude_weight, perceptual_weight=perceptual_weight)
+        check_within(0, 1, hole_weight=hole_weight)
+        check_at_least(1, samples_at_once=samples_at_once)
         self.hole_weight = hole_weight
         self.smoothness_weight = smoothness_weight
         self.edge_strength = edge_strength

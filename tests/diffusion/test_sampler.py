@@ -127,7 +127,7 @@ def test_thresholded_samples_stay_within_the_range() -> None:
     [
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"eta": 1.5}, "eta must be within 0 and 1, got 1.5"),
-        ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
+        ({"temperature": 0.0}, "temperature must be above 0, got 0"),
         ({"threshold_quantile": -0.1}, "threshold_quantile must be within 0 and 1, got -0.1"),
     ],
 )

@@ -223,7 +223,7 @@ def test_more_steps_than_frames_are_refused() -> None:
     model = task(samples=1, autoregressive_steps=6).eval()
     with pytest.raises(UserError, match="6 frames"):
         list(model.predictions(request(["a"], frames=6)))
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(ValueError, match="at least 1"):
         task(autoregressive_steps=0)
 
 

@@ -145,9 +145,9 @@ def test_a_regression_does_not_see_the_target() -> None:
         flows = model.sample(scenes.context, scenes.target.params, names, (3, SIZE, SIZE)).signal.flow
         assert torch.equal(flows[0], flows[1]) != differ
         assert not torch.equal(flows[0], flows[2])
-    with pytest.raises(UserError, match="flow_scale"):
+    with pytest.raises(ValueError, match="flow_scale"):
         network(flow_scale=0.0)
-    with pytest.raises(UserError, match="hole_weight"):
+    with pytest.raises(ValueError, match="hole_weight"):
         task(hole_weight=2.0)
     with pytest.raises(UserError, match="samples_at_once"):
         task(samples_at_once=0)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import NoiseProcess, Number
 from dfm_lightning.diffusion.spacing import Spacing, Trailing
+from dfm_lightning.ranges import check_above, check_at_least, check_within
 from dfm_lightning.record import Recorded
 from dfm_lightning.types import Level
 
@@ -139,15 +140,21 @@ class Sampler(Recorded, ABC):
         threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, got {temperature}")
-        if not 0 <= threshold_quantile <= 1:
-            raise ValueError(f"threshold_quantile must be within 0 and 1, got {threshold_quantile}")
+        check_above(0, temperature=temperature)
+        check_within(0, 1, threshold_quantile=threshold_quantile)
         self.steps = steps
         self.temperature = temperature
         self.threshold_quantile = threshold_quantile
         self.spacing = spacing or self.default_spacing()
         self.spacing.check(steps)
+
+    def check(self, process: NoiseProcess) -> None:
+        """Refuse a process that does not have the levels to be visited.
+
+        Raises:
+            ValueError: it does not have them.
+        """
+        self.spacing.levels(self.steps, process)
 
     def default_spacing(self) -> Spacing:
         """Return the spacing that is used if none is given."""
@@ -266,8 +273,7 @@ def usable_order(order: int, history: list[Evaluated], following: Point, uneven_
 
 def check_uneven(uneven_below: Number) -> None:
     """Refuse a ratio of steps that cannot be meant."""
-    if not uneven_below >= 0:
-        raise ValueError(f"uneven_below must be at least 0, got {uneven_below}")
+    check_at_least(0, uneven_below=uneven_below)
 
 
 def dynamic_threshold(clean: Float[Tensor, "b *o"], quantile: Number) -> Float[Tensor, "b *o"]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.diffusion.samplers.base import DrawNoise, Evaluated, MultistepSampler, Point
 from dfm_lightning.diffusion.spacing import Spacing
+from dfm_lightning.ranges import check_within
 
 
 class DDIM(MultistepSampler):
@@ -33,8 +34,7 @@ class DDIM(MultistepSampler):
         spacing: Spacing | None = None,
     ) -> None:
         super().__init__(steps, temperature, threshold_quantile, spacing)
-        if not 0 <= eta <= 1:
-            raise ValueError(f"eta must be within 0 and 1, got {eta}")
+        check_within(0, 1, eta=eta)
         self.eta = eta
 
     def step(

@@ -26,6 +26,7 @@ from dfm_lightning.diffusion.samplers.base import (
     usable_order,
 )
 from dfm_lightning.diffusion.spacing import Spacing
+from dfm_lightning.ranges import check_within
 
 SecondOrder = Literal["midpoint", "integral"]
 
@@ -121,8 +122,7 @@ class DPMSolverSDE(MultistepSampler):
         super().__init__(steps, temperature, threshold_quantile, spacing)
         if order not in (2, 3):
             raise ValueError(f"order must be 2 or 3, got {order}")
-        if not 0 <= eta <= 1:
-            raise ValueError(f"eta must be within 0 and 1, got {eta}")
+        check_within(0, 1, eta=eta)
         check_uneven(uneven_below)
         self.order = order
         self.eta = eta
