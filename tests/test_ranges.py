@@ -45,7 +45,7 @@ NEEDED: dict[type, dict[str, Any]] = {
 }
 # Directions, sides that may be left or right, and conventions where a negative number means something.
 ANY_NUMBER = {(CameraMove, "size"), (RealEstate10kDataModule, "trajectory_scale")}
-ANY_SIGN = {"up"}
+ANY_SIGN = {"up", "largest_log_ratio", "least_log_ratio", "training_log_noise"}
 
 
 def classes() -> list[type]:

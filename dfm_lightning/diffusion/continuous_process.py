@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import NoiseProcess, Number
+from dfm_lightning.ranges import check_above, check_at_least, check_finite
 from dfm_lightning.types import Level
 
 
@@ -27,10 +28,8 @@ class ContinuousProcess(NoiseProcess):
 
     def __init__(self, levels: int = 1000, data_std: Number | None = None) -> None:
         super().__init__()
-        if levels < 1:
-            raise ValueError(f"levels must be at least 1, got {levels}")
-        if data_std is not None and not data_std > 0:
-            raise ValueError(f"data_std must be positive, got {data_std}")
+        check_at_least(1, levels=levels)
+        check_above(0, data_std=data_std)
         self._levels = levels
         self.data_std = data_std
         self.register_buffer("_placed", torch.zeros(()), persistent=False)  # on the model's device
@@ -112,6 +111,7 @@ class VariancePreserving(ContinuousProcess):
         data_std: Number | None = None,
     ) -> None:
         super().__init__(levels, data_std)
+        check_finite(largest_log_ratio=largest_log_ratio, least_log_ratio=least_log_ratio)
         if not largest_log_ratio > least_log_ratio:
             raise ValueError(
                 f"largest_log_ratio must exceed least_log_ratio, got {largest_log_ratio} and {least_log_ratio}"
@@ -155,10 +155,10 @@ class VarianceExploding(ContinuousProcess):
         training_log_noise: tuple[Number, Number] | None = None,
     ) -> None:
         super().__init__(levels, data_std)
-        if not 0 < least_noise < largest_noise:
-            raise ValueError(
-                f"least_noise must be positive and below largest_noise, got {least_noise} and {largest_noise}"
-            )
+        check_above(0, least_noise=least_noise, largest_noise=largest_noise)
+        check_finite(training_log_noise=training_log_noise)
+        if not least_noise < largest_noise:
+            raise ValueError(f"least_noise must be below largest_noise, got {least_noise} and {largest_noise}")
         if training_log_noise is not None and not training_log_noise[1] > 0:
             raise ValueError(f"training_log_noise needs a positive deviation, got {training_log_noise[1]}")
         self.least_noise = least_noise
