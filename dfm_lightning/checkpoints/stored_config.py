@@ -48,6 +48,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         # Mapped: of the tensors, only those that are asked for leave the disk.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except PermissionError as error:
+        raise UserError(f"The checkpoint '{path}' cannot be read: permission denied.") from error
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
         raise UserError(f"'{path}' is not a checkpoint: it is damaged, or another kind of file.") from error
     if not isinstance(content, dict) or "state_dict" not in content:

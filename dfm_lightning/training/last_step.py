@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +23,18 @@ class SaveLastStep(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give `last.ckpt` to this training. (What another one left there is kept when it is replaced.)"""
+        """Give `last.ckpt` to this training, and do not save again what it continues.
+
+        What another training left in `last.ckpt` is kept when it is replaced.
+        """
         for callback in _savers(trainer):
+            if (
+                trainer.ckpt_path
+                and callback.monitor in _CURRENT
+                and _lies_in(trainer.ckpt_path, callback.dirpath)
+            ):
+                callback._last_global_step_saved = trainer.global_step
+                callback._last_checkpoint_saved = str(trainer.ckpt_path)
             name = callback.CHECKPOINT_NAME_LAST
             if callback.save_last and "{" not in name:
                 callback.last_model_path = callback.format_checkpoint_name({}, name)
@@ -93,6 +104,10 @@ def _candidates(callback: ModelCheckpoint, trainer: Trainer) -> dict[str, torch.
     """What a file's name may hold; the epoch is the one that the step belongs to, also when it is over."""
     epoch = trainer.fit_loop.epoch_progress.current.ready - 1
     return {**callback._monitor_candidates(trainer), "epoch": torch.tensor(epoch)}
+
+
+def _lies_in(path: Any, folder: Any) -> bool:
+    return None not in (path, folder) and Path(path).resolve().parent == Path(folder).resolve()
 
 
 @contextmanager

@@ -37,9 +37,15 @@ class WholeSteps(Callback):
             source.train_dataloader = whole_steps(source.train_dataloader, batches)  # type: ignore[method-assign]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See `Callback`."""
+        """Say which steps have fewer batches."""
         batches, gathered = trainer.num_training_batches, trainer.accumulate_grad_batches
-        if gathered > 1 and batches != float("inf") and batches % gathered:
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        if done < batches and done % gathered:  # of a training that gathered another number
+            say(
+                f"Training stopped after {done} batches of an epoch, and a step now gathers {gathered}: the first "
+                f"step has {gathered - done % gathered} only."
+            )
+        if batches != float("inf") and batches % gathered:
             say(
                 f"An epoch has {batches} batches, and a step gathers {gathered}: the last step of each epoch has "
                 f"{int(batches % gathered)} only."

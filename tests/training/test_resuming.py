@@ -98,6 +98,17 @@ def test_what_is_saved_when_something_fails_is_resumed_exactly(tmp_path: Path, h
     assert not [event for event in resumed.seen if event[0] == "batch" and event[1] < step]
 
 
+@pytest.mark.parametrize("ending", [{"max_steps": 6}, {"max_epochs": 2}], ids=str)
+def test_the_last_validation_of_all_is_made_up(tmp_path: Path, ending: dict[str, int]) -> None:
+    whole, resumed = Events(), Events()
+    train(tmp_path, whole, **ending)
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path, Interrupts("on_validation_start", 5), saving(tmp_path / "ck", 2), **ending)
+    train(tmp_path, resumed, ckpt_path=tmp_path / "ck" / "6.ckpt", enable_checkpointing=False, **ending)
+    assert resumed.seen == after(whole.seen, 6)
+    assert [event[:2] for event in resumed.seen] == [("validation", 6), ("epoch end", 1)]
+
+
 def test_nothing_is_saved_of_a_step_that_is_half_done(tmp_path: Path) -> None:
     for hook in ("on_before_optimizer_step", "on_train_batch_end"):
         crashed = saving(tmp_path / hook, every=100, save_on_exception=True)

@@ -246,6 +246,16 @@ def test_a_training_that_is_continued_replaces_its_own_last(
     assert "another training" not in capsys.readouterr().err
 
 
+def test_a_finished_training_is_not_saved_again(tmp_path: Path) -> None:
+    last = tmp_path / "ck" / "4.ckpt"
+    train(tmp_path, saving(tmp_path / "ck", 2), max_steps=4)
+    events = Events()
+    trainer = train(tmp_path, events, saving(tmp_path / "ck", 2), max_steps=4, ckpt_path=last)
+    assert names(tmp_path) == {"2.ckpt", "4.ckpt"}
+    assert newest_checkpoint(trainer) == last
+    assert {event[0] for event in events.seen} <= {"validation"}
+
+
 def test_a_changed_interval_forgets_no_best_checkpoint(tmp_path: Path) -> None:
     def best(every: int) -> ModelCheckpoint:
         return saving(tmp_path / "ck", every, monitor="step", mode="max", save_top_k=2)

@@ -107,6 +107,16 @@ def test_gathering_that_is_cut_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     assert "3 batches" in capsys.readouterr().err
 
 
+def test_a_first_step_that_gathers_less_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path, saving(tmp_path / "ck"), max_steps=3, batch_size=2)
+    for step, only in ((1, "has 3 only"), (2, "has 2 only"), (3, "has 1 only")):
+        start, events = tmp_path / "ck" / f"{step}.ckpt", Events()
+        options: dict[str, Any] = {"accumulate_grad_batches": 4, "limit_val_batches": 0, "batch_size": 2}
+        train(tmp_path, events, max_steps=step + 1, ckpt_path=start, enable_checkpointing=False, **options)
+        assert only in capsys.readouterr().err
+        assert len([event for event in events.seen if event[0] == "batch"]) == 4 - step
+
+
 @pytest.mark.parametrize("batches", [0, -1])
 def test_gathering_nothing_is_refused(tmp_path: Path, batches: int) -> None:
     with pytest.raises(UserError, match="accumulate_grad_batches"):
