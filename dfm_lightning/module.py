@@ -227,7 +227,7 @@ class DiffusionWithForwardModel(Recorded, LightningModule):
         clean = batch.target.observation
         level = self.process.training_levels(len(clean))
         # In float32 at least, as the noise process computes; the denoiser gets it in its own precision.
-        noise = torch.randn_like(clean, dtype=at_least_float32(clean))
+        noise = torch.randn_like(clean.to(at_least_float32(clean)))
         conditioning = self.denoiser.condition(batch.context, batch.target.params)
         noisy = self.process.add_noise(clean, noise, level).to(clean.dtype)
         signal = self.denoiser(*self.process.denoiser_input(noisy, level), conditioning)

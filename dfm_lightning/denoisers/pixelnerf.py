@@ -98,7 +98,7 @@ class PixelNeRFDenoiser(SignalDenoiser):
         rendered = self.estimate_renderer.observe(field, reduce_cameras(target_params, self.estimate_reduction))
         details = rendered.auxiliary
         estimate = torch.cat([rendered.observation, details.depth, details.features], dim=2)
-        estimate = enlarge(estimate, self.estimate_reduction)
+        estimate = enlarge(estimate, self.estimate_reduction, self.estimate_renderer.corner_aligned)
         joint = self._field(self.coarse_mlp, self.fine_mlp, maps, context.params)
         return PixelNeRFConditioning(joint, target_params, estimate)
 
@@ -153,11 +153,17 @@ class PixelNeRFDenoiser(SignalDenoiser):
 def reduce_cameras(cameras: Cameras, times: int) -> Cameras:
     """The same views with so many times fewer pixels along each side, each in the middle of those it stands for.
 
-    Raises `UserError` if height and width are no multiples of it.
+    Of corner-aligned cameras, the outer ones stay where they are. Raises `UserError` if height and width are no
+    multiples of it, or less than two of them are left along a side.
     """
     if times == 1:
         return cameras
     height, width = cameras.pixels.shape[2:4]
+    if min(height, width) < 2 * times:
+        raise UserError(
+            f"estimate_reduction {times} leaves less than 2×2 of the target's {height}×{width} pixels: "
+            "choose a smaller one"
+        )
     if height % times or width % times:
         raise UserError(
             f"estimate_reduction {times} does not divide the target's {height}×{width} pixels: choose another"
@@ -166,9 +172,16 @@ def reduce_cameras(cameras: Cameras, times: int) -> Cameras:
     return cameras._replace(pixels=blocks.mean(dim=(3, 5)))
 
 
-def enlarge(images: Float[Tensor, "b v c h w"], times: int) -> Float[Tensor, "b v c h2 w2"]:
-    """Images with so many times more pixels along each side, by bilinear interpolation."""
+def enlarge(
+    images: Float[Tensor, "b v c h w"], times: int, corner_aligned: bool = False
+) -> Float[Tensor, "b v c h2 w2"]:
+    """Images with so many times more pixels along each side, by bilinear interpolation.
+
+    The inverse of `reduce_cameras`: pixel i of N sees position (i + ½)/N, beyond the outermost of the small image
+    what that sees; of corner-aligned cameras it sees i/(N − 1).
+    """
     if times == 1:
         return images
-    enlarged = F.interpolate(images.flatten(0, 1), scale_factor=times, mode="bilinear", align_corners=False)
+    size = [side * times for side in images.shape[-2:]]
+    enlarged = F.interpolate(images.flatten(0, 1), size=size, mode="bilinear", align_corners=corner_aligned)
     return enlarged.unflatten(0, images.shape[:2])

@@ -11,7 +11,7 @@ from dfm_lightning.forward_models.ray_sampling import (
     Spacing,
     coarse_distances,
     importance_distances,
-    jittered,
+    jittered_between_ends,
 )
 from dfm_lightning.interfaces import FieldStage, FieldValues, RadianceField
 
@@ -87,7 +87,7 @@ def render_rays(
     distances = coarse_distances(how.near, how.far, how.coarse_samples, how.spacing, directions)
     distances = distances.expand(batch, rays, -1)
     if how.jitter:
-        distances = jittered(distances)
+        distances = jittered_between_ends(distances)
     if how.fine_samples == 0:
         return composite_rays(
             query_along_rays(field, origins, directions, distances, "coarse"), distances, how.background

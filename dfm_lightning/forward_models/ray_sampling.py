@@ -27,6 +27,15 @@ def jittered(distances: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
     return lower + (upper - lower) * torch.rand_like(distances)
 
 
+def jittered_between_ends(distances: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
+    """`jittered`, but for the first distance and the last two.
+
+    The ends stay where evaluation has them, so that what stands there is met as often; with the last two stays the
+    length of the last interval, for which there is no next point. So the opacity of a wall at the end is the same.
+    """
+    return torch.cat([distances[..., :1], jittered(distances)[..., 1:-2], distances[..., -2:]], dim=-1)
+
+
 @torch.no_grad()
 def importance_distances(
     distances: Float[Tensor, "*r s"], weights: Float[Tensor, "*r s"], samples: int, random: bool
@@ -34,8 +43,8 @@ def importance_distances(
     """Distances distributed as the compositing weights of coarse points (NeRF, section 5.2); detached.
 
     The weights of the first and last point are left out, and 1e-5 is added to the others. The density is
-    constant between the middles of neighbouring points. The quantiles are random, or equally spaced from 0
-    to 1.
+    constant between the middles of neighbouring points. The quantiles are equally spaced from 0 to 1, or random
+    but for these two, which are the same in training and evaluation.
     """
     dtype = distances.dtype
     # Whether an interval at the end holds next to nothing is a matter of digits that float32 lacks near 1.
@@ -48,6 +57,8 @@ def importance_distances(
     shape = (*distances.shape[:-1], samples)
     if random:
         quantiles = torch.rand(shape, dtype=dtype, device=distances.device).to(distances.dtype)
+        if samples > 1:
+            quantiles[..., 0], quantiles[..., -1] = 0, 1
     else:
         quantiles = torch.linspace(0, 1, samples, dtype=distances.dtype, device=distances.device).expand(shape)
     upper = torch.searchsorted(cumulative, quantiles.contiguous())

@@ -47,8 +47,8 @@ class VolumeRendering(ForwardModel):
         fine_samples: further points, placed where the coarse pass found something; 0 for no fine pass.
         spacing: whether coarse points are equally spaced in distance or in inverse distance.
         background: red, green and blue, in [0, 1], of what lies behind the scene.
-        jitter: whether each coarse point is moved at random within its stratum in training. Off in the
-            authors' models.
+        jitter: whether each coarse point is moved at random within its stratum in training, but for those at
+            the ends (the first, the last two). Off in the authors' models.
         train_proposal: whether gradients flow through the coarse pass, so that a loss can train it. Off in
             the authors' models.
         patch_size: side of the random square of pixels that a training step compares.

@@ -6,6 +6,7 @@ from known_fields import cameras_at
 from torch import Tensor, nn
 
 from dfm_lightning.denoisers import PixelNeRFDenoiser
+from dfm_lightning.denoisers.pixelnerf import enlarge, reduce_cameras
 from dfm_lightning.diffusion import DDIM, CosineProcess, ObservationDenoiser
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
@@ -72,6 +73,39 @@ def test_a_reduced_estimate_is_rendered_in_the_middles_of_blocks_and_enlarged() 
     torch.testing.assert_close(estimate[..., 3, 3], expected)
     with pytest.raises(UserError, match="estimate_reduction 3 does not divide the target's 8×8 pixels"):
         small_denoiser(estimate_reduction=3).condition(context, target)
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("times", [2, 4])
+def test_a_reduced_estimate_lies_where_the_whole_one_does(aligned: bool, times: int) -> None:
+    """An image that is linear in where its rays go is the same reduced and enlarged, whatever the convention."""
+    cameras = cameras_at([[0.2, 0, 0]], 16)
+    look = VolumeRendering(NEAR, FAR, 6, 0, corner_aligned=aligned).aligned
+
+    def seen(cameras: Cameras) -> Tensor:
+        directions = ray_directions(look(cameras))
+        return (directions[..., :2] / directions[..., 2:]).movedim(-1, 2)
+
+    expected, found = seen(cameras), enlarge(seen(reduce_cameras(cameras, times)), times, aligned)
+    rim = 0 if aligned else times // 2
+    inside = (..., slice(rim, 16 - rim), slice(rim, 16 - rim))
+    torch.testing.assert_close(found[inside], expected[inside])
+    # Beyond the middles of the outer blocks there is nothing to go by.
+    assert aligned or torch.equal(found[..., 0, :, 0], found[..., 0, :, rim - 1])
+
+
+def test_the_estimate_is_enlarged_as_its_renderer_places_pixels() -> None:
+    """The first pixel of a corner-aligned view sees what the first of the reduced view does."""
+    context, target = views([[0, 0, 0]]), views([[0, 0.4, 0]]).params
+    estimates = []
+    for times in (1, 2):
+        denoiser = small_denoiser(estimate_reduction=times)
+        denoiser.estimate_renderer.corner_aligned = True
+        estimates.append(denoiser.condition(context, target).estimate)
+    for row, column in ((0, 0), (0, -1), (-1, -1)):
+        torch.testing.assert_close(estimates[0][..., row, column], estimates[1][..., row, column])
+    with pytest.raises(UserError, match="estimate_reduction 8 leaves less than 2×2"):
+        small_denoiser(estimate_reduction=8).condition(context, target)
 
 
 def test_the_signal_is_the_field_of_context_and_noisy_target_in_this_order() -> None:

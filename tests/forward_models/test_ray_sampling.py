@@ -1,7 +1,12 @@
 import numpy as np
 import torch
 
-from dfm_lightning.forward_models.ray_sampling import coarse_distances, importance_distances, jittered
+from dfm_lightning.forward_models.ray_sampling import (
+    coarse_distances,
+    importance_distances,
+    jittered,
+    jittered_between_ends,
+)
 
 LIKE = torch.zeros((), dtype=torch.float64)
 
@@ -18,6 +23,22 @@ def test_jitter_stays_in_its_stratum_and_fills_it() -> None:
     moved = jittered(distances)
     torch.testing.assert_close(moved.min(dim=0).values, torch.tensor([1.0, 1.5, 3]), atol=0.01, rtol=0)
     torch.testing.assert_close(moved.max(dim=0).values, torch.tensor([1.5, 3, 4]), atol=0.01, rtol=0)
+
+
+def test_the_ends_stay_and_the_points_between_them_move() -> None:
+    distances = torch.tensor([1.0, 2, 4, 5, 7]).expand(5000, 5)
+    moved = jittered_between_ends(distances)
+    assert torch.equal(moved[:, [0, 3, 4]], distances[:, [0, 3, 4]])
+    torch.testing.assert_close(moved.min(dim=0).values[1:3], torch.tensor([1.5, 3]), atol=0.01, rtol=0)
+    torch.testing.assert_close(moved.max(dim=0).values[1:3], torch.tensor([3, 4.5]), atol=0.01, rtol=0)
+
+
+def test_random_importance_points_have_the_ends_of_those_that_are_not_random() -> None:
+    torch.manual_seed(0)
+    distances, weights = torch.rand(3, 9).cumsum(1), torch.rand(3, 9)
+    drawn, fixed = (importance_distances(distances, weights, 6, random) for random in (True, False))
+    assert torch.equal(drawn[:, [0, -1]], fixed[:, [0, -1]])
+    assert not torch.isclose(drawn[:, 1:-1], fixed[:, 1:-1]).any()
 
 
 def test_importance_points_are_quantiles_of_the_piecewise_constant_density() -> None:

@@ -103,6 +103,28 @@ def test_weights_are_those_of_the_rendering_integral() -> None:
         transmittance *= 1 - opacity
 
 
+@pytest.mark.parametrize("fine", [0, 16])
+@pytest.mark.parametrize("thickness", [1e-3, 0.25, 0.5, 1.5])
+def test_a_wall_at_the_end_is_as_opaque_in_training_as_in_evaluation(fine: int, thickness: float) -> None:
+    """On average, and the thin ones always; of a thickness in coarse intervals."""
+    samples = 16
+    interval = (FAR - NEAR) / (samples - 1)
+    wall = KnownField(
+        lambda points: (points[..., 2] > FAR - thickness * interval).to(points) * 1.6 / interval, position_colour
+    )
+    camera = cameras_at([[0, 0, 0]], 1)
+    straight = camera._replace(pixels=torch.full((1, 1, 1, 2000, 2), 0.5, dtype=torch.float64))
+    renderer, opacity = VolumeRendering(NEAR, FAR, samples, fine), []
+    torch.manual_seed(0)
+    for training in (True, False):
+        seen = renderer.train(training).observe(wall, straight).auxiliary.opacity
+        opacity.append(float(seen.mean()))
+    assert opacity[0] == pytest.approx(opacity[1], abs=0.01)
+    if fine == 0 and thickness <= 0.5:
+        # One point in the wall, which stands for the interval before it.
+        assert opacity[1] == pytest.approx(1 - math.exp(-1.6))
+
+
 # --- gradients ----------------------------------------------------------------------------------------------
 
 
