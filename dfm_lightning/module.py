@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -34,6 +33,7 @@ from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.randomness import generator_for, named_noise, seed_generators, seeded_generators
 from dfm_lightning.ranges import check_at_least, check_within
 from dfm_lightning.record import CLASS, Recorded, flat
+from dfm_lightning.scene_scores import SceneScores, ScoresScenes
 from dfm_lightning.types import (
     Batch,
     Level,
@@ -88,7 +88,7 @@ class DenoisedBatch(NamedTuple):
     context_dropped: bool = False
 
 
-class DiffusionWithForwardModel(Recorded, LightningModule):
+class DiffusionWithForwardModel(Recorded, ScoresScenes):
     """Diffusion over observations whose denoiser predicts the signal behind them.
 
     Trained with ‖O − forward(S, φ)‖² at the target's φ and at novel φ (DFM eq. 8, 9). A task subclass adds
@@ -153,6 +153,7 @@ class DiffusionWithForwardModel(Recorded, LightningModule):
         self.training_terms: dict[str, Tensor] = {}
         # Set by a progress bar: told how many pieces of work (see `work`) have just been done.
         self.on_work: Callable[[int], None] = nobody_watches
+        self.scene_scores = SceneScores()
 
     # --- training ---------------------------------------------------------------------------------------
 
@@ -184,8 +185,9 @@ class DiffusionWithForwardModel(Recorded, LightningModule):
         check_kind(batch, Batch)
 
     def on_test_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """See `on_validation_batch_start`."""
+        """See `on_validation_batch_start`; and know the scenes that are to be scored."""
         check_kind(batch, Batch)
+        super().on_test_batch_start(batch, batch_idx, dataloader_idx)
 
     def on_predict_batch_start(self, batch: Request, batch_idx: int, dataloader_idx: int = 0) -> None:
         """See `on_validation_batch_start`."""
@@ -348,18 +350,24 @@ class DiffusionWithForwardModel(Recorded, LightningModule):
 
     @torch.no_grad()
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
-        """Log how draws for held-out scenes, observed like target and novel views, agree with these.
+        """Score how draws for held-out scenes, observed like target and novel views, agree with these.
 
         rmse_mean: root mean square error of a draw, on average; rmse_best: of the best draw; rmse_of_mean: of
-        the draws' mean; energy_score: see `metrics.energy_score`. A task with measures of its own overrides.
+        the draws' mean; energy_score: see `metrics.energy_score`. The second and third fall as the number of draws
+        grows, the others do not depend on it. A task with measures of its own overrides.
         """
         draws: dict[str, list[Tensor]] = {key: [] for key in batch.key}
         for prediction in self.predictions(as_request(batch)):
             draws[prediction.key].append(prediction.observation)
         truths = concatenate([batch.target, batch.novel], dim=1).observation
-        for key, truth in zip(batch.key, truths, strict=True):
-            scores = {f"test/{name}": value for name, value in score_draws(torch.stack(draws[key]), truth).items()}
-            self.log_dict(scores, batch_size=1, sync_dist=True)
+        scores = {
+            key: score_draws(torch.stack(draws[key]), truth)
+            for key, truth in zip(batch.key, truths, strict=True)
+            if draws[key]  # a report has measured the others before
+        }
+        for key, scene in scores.items():
+            self.scene_scores.add(key, scene)
+        return {"scores": scores}
 
     def predict_step(self, batch: Request, batch_idx: int) -> Iterator[Prediction]:
         """Signals for each scene of the batch, drawn one after the other as the iterator is advanced.

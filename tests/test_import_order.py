@@ -16,7 +16,7 @@ LEVELS: list[set[str]] = [
     {"geometry"},
     {"networks"},
     {"forward_models"},
-    {"denoisers", "diffusion", "losses", "metrics", "optimizers"},
+    {"denoisers", "diffusion", "losses", "metrics", "optimizers", "scene_scores"},
     {"module"},
     {"tasks"},
     {"callbacks", "checkpoints", "training"},

@@ -8,6 +8,7 @@ from dfm_lightning.callbacks.prediction_writer import PredictionWriter
 from dfm_lightning.callbacks.sample_pictures import SamplePictures
 from dfm_lightning.callbacks.scene_report import SceneReport
 from dfm_lightning.callbacks.scene_writer import SceneWriter
+from dfm_lightning.callbacks.score_report import ScoreReport
 from dfm_lightning.callbacks.tensor_writer import TensorWriter
 from dfm_lightning.callbacks.test_report import TestReport
 
@@ -20,6 +21,7 @@ __all__ = [
     "SamplePictures",
     "SceneReport",
     "SceneWriter",
+    "ScoreReport",
     "TensorWriter",
     "TestReport",
 ]

@@ -14,7 +14,7 @@ from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.test_report import Arrays, TestReport
 from dfm_lightning.errors import UserError
-from dfm_lightning.metrics import ImageMetrics, best_and_mean, spread
+from dfm_lightning.metrics import ImageMetrics, best_and_mean, spread, vector_spread
 from dfm_lightning.metrics.motion import UNDECIDED, direction_shares, end_point_error, sampled_directions
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.networks.perceptual import Trunk
@@ -76,6 +76,8 @@ class MotionReport(TestReport):
         """See `TestReport`."""
         self._metrics = ImageMetrics(self.lpips_trunk, self.lpips_weights)
         self.missing.update(self._metrics.missing)
+        if model.samples < self.best_of:
+            self.notes["best"] = f"of {model.samples} samples, where best_of asks for {self.best_of}"
 
     def measured_with(self) -> dict[str, Any]:
         """See `TestReport`."""
@@ -154,7 +156,7 @@ def score_motion(scene: EvaluatedMotion, metrics: ImageMetrics, best_of: int) ->
     scores = {role: _frame_scores(scene, role, metrics, best_of) for role in dict.fromkeys(scene.roles)}
     flow_scores: Scores = {}
     if len(scene.flows) > 1:
-        flow_scores["flow_spread"] = scene.flows.std(dim=0).square().sum(dim=0).sqrt().mean().item()
+        flow_scores["flow_spread"] = vector_spread(scene.flows).mean().item()
     if scene.true_motion:
         truth = scene.true_motion["flow"]
         errors = end_point_error(scene.flows, truth)

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dfm_lightning.callbacks.made_with import VERSION, MadeWith, is_stale, made_with
-from dfm_lightning.callbacks.output import Picture, Section, write_page, write_png
+from dfm_lightning.callbacks.output import Picture, Section, Video, write_page, write_png
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.report_tables import (
     SceneScores,
@@ -57,7 +57,8 @@ class TestReport(Recorded, Callback, ABC):
 
     without_effect = frozenset({"output", "overwrite"})
 
-    shown: ClassVar[tuple[str, ...]]
+    # Empty for all scores.
+    shown: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, output: str, overwrite: bool = False) -> None:
         self.output = Path(output)
@@ -76,9 +77,17 @@ class TestReport(Recorded, Callback, ABC):
     def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
         """The scores of one scene by role (of its views, say) and name; one that cannot be had is left out."""
 
+    def scenes(self, outputs: Any) -> list[Any]:
+        """The scenes in what `test_step` gave: NamedTuples with a `key`."""
+        if not isinstance(outputs, dict) or "scenes" not in outputs:
+            raise UserError(
+                f"{type(self).__name__} measures what this model's test does not give: use another report"
+            )
+        return outputs["scenes"]
+
     @abstractmethod
-    def sheet(self, scene: Any) -> RGB:
-        """A picture of one scene: what was given, what is true, what was sampled."""
+    def sheet(self, scene: Any) -> RGB | None:
+        """A picture of one scene: what was given, what is true, what was sampled; or none."""
 
     def prepare(self, trainer: Trainer, model: DiffusionWithForwardModel) -> None:
         """Get ready what measuring needs; fills `missing`. Called before the first scene."""
@@ -133,10 +142,12 @@ class TestReport(Recorded, Callback, ABC):
         """Measure the scenes of a batch."""
         data = data_by_key(batch)
         self._resolution = list(batch.target.observation.shape[-2:])
-        for scene in outputs["scenes"]:
+        for scene in self.scenes(outputs):
             scores = self.measure(scene, pl_module.device)
             kept = self.keep(scene, pl_module.device)
-            write_png(self._sheet_file(scene.key), self.sheet(scene))
+            sheet = self.sheet(scene)
+            if sheet is not None:
+                write_png(self._sheet_file(scene.key), sheet)
             if kept:
                 with whole_file(self._arrays_file(scene.key)) as aside, aside.open("wb") as file:
                     # (NumPy annotates the names as if one could be `allow_pickle`.)
@@ -160,6 +171,8 @@ class TestReport(Recorded, Callback, ABC):
             return
         assert isinstance(pl_module, DiffusionWithForwardModel)
         pl_module.is_finished = nothing_is_finished
+        # First the model's scores: a process without any scene has not given them yet.
+        pl_module.scene_scores.gathered()
         scenes = merge_scores(gather(self._scores))
         if trainer.is_global_zero and scenes:
             self._write_report(trainer, scenes)
@@ -228,7 +241,7 @@ class TestReport(Recorded, Callback, ABC):
         write_json(as_json, report)
         write_text(as_lines, as_csv(scenes, average, together))
         write_page(page, "Test", self._page(scenes, average, together))
-        print_table(as_table(average, self.shown))
+        print_table(self._table(average, average))
         if together:
             print_table(together_table(together))
         for name, note in self.notes.items():
@@ -239,15 +252,19 @@ class TestReport(Recorded, Callback, ABC):
         used = {**self._made_with, **self._measured_with}
         settings = ", ".join(f"{name} {value}" for name, value in used.items())
         missing = "".join(f" {name} is missing: {why}" for name, why in self.missing.items())
-        table = as_table(average, self.shown)
+        table = self._table(average, average)
         sections = [Section(f"Average of {len(scenes)} scenes", settings + "." + missing, table=table)]
         if together:
             notes = " ".join(f"{name}: {note}" for name, note in self.notes.items())
             sections.append(Section("All scenes together", notes, table=together_table(together)))
         for key, scores in scenes.items():
-            sheet = Picture(self._sheet_file(key).relative_to(self.output), key)
-            sections.append(Section(key, figures=[sheet], table=as_table(scores, self.shown)))
+            path = self._sheet_file(key)
+            sheets: list[Picture | Video] = [Picture(path.relative_to(self.output), key)] if path.exists() else []
+            sections.append(Section(key, figures=sheets, table=self._table(scores, average)))
         return sections
+
+    def _table(self, scores: dict[str, Scores], average: dict[str, Scores]) -> list[list[str]]:
+        return as_table(scores, self.shown or columns_of(list(average.values())))
 
 
 def together_table(together: dict[str, Scores]) -> list[list[str]]:

@@ -2,7 +2,7 @@
 
 from dfm_lightning.metrics.images import ImageMetrics, masked_psnr, psnr, ssim
 from dfm_lightning.metrics.realism import RealismMetrics, compare_features, warn_of_few
-from dfm_lightning.metrics.samples import LOWER_IS_BETTER, SampleScores, best_and_mean, spread
+from dfm_lightning.metrics.samples import LOWER_IS_BETTER, SampleScores, best_and_mean, spread, vector_spread
 
 __all__ = [
     "LOWER_IS_BETTER",
@@ -15,5 +15,6 @@ __all__ = [
     "psnr",
     "spread",
     "ssim",
+    "vector_spread",
     "warn_of_few",
 ]

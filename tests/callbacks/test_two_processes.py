@@ -10,11 +10,15 @@ from ball_scenes import BallDenoiser, batch, renderer, request
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 
 from datamodules.loading import evaluation_loader
-from dfm_lightning.callbacks import SceneReport, TensorWriter
+from dfm_lightning.callbacks import SceneReport, ScoreReport, TensorWriter
 from dfm_lightning.diffusion import DDIM
+from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.tasks import InverseGraphics
+from dfm_lightning.types import as_request
 
 pytestmark = pytest.mark.slow
+
+STOCK = ("rmse_mean", "rmse_best", "rmse_of_mean", "energy_score")
 
 
 class Items(torch.utils.data.Dataset):
@@ -97,3 +101,39 @@ def test_each_scene_is_predicted_once_by_one_of_them(tmp_path: Path) -> None:
     )
     assert len([name for name in one if name.endswith("sample.npz")]) == 2 * len(keys)
     assert one == two
+
+
+class Logging(DiffusionWithForwardModel):
+    """A test of one's own, which logs in the ways that people log."""
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        for prediction in self.predictions(as_request(batch)):
+            self.log("test/each", prediction.observation.mean(), batch_size=1, sync_dist=True)
+        self.log_dict({"test/batch": batch.target.observation.mean()}, sync_dist=True)
+
+
+class Written(Callback):
+    """Writes down what the first process knows at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            self.path.write_text(json.dumps({name: float(v) for name, v in trainer.callback_metrics.items()}))
+
+
+@pytest.mark.parametrize("kind", [DiffusionWithForwardModel, Logging])
+@pytest.mark.parametrize("keys", ["abc", "a"])
+def test_scores_of_any_problem_do_not_depend_on_the_processes(tmp_path: Path, keys: str, kind: type) -> None:
+    for processes in (1, 2):
+        torch.manual_seed(0)
+        model = kind(BallDenoiser(), renderer(), sampler=DDIM(steps=2), samples=2)
+        report = [] if kind is Logging else [ScoreReport(str(tmp_path / str(processes)))]
+        callbacks = [Written(tmp_path / f"{processes}.json"), *report]
+        trainer(processes, callbacks).test(model, datamodule=Scenes(keys), verbose=False)
+    one, two = (json.loads((tmp_path / f"{processes}.json").read_text()) for processes in (1, 2))
+    assert one == two
+    assert set(one) == ({"test/each", "test/batch"} if kind is Logging else {f"test/{name}" for name in STOCK})
+    if kind is not Logging:
+        assert scores(tmp_path / "1") == scores(tmp_path / "2")

@@ -1,5 +1,6 @@
 """Scores against scikit-image, lpips itself and hand-computed cases."""
 
+import itertools
 from pathlib import Path
 
 import lpips
@@ -11,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.metrics import ImageMetrics, best_and_mean, psnr, spread, ssim
+from dfm_lightning.metrics import ImageMetrics, best_and_mean, psnr, spread, ssim, vector_spread
 
 
 @pytest.fixture
@@ -85,9 +86,25 @@ def test_the_best_sample_is_one_whole_sample() -> None:
     assert best_and_mean("lpips", scores).best == 15.0
 
 
-def test_spread_is_the_standard_deviation_on_the_unit_scale() -> None:
+def test_spread_is_of_all_pairs_on_the_unit_scale() -> None:
     samples = torch.tensor([-1.0, 0.0, 1.0, 7.0]).view(4, 1, 1, 1, 1).expand(4, 1, 3, 2, 2)
-    expected = np.std([0.0, 0.5, 1.0, 1.0], ddof=1)
+    pairs = [abs(a - b) for a, b in itertools.combinations([0.0, 0.5, 1.0, 1.0], 2)]
+    expected = np.sqrt(np.pi) / 2 * np.mean(pairs)
     torch.testing.assert_close(spread(samples), torch.full((1, 3, 2, 2), expected).float())
-    with pytest.raises(ValueError, match="2 samples"):
-        spread(samples[:1])
+    vectors = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    expected = np.sqrt(np.pi) / 2 * (5 + 1 + np.sqrt(18)) / 3
+    torch.testing.assert_close(vector_spread(vectors[:, :, None]), torch.tensor([expected]).float())
+    for measure in (spread, vector_spread):
+        with pytest.raises(ValueError, match="2 samples"):
+            measure(vectors[:1])
+
+
+@pytest.mark.parametrize("count", [2, 3, 16])
+def test_spread_does_not_depend_on_the_number_of_samples(count: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    normal = 0.2 * torch.randn(count, 200_000, generator=random)
+    assert float(spread(normal).mean()) == pytest.approx(0.1, rel=0.01), "the standard deviation of normal values"
+    # Of others it is the same for any number; a standard deviation, even that of normal values set right, is not.
+    coins = torch.randint(2, (count, 200_000), generator=random) * 2.0 - 1
+    assert float(spread(coins).mean()) == pytest.approx(np.sqrt(np.pi) / 4, rel=0.01)
+    assert float(vector_spread(normal[:, None]).mean()) == pytest.approx(0.2, rel=0.01)
