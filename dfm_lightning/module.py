@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -47,8 +48,11 @@ from dfm_lightning.types import (
     at_least_float32,
     concatenate,
     map_tensors,
+    named_tensors,
+    repeat_batch,
     select_views,
 )
+from dfm_lightning.weights import check_finite
 
 
 def nothing_is_finished(key: str, sample: int) -> bool:
@@ -69,6 +73,28 @@ def score_draws(draws: Float[Tensor, "s v c h w"], truth: Float[Tensor, "v c h w
         "rmse_of_mean": (draws.mean(dim=0) - truth).square().mean().sqrt().item(),
         "energy_score": energy_score(draws, truth),
     }
+
+
+def draw_groups(pending: list[int], size: int) -> Iterator[range]:
+    """The batches of draws that some draws are in: 0 to size − 1, and so on, each whole."""
+    for group in sorted({draw // size for draw in pending}):
+        yield range(group * size, (group + 1) * size)
+
+
+def one_by_one(signals: Any, count: int) -> list[Any]:
+    """The signals of a batch, each a batch of one.
+
+    Raises:
+        UserError: they are several, and no tree of tensors.
+    """
+    if count == 1:
+        return [signals]
+    if not any(len(tensor) == count for _, tensor in named_tensors(signals, "")):
+        raise UserError(
+            f"signals of {type(signals).__name__} are no trees of tensors, so that no batch of them can be "
+            "taken apart: set draw_batch to 1"
+        )
+    return [map_tensors(lambda tensor, i=index: tensor[i : i + 1], signals) for index in range(count)]
 
 
 class DenoisedBatch(NamedTuple):
@@ -108,6 +134,9 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
         guidance_space: where guidance extrapolates. "signal": the guided observation is an observation of the
             guided signal. "observation": as in the authors' code; the signal stays unguided.
         samples: number of signals drawn for each context in test and predict.
+        draw_batch: how many of them predict draws in one batch: faster, at the price of memory. A sample's last
+            digits depend on it, and on nothing else: draws 0 to n − 1 are always drawn together, then the next n,
+            whatever is finished or asked for. So `samples` should be a multiple of it.
     """
 
     without_effect = frozenset({"optimizer", "target_weight", "novel_weight", "context_dropout", "samples"})
@@ -125,6 +154,7 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
         guidance_scale: float = 1.0,
         guidance_space: GuidanceSpace = "signal",
         samples: int = 4,
+        draw_batch: int = 1,
     ) -> None:
         super().__init__()
         check_at_least(0, target_weight=target_weight, novel_weight=novel_weight, guidance_scale=guidance_scale)
@@ -144,6 +174,9 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
         self.guidance_scale = guidance_scale
         self.guidance_space = guidance_space
         self.samples = samples
+        if draw_batch < 1:
+            raise UserError(f"draw_batch must be at least 1, got {draw_batch}")
+        self.draw_batch = draw_batch
         # Where scenes are shared out so that each is tested or predicted once, a process may get none. (Lightning
         # sets this to false in the constructors of modules and datamodules, so a class attribute would not do.)
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -337,7 +370,12 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
         A piece is an evaluation of the denoiser or an observation of one draw. They need not take equally long;
         this is what a progress bar estimates the time left from.
         """
-        return len(batch.key) * self.samples * (self.sampler.evaluations + 1)
+        return len(batch.key) * self.draws * (self.sampler.evaluations + 1)
+
+    @property
+    def draws(self) -> int:
+        """How many signals predict draws for each context, were none finished: `samples`, in whole batches."""
+        return -(-self.samples // self.draw_batch) * self.draw_batch
 
     def settings(self) -> dict[str, Any]:
         """What samples depend on besides the weights, the seed and the data, as primitives by name.
@@ -347,6 +385,23 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
         """
         record = self.record()
         return flat({"model": record.pop(CLASS), **record})
+
+    def on_test_start(self) -> None:
+        """Refuse weights that nothing can come of."""
+        super().on_test_start()
+        self._check_weights()
+
+    def on_predict_start(self) -> None:
+        """See `on_test_start`."""
+        self._check_weights()
+
+    def on_validation_start(self) -> None:
+        """See `on_test_start`; while a model trains, others look after it."""
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            self._check_weights()
+
+    def _check_weights(self) -> None:
+        check_finite(self.named_parameters(), "the model")
 
     @torch.no_grad()
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
@@ -392,13 +447,18 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
 
     @torch.no_grad()
     def predict_scene(self, key: str, context: Views, params: Any, pending: list[int]) -> Iterator[Prediction]:
-        """Draw the pending samples of one scene (batch of one). A task with another way of sampling overrides.
+        """The pending draws of one scene (batch of one)."""
+        for group in draw_groups(pending, self.draw_batch):
+            for prediction in self.predict_draws(key, context, params, group):
+                if prediction.sample in pending:
+                    yield prediction
 
-        One by one: in a batch, each would depend in its last digits on which others are pending.
-        """
-        target_params = select_views(params, slice(0, 1))
-        for sample in pending:
-            drawn = self.sample(context, target_params, [("predict", key, sample)], self.target_size(context))
-            observation = self.forward_model(drawn.signal, params)[0]
-            self.on_work(1)
-            yield Prediction(key, sample, drawn.signal, observation, params, context)
+    def predict_draws(self, key: str, context: Views, params: Any, draws: range) -> Iterator[Prediction]:
+        """Draw some samples of one scene (batch of one) at once. A task with another way of sampling overrides."""
+        names: list[tuple[str | int, ...]] = [("predict", key, draw) for draw in draws]
+        drawn = self.sample(context, select_views(params, slice(0, 1)), names, self.target_size(context))
+        observations = self.forward_model(drawn.signal, repeat_batch(params, len(draws)))
+        self.on_work(len(draws))
+        signals = one_by_one(drawn.signal, len(draws))
+        for draw, signal, observation in zip(draws, signals, observations, strict=True):
+            yield Prediction(key, draw, signal, observation, params, context)

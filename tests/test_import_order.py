@@ -16,7 +16,7 @@ LEVELS: list[set[str]] = [
     {"geometry"},
     {"networks"},
     {"forward_models"},
-    {"denoisers", "diffusion", "losses", "metrics", "optimizers", "scene_scores"},
+    {"denoisers", "diffusion", "losses", "metrics", "optimizers", "scene_scores", "weights"},
     {"module"},
     {"tasks"},
     {"callbacks", "checkpoints", "training"},

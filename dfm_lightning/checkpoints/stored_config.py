@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from dfm_lightning.errors import UserError
+from dfm_lightning.weights import check_finite
 
 CONFIG_KEY = "dfm_config"
 
@@ -25,12 +26,13 @@ def load_weights(model: LightningModule, path: Path) -> None:
     """Give a model the weights of a checkpoint (the averaged ones, if training averaged them), and nothing else.
 
     Raises:
-        UserError: there is no such file, or it is not a checkpoint.
+        UserError: there is no such file, it is not a checkpoint, or its weights are not finite.
         RuntimeError: its weights do not fit the model.
     """
     content = _read(path)
     model.on_load_checkpoint(content)  # a model may refuse a checkpoint
     model.load_state_dict(content["state_dict"], strict=model.strict_loading)
+    check_finite(model.named_parameters(), str(path))
 
 
 def holds_weights_only(path: Path) -> bool:

@@ -23,6 +23,7 @@ from dfm_lightning.checkpoints.from_authors import KEPT_KEY
 from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
+from dfm_lightning.weights import check_finite
 
 # What Lightning's weight averaging calls the weights that are not averaged.
 CURRENT_KEY = "current_model_state"
@@ -84,6 +85,8 @@ def convert_to_dfm(source: Path, destination: Path, resolution: int | None = Non
         content = load_data(source)
         settings = _Settings(content)
         settings.check()
+        for state in ("state_dict", CURRENT_KEY):
+            check_finite(content.get(state, {}).items(), "the checkpoint")
         sizes = settings.sizes(resolution)
         averaged = _their_state(content, "state_dict", sizes, settings)
         raw = _their_state(content, CURRENT_KEY, sizes, settings) if CURRENT_KEY in content else averaged

@@ -13,7 +13,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import ImageGeneration
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
-from dfm_lightning.types import Batch, Prediction, Views, map_tensors, on_cpu, select_views
+from dfm_lightning.types import Batch, Prediction, Views, map_tensors, on_cpu
 
 GENERATOR_KEY = "generator_fingerprint"
 
@@ -59,6 +59,7 @@ class GANInversion(DiffusionWithForwardModel):
         guidance_space: where guidance extrapolates. "signal": the guided image is an image of the guided code.
             "observation": the code stays unguided.
         samples: number of codes drawn for each patch in test and predict.
+        draw_batch: how many of them predict draws in one batch; see `DiffusionWithForwardModel`.
     """
 
     denoiser: PatchToCode
@@ -75,6 +76,7 @@ class GANInversion(DiffusionWithForwardModel):
         guidance_scale: float = 1.0,
         guidance_space: GuidanceSpace = "signal",
         samples: int = 8,
+        draw_batch: int = 1,
     ) -> None:
         super().__init__(
             denoiser,
@@ -86,6 +88,7 @@ class GANInversion(DiffusionWithForwardModel):
             guidance_scale=guidance_scale,
             guidance_space=guidance_space,
             samples=samples,
+            draw_batch=draw_batch,
         )
         shape = forward_model.generator.architecture
         if denoiser.code_width != shape.w_dim or denoiser.layers not in (1, shape.layers):
@@ -153,11 +156,8 @@ class GANInversion(DiffusionWithForwardModel):
     # --- predict ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict_scene(self, key: str, context: Views, params: Tensor, pending: list[int]) -> Iterator[Prediction]:
-        """Draw the pending samples of one patch, each with its image at full resolution."""
-        for sample in pending:
-            whole = select_views(params, slice(0, 1))
-            drawn = self.sample(context, whole, [("predict", key, sample)], self.target_size(context))
-            signal = SampledCode(drawn.signal, self.forward_model.full_image(drawn.signal)[0])
-            self.on_work(1)
-            yield Prediction(key, sample, signal, self.forward_model(drawn.signal, params)[0], params, context)
+    def predict_draws(self, key: str, context: Views, params: Tensor, draws: range) -> Iterator[Prediction]:
+        """Draw some codes for one patch at once, each with its image at full resolution."""
+        for prediction in super().predict_draws(key, context, params, draws):
+            image = self.forward_model.full_image(prediction.signal)[0]
+            yield prediction._replace(signal=SampledCode(prediction.signal, image))

@@ -14,7 +14,7 @@ from dfm_lightning.geometry.trajectories import comes_back
 from dfm_lightning.interfaces import RadianceField, SignalDenoiser
 from dfm_lightning.losses import PerceptualLoss, edge_aware_smoothness, ray_distortion
 from dfm_lightning.metrics.visibility import seen_from
-from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
+from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel, one_by_one
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.ranges import check_ascending, check_at_least
 from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene, render_views
@@ -68,6 +68,7 @@ class InverseGraphics(DiffusionWithForwardModel):
         guidance_space: where guidance extrapolates. "signal": the guided image is a rendering of the guided
             scene. "observation": as in the authors' code; the scene stays unguided.
         samples: number of scenes drawn for each context in test and predict.
+        draw_batch: how many of them predict draws in one batch; see `DiffusionWithForwardModel`.
         autoregressive_steps: number of views that predict samples one after the other, evenly along the
             trajectory (and at its end, unless it comes back to its beginning); each becomes context of the next.
     """
@@ -106,6 +107,7 @@ class InverseGraphics(DiffusionWithForwardModel):
         guidance_space: GuidanceSpace = "signal",
         samples: int = 4,
         autoregressive_steps: int = 3,
+        draw_batch: int = 1,
     ) -> None:
         super().__init__(
             denoiser,
@@ -119,6 +121,7 @@ class InverseGraphics(DiffusionWithForwardModel):
             guidance_scale,
             guidance_space,
             samples,
+            draw_batch,
         )
         check_at_least(1, autoregressive_steps=autoregressive_steps)
         check_at_least(0, estimate_weight=estimate_weight, perceptual_weight=perceptual_weight)
@@ -278,33 +281,32 @@ class InverseGraphics(DiffusionWithForwardModel):
     # --- predict ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict_scene(self, key: str, context: Views, params: Cameras, pending: list[int]) -> Iterator[Prediction]:
-        """Sample the scene around the trajectory, and render it along all of it, sample by sample.
-
-        One by one: a batch of samples would make each depend, in its last digits, on which others are pending.
-        """
-        for sample in pending:
-            field, views = self.sample_around(context, params, ("predict", key, sample))
-            rendered = self.render(field, params)
-            signal = SampledScene(field, views, rendered.depth[0], rendered.opacity[0])
-            # The cameras as rendering used them: what is written beside the frames must project what they show.
-            seen_by = self.forward_model.aligned(params)
-            yield Prediction(key, sample, signal, rendered.image[0], seen_by, context)
+    def predict_draws(self, key: str, context: Views, params: Cameras, draws: range) -> Iterator[Prediction]:
+        """Sample some scenes around the trajectory at once, and render them along all of it."""
+        count = len(draws)
+        field, views = self.sample_around(context, params, [("predict", key, draw) for draw in draws])
+        rendered = self.render(field, repeat_batch(params, count))
+        # The cameras as rendering used them: what is written beside the frames must project what they show.
+        seen_by = self.forward_model.aligned(params)
+        each = zip(one_by_one(field, count), one_by_one(views, count), strict=True)
+        for place, (one, seen) in enumerate(each):
+            signal = SampledScene(one, seen, rendered.depth[place], rendered.opacity[place])
+            yield Prediction(key, draws[place], signal, rendered.image[place], seen_by, context)
 
     def sample_around(
-        self, context: Views, trajectory: Cameras, name: tuple[str | int, ...]
+        self, context: Views, trajectory: Cameras, names: list[tuple[str | int, ...]]
     ) -> tuple[RadianceField, Views]:
-        """Sample views along a trajectory, each with those before it as context (one scene).
+        """Sample views of one scene along a trajectory, each with those before it as context; a batch of draws.
 
         Returns:
-            The field behind the last one, which all context and sampled views make up, and these views.
+            The fields behind the last one, which all context and sampled views make up, and these views.
         """
-        views = context
+        views = repeat_batch(context, len(names))
         for step, frame in enumerate(self.target_frames(trajectory.camera_to_world[0])):
             camera = select_views(trajectory, slice(frame, frame + 1))
             # Sampled at the context's resolution, which may differ from that of the frames to be rendered.
-            target: Cameras = camera._replace(pixels=context.params.pixels[:, :1])
-            drawn = self.sample(views, target, [(*name, step)], self.target_size(context))
+            target: Cameras = repeat_batch(camera._replace(pixels=context.params.pixels[:, :1]), len(names))
+            drawn = self.sample(views, target, [(*name, step) for name in names], self.target_size(context))
             views = concatenate([views, Views(drawn.observation, target)], dim=1)
         return drawn.signal, views
 
@@ -329,6 +331,6 @@ class InverseGraphics(DiffusionWithForwardModel):
         scenes = len(batch.key)
         if isinstance(batch, Request):
             frames = batch.params.pixels.shape[1]
-            return scenes * self.samples * (self.autoregressive_steps * self.sampler.evaluations + frames)
+            return scenes * self.draws * (self.autoregressive_steps * self.sampler.evaluations + frames)
         views = sum(part.observation.shape[1] for part in (batch.context, batch.target, batch.novel))
         return scenes * (self.samples * (self.sampler.evaluations + views) + views)

@@ -68,6 +68,7 @@ class MotionPrediction(DiffusionWithForwardModel):
         perceptual: LPIPS between warped and true frames; without it there is none.
         perceptual_weight: its weight.
         samples: number of motions drawn for each image in test and predict.
+        draw_batch: how many of them predict draws in one batch; see `DiffusionWithForwardModel`.
         samples_at_once: how many of them are drawn in one batch in test.
     """
 
@@ -98,9 +99,18 @@ class MotionPrediction(DiffusionWithForwardModel):
         perceptual_weight: float = 0.2,
         samples: int = 8,
         samples_at_once: int = 64,
+        draw_batch: int = 1,
     ) -> None:
         super().__init__(
-            denoiser, forward_model, process, sampler, optimizer, target_weight, novel_weight, samples=samples
+            denoiser,
+            forward_model,
+            process,
+            sampler,
+            optimizer,
+            target_weight,
+            novel_weight,
+            samples=samples,
+            draw_batch=draw_batch,
         )
         check_at_least(0, smoothness_weight=smoothness_weight, edge_strength=edge_strength)
         check_at_least(0, magnitude_weight=magnitude_weight, perceptual_weight=perceptual_weight)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dfm_lightning.errors import UserError
 from dfm_lightning.training.notices import how_to_go_on
+from dfm_lightning.weights import is_finite
 
 # Each step whose gradients are not finite is skipped and halves the scale, which begins at 2^16.
 _LOWEST_SCALE = 2.0**-20
@@ -123,11 +124,6 @@ def non_finite_state(trainer: Trainer, pl_module: LightningModule) -> Iterator[s
             for kind, value in state.items():
                 if isinstance(value, Tensor) and not is_finite(value):
                     yield f"the optimizer's {kind} of '{names.get(parameter, '?')}'"
-
-
-def is_finite(values: Tensor) -> bool:
-    """Whether all values are finite numbers."""
-    return not values.is_floating_point() or bool(values.detach().isfinite().all())
 
 
 def _stopped(trainer: Trainer, pl_module: LightningModule, step: int, wrong: dict[str, float]) -> UserError:
