@@ -25,6 +25,7 @@ from dfm_lightning.callbacks import (
     MotionWriter,
     SceneReport,
     SceneWriter,
+    ScoreReport,
     TensorWriter,
 )
 from dfm_lightning.callbacks.made_with import differences
@@ -98,6 +99,7 @@ SMALL: dict[type, dict[str, Any]] = {
     },
     TensorWriter: {"output": "predictions"},
     CodeWriter: {"output": "predictions"},
+    ScoreReport: {"output": "test"},
     SceneWriter: {"output": "predictions"},
     MotionWriter: {"output": "predictions"},
     SceneReport: {"output": "test"},
@@ -133,7 +135,7 @@ OTHERS: dict[str, Any] = {
     "target_dropout": 0.2,
     "inner": 0.5,
     "up": (0.0, 1.0, 0.0),
-    "levels": [900, 300],
+    "training_log_noise": (0.0, 1.0),
     "order": 3,
     "momentum": 0.5,
 }
@@ -147,7 +149,7 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
     (MotionPrediction, "denoiser"): lambda: ImageToMotion(width=16, depth=1, heads=1),
     (GANInversion, "denoiser"): lambda: PatchToCode(code_width=6, layers=8, width=16, depth=1, heads=2),
     (PatchToCode, "patch"): 2,
-    (CosineProcess, "levels"): 500,
+    (GivenLevels, "levels"): [900, 300],
     (DPMSolverSDE, "second_order"): "integral",
 }
 
