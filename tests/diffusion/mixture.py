@@ -102,7 +102,7 @@ def sampler_named(name: str, steps: int, spacing: Spacing | None = None) -> Samp
         "dpmpp_2m": lambda: DPMSolver(steps, order=2, **always),
         "dpmpp_2m_heun": lambda: DPMSolver(steps, order=2, second_order="integral", **always),
         "dpmpp_3m": lambda: DPMSolver(steps, order=3, **always),
-        "dpmpp_2s": lambda: DPMSolverSinglestep(steps, **always),
+        "dpmpp_2s": lambda: DPMSolverSinglestep(steps, spacing=spacing),
         "sde_2m": lambda: DPMSolverSDE(steps, order=2, **always),
         "sde_3m": lambda: DPMSolverSDE(steps, order=3, **always),
         "unipc_2": lambda: UniPC(steps, order=2, **always),

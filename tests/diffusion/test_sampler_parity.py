@@ -1,6 +1,9 @@
 """Every sampler and spacing against what the code of others computed, and against the exact solution."""
 
+import re
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +11,7 @@ import torch
 from mixture import ExactDenoiser, Mixture, reference, sampler_named
 from torch import Tensor
 
+from dfm_lightning import diffusion
 from dfm_lightning.diffusion import (
     AlignYourSteps,
     CosineProcess,
@@ -106,10 +110,35 @@ def test_better_levels_bring_more_than_higher_order() -> None:
 
     def error(method: str, steps: int, spacing: Spacing) -> float:
         sampler = sampler_named(method, steps, spacing)
-        exact = MIXTURE.solution(REFERENCE["x_T"], process.exact_rates(sampler.levels(process)[0]), (1.0, 0.0))
+        exact = solution_from(int(sampler.levels(process)[0]))
         return rms(run(sampler, process)[0] - exact)
 
     for method in ("dpmpp_2m", "dpmpp_3m", "unipc_2", "unipc_3", "ipndm_4", "exp_heun"):
         assert 0.02 < error(method, 15, Trailing()) < 0.026
     assert error("ddim", 15, Trailing()) == pytest.approx(0.046, abs=0.001)
     assert error("unipc_2", 15, Quadratic()) < 0.5 * error("unipc_2", 15, Trailing())
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sampling.md"
+ROWS = re.findall(r"^\| `(\w+)\((.*)\)` \| `(.*)` \| ([\d. |]+) \|$", DOCUMENT.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("kind", "settings", "spacing", "errors"), ROWS)
+def test_the_documented_errors_are_what_samplers_do(kind: str, settings: str, spacing: str, errors: str) -> None:
+    process, names = CosineProcess(), vars(diffusion)
+    for steps, expected in zip((4, 6, 8, 10, 15, 20, 50), errors.split(" | "), strict=True):
+        visited = eval(spacing, dict(names))
+        sampler = eval(
+            f"{kind}(steps, spacing=visited, {settings})", {**names, "steps": steps, "visited": visited}
+        )
+        exact = solution_from(int(sampler.levels(process)[0]))
+        assert rms(run(sampler, process)[0] - exact) == pytest.approx(float(expected), abs=1.01e-4)
+
+
+def test_the_table_is_read() -> None:
+    assert len(ROWS) > 15
+
+
+@lru_cache
+def solution_from(level: int) -> Tensor:
+    return MIXTURE.solution(REFERENCE["x_T"], CosineProcess().exact_rates(level), (1.0, 0.0))

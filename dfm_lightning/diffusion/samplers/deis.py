@@ -31,7 +31,7 @@ class DEIS(MultistepSampler):
         polynomial_in: the variable of the polynomial: "log_rho" is ln ρ (diffusers), "rho" is ρ (ρAB; linear
             multistep in k-diffusion).
         uneven_below: a step uses an earlier one only if that is at least so many times as long in λ (and all those
-            after it are); 0 uses all.
+            after it are); 0 uses all. The noise bears uneven steps better than the clean estimate does.
         temperature: factor on the initial noise; below 1 gives less varied samples.
         threshold_quantile: clamp estimates to this quantile of their absolute values and rescale them to
             [-1, 1] (dynamic thresholding); 0 leaves them alone. Useful with strong guidance.
@@ -43,7 +43,7 @@ class DEIS(MultistepSampler):
         steps: int = 50,
         order: int = 2,
         polynomial_in: Literal["log_rho", "rho"] = "log_rho",
-        uneven_below: Number = 0.5,
+        uneven_below: Number = 0,
         temperature: Number = 1.0,
         threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,

@@ -192,25 +192,11 @@ class DPMSolverSinglestep(Sampler):
 
     Args:
         steps: number of levels, and of evaluations.
-        uneven_below: a step is of second order only if its first part is at least so many times as long as its
-            second one, in λ; 0: always.
         temperature: factor on the initial noise; below 1 gives less varied samples.
         threshold_quantile: clamp estimates to this quantile of their absolute values and rescale them to
             [-1, 1] (dynamic thresholding); 0 leaves them alone. Useful with strong guidance.
         spacing: which levels are visited; `Trailing` if none is given.
     """
-
-    def __init__(
-        self,
-        steps: int = 50,
-        uneven_below: Number = 0.5,
-        temperature: Number = 1.0,
-        threshold_quantile: Number = 0.0,
-        spacing: Spacing | None = None,
-    ) -> None:
-        super().__init__(steps, temperature, threshold_quantile, spacing)
-        check_uneven(uneven_below)
-        self.uneven_below = uneven_below
 
     def run(
         self, noisy: Float[Tensor, "b *o"], points: list[Point], evaluate: Evaluator, draw_noise: DrawNoise
@@ -224,10 +210,8 @@ class DPMSolverSinglestep(Sampler):
                 noisy = estimate.clean
             elif start is None:
                 start, noisy = here, first_order(here, following)
-            elif usable_order(2, [here, start], following, self.uneven_below) == 2:
+            else:
                 share = (current.log_ratio - start.point.log_ratio) / (following.log_ratio - start.point.log_ratio)
                 clean = start.clean + (here.clean - start.clean) / (2 * share)
                 noisy, start = first_order(start, following, clean), None
-            else:
-                noisy, start = first_order(here, following), None
             yield SamplingStep(noisy, estimate.clean, estimate.source)
