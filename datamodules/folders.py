@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def as_spelt(path: Path) -> Path:
-    """The file whose ending is spelt in another case than that of a path which is not there, or the path itself."""
+    """The file whose ending is spelt in another case than a path that is not there, or the path itself."""
     return next((file for file in find_files(path.parent, path.suffix.lower()) if file.stem == path.stem), path)
 
 
