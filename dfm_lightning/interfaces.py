@@ -141,6 +141,11 @@ def check_request(request: Request) -> None:
 
 def check_observed(observed: Tensor, true: Tensor) -> None:
     """Raise `UserError` where a forward model's observations have another shape than those of the data."""
+    if not observed.dtype.is_floating_point:
+        raise UserError(
+            f"the forward model gives observations of {_name_of(observed.dtype)}, which have no gradient; "
+            "expected images in [-1, 1] as floating-point numbers"
+        )
     if observed.shape != true.shape:
         raise UserError(
             f"the forward model gives observations of shape {tuple(observed.shape)}, those of the data have "

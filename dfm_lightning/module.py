@@ -21,6 +21,7 @@ from dfm_lightning.diffusion import (
     Sampler,
 )
 from dfm_lightning.errors import UserError
+from dfm_lightning.first_step import check_differentiable, check_first_numbers, check_trainable
 from dfm_lightning.interfaces import (
     ForwardModel,
     SignalDenoiser,
@@ -180,6 +181,7 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
         # Where scenes are shared out so that each is tested or predicted once, a process may get none. (Lightning
         # sets this to false in the constructors of modules and datamodules, so a class attribute would not do.)
         self.allow_zero_length_dataloader_with_multiple_devices = True
+        self._stepped = False
         # Set by a writer that finds some of its files already there: those samples are not drawn again.
         self.is_finished: Callable[[str, int], bool] = nothing_is_finished
         # The losses of the last training batch by name, for whoever has to say which of them went wrong.
@@ -233,6 +235,7 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
         if context_dropped:
             batch = batch._replace(context=self.denoiser.drop_context(batch.context))
         total = self._log_total("train", self.losses(batch, context_dropped), len(batch.key))
+        self._stepped = True
         return self._with_all_parameters(total)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -270,6 +273,10 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
         compared = self.forward_model.subsample(concatenate([batch.target, batch.novel], dim=1))
         observed = self.forward_model.observe(signal, compared.params)
         check_observed(observed.observation, compared.observation)
+        if torch.is_grad_enabled():
+            check_differentiable(self.denoiser, signal, observed.observation)
+            if not self._stepped:
+                check_first_numbers(signal, observed.observation)
         return DenoisedBatch(batch, level, conditioning, signal, compared, observed)
 
     def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
@@ -307,6 +314,7 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam over what is to be trained, its rate set at every iteration."""
+        check_trainable(self)
         parameters = (parameter for parameter in self.parameters() if parameter.requires_grad)
         optimizer = self.optimizer.optimizer(parameters)
         # Asked for later: to know it the trainer may have to make the data loader, which a resumed training must

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS: list[set[str]] = [
     {"errors", "types", "randomness", "ranges"},
     {"files", "record"},
-    {"interfaces"},
+    {"interfaces", "first_step"},
     {"geometry"},
     {"networks"},
     {"forward_models"},

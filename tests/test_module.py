@@ -391,3 +391,69 @@ def test_an_observation_of_another_shape_is_named_and_not_broadcast() -> None:
 def test_a_request_of_an_item_is_the_request_of_its_batch() -> None:
     item = Batch(*(Views(v.observation[0], v.params[0]) for v in batch()[:3]), "a", {})
     assert torch.equal(as_request(item).params, as_request(batch()).params[0])
+
+
+class Wrong(Points):
+    """Observes in a way that cannot be learnt from."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, signal: Line, params: Float[Tensor, "b v"]) -> Tensor:
+        if self.how == "no_grad":
+            with torch.no_grad():
+                return super().forward(signal, params)
+        seen = super().forward(signal, params)
+        if self.how == "detached":
+            return seen.detach()
+        if self.how == "integer":
+            return seen.round().int()
+        return seen / torch.zeros_like(seen)
+
+
+class DetachedSignal(LineDenoiser):
+    """Forgets its gradient."""
+
+    def forward(self, noisy: Tensor, level: Level, conditioning: Tensor) -> Line:
+        return Line(*(part.detach() for part in super().forward(noisy, level, conditioning)))
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "forward_model", "said"),
+    [
+        (LineDenoiser, Wrong("detached"), "observation has no gradient"),
+        (LineDenoiser, Wrong("no_grad"), "observation has no gradient"),
+        (LineDenoiser, Wrong("integer"), "observations of int32"),
+        (LineDenoiser, Wrong("nan"), "forward model.* not a number, though the signal is finite"),
+        (DetachedSignal, Points(), "signal has no gradient"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_at_the_first_step(
+    denoiser: type[LineDenoiser], forward_model: ForwardModel, said: str
+) -> None:
+    model = DiffusionWithForwardModel(denoiser(), forward_model)
+    with pytest.raises(UserError, match=said):
+        model.losses(batch())
+    with torch.no_grad():  # as in validation, which needs no gradient
+        if forward_model.__class__ is Points:
+            model.losses(batch())
+
+
+def test_a_signal_that_is_not_finite_is_the_denoisers_fault() -> None:
+    model = module()
+    with torch.no_grad():
+        model.denoiser.weights[1] = float("nan")
+    with pytest.raises(UserError, match=r"denoiser's signal .*signal.slope"):
+        model.losses(batch())
+
+
+def test_a_model_without_anything_to_train_is_refused() -> None:
+    model = module()
+    model.requires_grad_(False)
+    with pytest.raises(UserError, match="requires_grad false"):
+        model.configure_optimizers()
+    model.losses(batch())  # which can be computed all the same
+    model.denoiser = nn.Identity()
+    with pytest.raises(UserError, match="it has none"):
+        model.configure_optimizers()

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from dfm_lightning.denoisers import ImageToMotion
 from dfm_lightning.diffusion import DDIM
-from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import ImageWarping, Motion
 from dfm_lightning.losses import edge_aware_flow_smoothness, edge_aware_smoothness
 from dfm_lightning.tasks import MotionPrediction
@@ -149,7 +148,7 @@ def test_a_regression_does_not_see_the_target() -> None:
         network(flow_scale=0.0)
     with pytest.raises(ValueError, match="hole_weight"):
         task(hole_weight=2.0)
-    with pytest.raises(UserError, match="samples_at_once"):
+    with pytest.raises(ValueError, match="samples_at_once"):
         task(samples_at_once=0)
 
 

@@ -1,0 +1,54 @@
+"""What a problem of one's own may lack that would train nothing: looked for at the first training step."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.types import named_tensors
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Raise `UserError` where a model has no parameter that is to be trained."""
+    parameters = list(model.parameters())
+    if any(parameter.requires_grad for parameter in parameters):
+        return
+    reason = (
+        "all have requires_grad false" if parameters else "it has none: is the network an attribute of its module?"
+    )
+    raise UserError(f"the model has no parameter to train; {reason}")
+
+
+def check_differentiable(denoiser: nn.Module, signal: Any, observation: Tensor) -> None:
+    """Raise `UserError` where a denoiser with parameters to train is not reached from the observation.
+
+    Args:
+        denoiser: has predicted the signal.
+        signal: of any kind; only tensors in it are looked at.
+        observation: what the forward model made of it.
+    """
+    if observation.requires_grad or not any(parameter.requires_grad for parameter in denoiser.parameters()):
+        return
+    tensors = [tensor for _, tensor in named_tensors(signal, "signal")]
+    if tensors and not any(tensor.requires_grad for tensor in tensors):
+        raise UserError(
+            "the denoiser's signal has no gradient, so nothing would be trained: its forward detaches it, "
+            "computes it under no_grad, or rounds it"
+        )
+    raise UserError(
+        "the forward model's observation has no gradient with respect to the signal, so nothing would be trained: "
+        "its forward detaches the signal, computes under no_grad or in another library, or rounds"
+    )
+
+
+def check_first_numbers(signal: Any, observation: Tensor) -> None:
+    """Raise `UserError` where an untrained model's signal, or what is observed of it, is not finite."""
+    for name, tensor in named_tensors(signal, "signal"):
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"the denoiser's signal at the first step is infinite or not a number ({name})")
+    if not bool(torch.isfinite(observation).all()):
+        raise UserError(
+            "the forward model's observation at the first step is infinite or not a number, though the signal is "
+            "finite: look for a division by zero, a logarithm or a root in its forward"
+        )
