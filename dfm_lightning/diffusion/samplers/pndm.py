@@ -27,8 +27,8 @@ WarmUp = Literal["lower_orders", "heun", "runge_kutta"]
 class PLMS(Sampler):
     """Pseudo linear multistep (PNDM, iPNDM). One evaluation a step after the warm-up; second order.
 
-    The weights are those of even steps whatever the steps are; the lengths of steps should change little from one to
-    the next. The last step is of first order: the sample is the last estimate.
+    The weights are those of even steps whatever the steps are; their lengths should change little from one to the
+    next. The last step is of first order: the sample is the last estimate.
 
     Args:
         steps: number of steps.
