@@ -239,10 +239,20 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
         return self._with_all_parameters(total)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The training losses on held-out scenes, at the same levels and noise every time."""
-        # Patches and importance samples draw from the global generators; here they depend on the batch.
-        with seeded_generators(generator_for("validation", *batch.key).initial_seed()):
-            terms = self.losses(batch)
+        """The training losses on held-out scenes, at the same levels and noise every time.
+
+        Scene by scene, so that they depend neither on the size of batches nor on the number of processes.
+        """
+        each = []
+        for row, key in enumerate(batch.key):
+            scene = map_tensors(lambda t, i=row: t[i : i + 1], batch)._replace(key=[key])
+            # Levels, noise, patches and importance samples come from the global generators.
+            with seeded_generators(generator_for("validation", key).initial_seed()):
+                each.append(self.losses(scene))
+        terms = {
+            name: LossTerm(torch.stack([part[name].value for part in each]).mean(), term.weight)
+            for name, term in each[0].items()
+        }
         self._log_total("val", terms, len(batch.key))
 
     def prepare_training_batch(self, batch: Batch) -> Batch:

@@ -1,5 +1,6 @@
 """Training, validation, sampling and test of a problem in general, on one small enough to calculate by hand."""
 
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -202,6 +203,47 @@ def test_validation_is_the_same_every_time_and_leaves_training_alone() -> None:
     model.validation_step(batch(), 0)
     assert torch.equal(state, torch.get_rng_state())
     assert all(context.any() for context in model.denoiser.contexts)  # type: ignore[union-attr]
+
+
+def logged_in_validation(of: Batch) -> dict[str, float]:
+    model, logged = module(), {}
+    model.log_dict = lambda values, **_: logged.update(values)  # type: ignore[method-assign]
+    model.validation_step(of, 0)
+    return {name: float(value) for name, value in logged.items()}
+
+
+def test_validation_does_not_depend_on_how_scenes_are_put_together() -> None:
+    together = logged_in_validation(batch())
+    alone = [logged_in_validation(batch(scenes=slice(row, row + 1))) for row in range(4)]
+    for name, value in together.items():
+        assert value == pytest.approx(sum(scene[name] for scene in alone) / 4)
+    assert {"val/loss", "val/target", "val/novel"} == set(together)
+
+
+def test_each_validation_scene_has_levels_and_noise_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = batch(scenes=slice(0, 1))
+    losses = [logged_in_validation(scene._replace(key=[key]))["val/target"] for key in ("a", "b", "a")]
+    assert losses[0] == losses[2] != losses[1]
+    monkeypatch.setenv("PL_GLOBAL_SEED", "4")
+    assert logged_in_validation(scene)["val/target"] != losses[0]
+
+
+def test_a_training_step_draws_by_seed_process_and_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = module()
+
+    def drawn(rank: int, number: int) -> tuple[float, ...]:
+        loop = SimpleNamespace(total_batch_idx=number)
+        model._trainer = SimpleNamespace(global_rank=rank, fit_loop=loop)  # type: ignore[assignment]
+        torch.rand(3)  # whatever was drawn before
+        model.on_train_batch_start(batch(), 0)
+        return tuple(torch.rand(4).tolist())
+
+    first = drawn(0, 7)
+    assert drawn(0, 7) == first
+    others = [drawn(1, 7), drawn(2, 7), drawn(0, 8), drawn(7, 0)]
+    monkeypatch.setenv("PL_GLOBAL_SEED", "4")
+    others.append(drawn(0, 7))
+    assert len({first, *others}) == 6
 
 
 # --- sampling -------------------------------------------------------------------------------------------------

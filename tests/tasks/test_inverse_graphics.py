@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.errors import UserError
 from dfm_lightning.losses import edge_aware_smoothness, ray_distortion
-from dfm_lightning.tasks import InverseGraphics, SampledScene
-from dfm_lightning.types import select_views
+from dfm_lightning.tasks import InverseGraphics, RenderedViews, SampledScene
+from dfm_lightning.types import map_tensors, select_views
 
 
 def task(**options: object) -> InverseGraphics:
@@ -155,6 +155,28 @@ def test_a_scene_is_sampled_alike_in_any_batch() -> None:
     both = model.test_step(batch(["a", "b"]), 0)["scenes"]
     alone = model.test_step(batch(["b"]), 0)["scenes"]
     torch.testing.assert_close(both[1].samples, alone[0].samples)
+
+
+def test_what_lies_behind_something_translucent_is_seen() -> None:
+    """Where a ray of the context view misses to be opaque, it ends at `far`, and what is nearer is in sight."""
+    model, at = task(), cameras(1)
+    both = map_tensors(lambda t: t[None].expand(1, 2, *t.shape[1:]), at)
+    shape = (1, 2, 1, 8, 8)
+
+    def seen(context: tuple[float, float], view: tuple[float, float]) -> Tensor:
+        depth, opacity = (
+            torch.tensor(pair).view(1, 2, 1, 1, 1).expand(shape) for pair in zip(context, view, strict=True)
+        )
+        rendered = RenderedViews(torch.zeros(1, 2, 3, 8, 8), depth, opacity)
+        return model._seen_from_context(rendered, both, 1)[:, 1]
+
+    # Depth is Σ w z: half of a surface at 2 counts 1, and the other half of the ray ends at 5.
+    surface = (3.0, 1.0)
+    assert seen((1.0, 0.5), surface).all(), "at 3, before 1 + 2.5"
+    assert seen((0.0, 0.0), surface).all(), "nothing is in the way"
+    assert seen((0.0, 0.0), (0.0, 0.0)).all(), "the background itself"
+    assert not seen((2.0, 1.0), surface).any(), "behind something opaque"
+    assert not seen((1.9, 0.95), surface).any(), "behind 1.9 + 0.25"
 
 
 # --- predict ----------------------------------------------------------------------------------------------
