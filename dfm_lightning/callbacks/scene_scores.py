@@ -14,10 +14,10 @@ def score_scene(
 ) -> dict[str, Scores]:
     """The scores of a scene by the role of its views.
 
-    Of the samples: `psnr_best` and `psnr_mean` (and so on for each metric), and `spread`, the standard deviation
-    between them on the scale of [0, 1], averaged over pixels; `spread_seen` and `spread_hidden` are its averages
-    over what the context shows and what it does not. Of one image for each view: `estimate_psnr`, the
-    deterministic estimate's, and the baselines `repeat_context_psnr`, the first context image whatever the
+    Of the samples: `psnr_best` and `psnr_mean` (and so on for each metric), and `spread`, how much they
+    differ on the scale of [0, 1] (see `metrics.spread`), averaged over pixels; `spread_seen` and
+    `spread_hidden` are its averages over what the context shows and what it does not. Of one
+    image for each view: `estimate_psnr`, the deterministic estimate's, and the baselines `repeat_context_psnr`, the first context image whatever the
     camera, and `mean_image_psnr`, the training set's mean. The context views have no baselines.
     """
     roles = list(dict.fromkeys(scene.roles))
