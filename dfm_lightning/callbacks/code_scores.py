@@ -31,7 +31,8 @@ def score_patch(patch: EvaluatedPatch, attributes: AttributeReader | None) -> di
     samples, `mean_code_psnr` of the mean code's image, and `spread`, how much samples differ on the scale
     of [0, 1] (see `metrics.spread`). "code": `distance_best` and `distance_mean`, root mean square differences
     from the true code, and `mean_code_distance`. With a reader of attributes, also `agree`: the share of samples
-    that have an attribute as the true image has it, of those that lie within the patch and of those that lie outside it.
+    that have an attribute as the true image has it, of those that lie within the patch and of those that lie
+    outside it.
     """
     seen = patch.mask[0] > 0.5
     scores: dict[str, Scores] = {}

@@ -16,9 +16,9 @@ def score_scene(
 
     Of the samples: `psnr_best` and `psnr_mean` (and so on for each metric), and `spread`, how much they
     differ on the scale of [0, 1] (see `metrics.spread`), averaged over pixels; `spread_seen` and
-    `spread_hidden` are its averages over what the context shows and what it does not. Of one
-    image for each view: `estimate_psnr`, the deterministic estimate's, and the baselines `repeat_context_psnr`, the first context image whatever the
-    camera, and `mean_image_psnr`, the training set's mean. The context views have no baselines.
+    `spread_hidden` are its averages over what the context shows and what it does not. Of one image for each view:
+    `estimate_psnr`, the deterministic estimate's, and the baselines `repeat_context_psnr`, the first context image
+    whatever the camera, and `mean_image_psnr`, the training set's mean. The context views have no baselines.
     """
     roles = list(dict.fromkeys(scene.roles))
     return {role: _score_role(scene, role, metrics, mean_image) for role in roles}
