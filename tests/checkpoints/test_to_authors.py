@@ -120,3 +120,18 @@ def test_the_command_names_sizes_that_their_code_writes_down(
     out = capsys.readouterr().out
     assert "16×16 pixels" in out
     assert "model.denoiser.encoder.width is 16, where their constructors write down 1152" in out
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
+    checkpoint = converted(checkpoint_of(random_state()), tmp_path, heads=HEADS)
+    for state in ("state_dict", CURRENT_KEY):
+        weights = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
+        weights["denoiser.coarse_mlp.output.weight"][0, 0] = float("inf")
+        with pytest.raises(
+            UserError, match=r"'denoiser\.coarse_mlp\.output\.weight' of the checkpoint are infinite"
+        ):
+            back({**checkpoint, state: weights}, tmp_path)
+    theirs = random_state()
+    theirs[BIAS][0] = float("nan")
+    with pytest.raises(UserError, match=r"t_embedder\.mlp\.2\.bias' of .* are infinite or not a number"):
+        converted(checkpoint_of(theirs), tmp_path, heads=HEADS)
