@@ -26,7 +26,6 @@ from dfm_lightning.checkpoints.authors_weights import (
 from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
-from dfm_lightning.weights import check_finite
 
 # Beside the state_dict of a converted checkpoint: tensors of theirs that our models lack.
 KEPT_KEY = "authors_tensors"
@@ -63,7 +62,6 @@ def convert_dfm(
     if source.resolve() == destination.resolve():
         raise UserError(f"{destination} is the file to convert: give another name for the result")
     file = read_authors_file(source, weights)
-    check_finite(file.state.items(), str(source))
     sizes = file.sizes
     checkpoint = {
         "state_dict": to_ours(file.state, sizes, output_layer),
