@@ -1,5 +1,6 @@
 """What a checkpoint decides about a run: the architecture of its model, and nothing else."""
 
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,7 +33,9 @@ def architecture_of(config: dict[str, Any], used: dict[str, Any]) -> dict[str, A
     """The part of a stored config that decides a model's architecture, as a config to lay over the one used.
 
     A forward model's conventions belong to it where the config used has a forward model of the same class. What
-    the stored config leaves open of a part, the config used decides, if its part is of the same class.
+    the stored config leaves open of a part, the config used decides, if its part is of the same class. A class of
+    the config used that is derived from the stored one counts as the same, and is kept: so scores or pictures can
+    be added to a model after its training.
     """
     model = config.get("model", {})
     arguments = model.get("init_args", {})
@@ -42,12 +45,15 @@ def architecture_of(config: dict[str, Any], used: dict[str, Any]) -> dict[str, A
     observation = {
         name: value for name, value in forward_model.get("init_args", {}).items() if name in OBSERVATION
     }
-    if observation and forward_model.get("class_path") == (current.get("forward_model") or {}).get("class_path"):
-        kept["forward_model"] = {**forward_model, "init_args": observation}
+    used_forward_model = (current.get("forward_model") or {}).get("class_path")
+    if observation and _is_same(forward_model.get("class_path"), used_forward_model):
+        kept["forward_model"] = {"class_path": used_forward_model, "init_args": observation}
     if not kept:
         return {}
     laid = {name: _laid_over(part, current.get(name)) for name, part in kept.items()}
-    return {"model": {"class_path": model["class_path"], "init_args": laid}}
+    used_model = used.get("model", {}).get("class_path")
+    class_path = used_model if _is_same(model["class_path"], used_model) else model["class_path"]
+    return {"model": {"class_path": class_path, "init_args": laid}}
 
 
 def _laid_over(part: Any, used: Any) -> Any:
@@ -55,11 +61,31 @@ def _laid_over(part: Any, used: Any) -> Any:
     if (
         not isinstance(part, dict)
         or not isinstance(used, dict)
-        or part.get("class_path") != used.get("class_path")
+        or not _is_same(part.get("class_path"), used.get("class_path"))
     ):
         return part
     both = {**used, **part}
+    if "class_path" in used:
+        both["class_path"] = used["class_path"]
     return {name: _laid_over(both[name], used[name]) if name in used else both[name] for name in both}
+
+
+def _is_same(stored: str | None, used: str | None) -> bool:
+    """Whether two paths name the same class, or the second one a class derived from the first."""
+    if stored == used:
+        return True
+    if stored is None or used is None:
+        return False
+    base, derived = _imported(stored), _imported(used)
+    return isinstance(base, type) and isinstance(derived, type) and issubclass(derived, base)
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except (ImportError, ValueError):  # of another program, or of a module that is no longer there
+        return None
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -31,6 +31,7 @@ from dfm_lightning.cli.step_end import EndAfterStep
 from dfm_lightning.cli.surroundings import check_processes, find_starter, say_processes
 from dfm_lightning.cli.termination import current_termination
 from dfm_lightning.errors import UserError
+from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.training import guarded
 from dfm_lightning.training.notices import newest_checkpoint
 
@@ -189,6 +190,8 @@ class DfmCLI(LightningCLI):
         """Build model, data and trainer; what a constructor refuses is the user's mistake."""
         try:
             super().instantiate_classes()
+        except ImportError as error:  # of a package that a setting needs
+            raise UserError(f"A setting needs a package that is not installed: {readable(str(error))}") from error
         except (ValueError, MisconfigurationException) as error:
             raise UserError(readable(str(error))) from error
 
@@ -202,6 +205,10 @@ class DfmCLI(LightningCLI):
         own_bar = any(isinstance(c, ProgressBar) for c in (given if isinstance(given, list) else [given]))
         if config.get("enable_progress_bar") is not False and not own_bar:
             callbacks.append(TimeLeft())
+        check_at_least(1, **_given(config, "accumulate_grad_batches"))
+        check_at_least(0, **_given(config, "gradient_clip_val", "log_every_n_steps"))
+        if not isinstance(config.get("val_check_interval"), (str, dict)):
+            check_above(0, **_given(config, "val_check_interval"))
         starter = None if config.get("plugins") else find_starter()  # (a plugin may say who starts processes)
         check_processes(starter, config.get("devices"), config.get("num_nodes"))
         trainer = super()._instantiate_trainer(config, callbacks)
@@ -234,6 +241,11 @@ class DfmCLI(LightningCLI):
         if subcommand == "predict":
             arguments["return_predictions"] = False  # they go to files, not into memory
         return arguments
+
+
+def _given(config: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Settings of the trainer, by name as far as they are given."""
+    return {f"trainer.{name}": config.get(name) for name in names}
 
 
 def takes_predictions(callback: Callback) -> bool:

@@ -10,6 +10,7 @@ from toy_runs import Run, checkpoint, load
 
 from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
 from dfm_lightning.cli import main
+from dfm_lightning.cli.architecture import architecture_of
 
 
 def is_primitive(value: Any) -> bool:
@@ -71,6 +72,48 @@ def test_a_model_of_another_class_follows_the_checkpoint(run: Run, folder: Path)
     used = yaml.safe_load((again / "config.yaml").read_text())["model"]
     assert used["class_path"] == "toy_problem.Task"
     assert used["init_args"]["samples"] == 2
+
+
+def stored(model: str, denoiser: str, forward_model: str = "toy_problem.Slope", **init: Any) -> dict[str, Any]:
+    """A config of a model with such parts."""
+    arguments = {
+        "denoiser": {"class_path": f"toy_problem.{denoiser}", "init_args": init},
+        "forward_model": {"class_path": forward_model, "init_args": {"corner_aligned": "width" in init}},
+    }
+    return {"model": {"class_path": f"toy_problem.{model}", "init_args": arguments}}
+
+
+def test_a_class_derived_from_the_checkpoints_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    trained = stored("Task", "LinearDenoiser", width=9)
+    used = stored("ScoredTask", "ScoredDenoiser", "toy_problem.SteepSlope", bonus=3)
+    model = architecture_of(trained, used)["model"]
+    assert model["class_path"] == "toy_problem.ScoredTask"
+    assert model["init_args"]["denoiser"] == {
+        "class_path": "toy_problem.ScoredDenoiser",
+        "init_args": {"width": 9, "bonus": 3},  # the checkpoint's, and what it does not know
+    }
+    assert model["init_args"]["forward_model"] == {
+        "class_path": "toy_problem.SteepSlope",
+        "init_args": {"corner_aligned": True},
+    }
+    # The other way round, and for a class that cannot be imported, the checkpoint's are used.
+    for config in (trained, stored("Gone", "Gone")):
+        model = architecture_of(used, config)["model"]
+        assert model["class_path"] == "toy_problem.ScoredTask"
+        assert model["init_args"]["denoiser"]["class_path"] == "toy_problem.ScoredDenoiser"
+
+
+@pytest.mark.slow
+def test_scores_can_be_added_after_training(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    path = checkpoint(run("fit", "--model.denoiser.width", "8"))
+    options = ("--model", "toy_problem.ScoredTask", "--model.denoiser", "toy_problem.ScoredDenoiser")
+    again = run("test", "--ckpt_path", str(path), *options, "--data.scenes", "2")
+    used = yaml.safe_load((again / "config.yaml").read_text())["model"]
+    assert used["class_path"] == "toy_problem.ScoredTask"
+    assert used["init_args"]["denoiser"]["class_path"] == "toy_problem.ScoredDenoiser"
+    assert used["init_args"]["denoiser"]["init_args"]["width"] == 8
+    assert "test/scored" in capfd.readouterr().out
 
 
 @pytest.mark.slow

@@ -78,6 +78,32 @@ class Task(DiffusionWithForwardModel):
         self.log("test/error", (sample.signal - batch.truth["signal"]).square().mean(), batch_size=len(batch.key))
 
 
+class ScoredTask(Task):
+    """The task with a score that was thought of after training."""
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """See `Task`."""
+        super().test_step(batch, batch_idx)
+        self.log("test/scored", 1.0, batch_size=len(batch.key))
+
+
+class ScoredDenoiser(LinearDenoiser):
+    """The denoiser with another setting.
+
+    Args:
+        width: see `LinearDenoiser`.
+        bonus: changes nothing.
+    """
+
+    def __init__(self, width: int = 4, bonus: int = 0) -> None:
+        super().__init__(width)
+        self.bonus = bonus
+
+
+class SteepSlope(Slope):
+    """A forward model of one's own, derived from another."""
+
+
 class Recorder(Callback):
     """Writes down which scenes a process tested and predicted, one file for each process.
 
