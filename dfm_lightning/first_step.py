@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.types import named_tensors
+from dfm_lightning.types import Batch, named_tensors
 
 
 def check_trainable(model: nn.Module) -> None:
@@ -18,6 +18,19 @@ def check_trainable(model: nn.Module) -> None:
         "all have requires_grad false" if parameters else "it has none: is the network an attribute of its module?"
     )
     raise UserError(f"the model has no parameter to train; {reason}")
+
+
+def check_target_size(size: tuple[int, ...], batch: Batch) -> None:
+    """Raise `UserError` where targets would be sampled in another shape (c, h, w) than those trained on."""
+    given = tuple(batch.target.observation.shape[2:])
+    if tuple(size) == given:
+        return
+    context = tuple(batch.context.observation.shape[2:])
+    raise UserError(
+        f"target_size of the forward model says that targets have shape {tuple(size)} (channels, height, width), "
+        f"but those of the data have {given}: let the forward model's target_size(context) return {given}"
+        + (f" (by default it is the context's, {context})" if context == tuple(size) else "")
+    )
 
 
 def check_differentiable(denoiser: nn.Module, signal: Any, observation: Tensor) -> None:

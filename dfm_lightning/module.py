@@ -21,7 +21,7 @@ from dfm_lightning.diffusion import (
     Sampler,
 )
 from dfm_lightning.errors import UserError
-from dfm_lightning.first_step import check_differentiable, check_first_numbers, check_trainable
+from dfm_lightning.first_step import check_differentiable, check_first_numbers, check_target_size, check_trainable
 from dfm_lightning.interfaces import (
     ForwardModel,
     SignalDenoiser,
@@ -272,6 +272,8 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
     def denoise_noised(self, batch: Batch) -> DenoisedBatch:
         """Noise the target, predict the signal, and observe it as target and novel views (DFM eq. 4, 5)."""
         check_batch(batch)
+        if torch.is_grad_enabled() and not self._stepped:
+            check_target_size(self.target_size(batch.context), batch)
         clean = batch.target.observation
         level = self.process.training_levels(len(clean))
         # In float32 at least, as the noise process computes; the denoiser gets it in its own precision.

@@ -499,3 +499,19 @@ def test_a_model_without_anything_to_train_is_refused() -> None:
     model.denoiser = nn.Identity()
     with pytest.raises(UserError, match="it has none"):
         model.configure_optimizers()
+
+
+class SmallTargets(Points):
+    """Knows that its targets have two channels, whatever the context has."""
+
+    def target_size(self, context: Views) -> tuple[int, ...]:
+        return (2, 1, 1)
+
+
+def test_targets_of_another_size_than_would_be_sampled_are_refused_at_the_first_step() -> None:
+    plain = batch()
+    context = plain.context._replace(observation=plain.context.observation.repeat(1, 1, 3, 1, 1))
+    other = plain._replace(context=context)
+    with pytest.raises(UserError, match=r"target_size .*\(6, 1, 1\).* return \(2, 1, 1\)"):
+        module().losses(other)
+    DiffusionWithForwardModel(LineDenoiser(), SmallTargets()).losses(other)
