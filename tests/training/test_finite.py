@@ -67,7 +67,7 @@ def test_the_last_step_of_all_is_looked_at(tmp_path: Path) -> None:
     assert not (tmp_path / "ck").exists()
 
 
-@pytest.mark.parametrize("rate", [1e25, 1e38, float("inf")])
+@pytest.mark.parametrize("rate", [1e25, 1e38])
 def test_a_rate_that_is_far_too_high(tmp_path: Path, rate: float) -> None:
     optimizer = AdamWithWarmup(learning_rate=rate, warmup_steps=2)
     with pytest.raises(UserError, match="learning_rate"):

@@ -116,12 +116,18 @@ def test_without_a_saver_lightnings_own_saves_the_last_step(tmp_path: Path) -> N
 
 
 def test_the_last_steps_weights_are_those_that_training_goes_on_with(tmp_path: Path) -> None:
-    train(tmp_path, averaging(), saving(tmp_path / "long"), max_steps=5)
-    train(tmp_path, averaging(), saving(tmp_path / "short", 100), max_steps=4)
+    train(tmp_path, averaging(update_starting_at_epoch=0), saving(tmp_path / "long"), max_steps=5)
+    train(tmp_path, averaging(update_starting_at_epoch=0), saving(tmp_path / "short", 100), max_steps=4)
     assert not differing(
         load(tmp_path / "short" / "4.ckpt"), load(tmp_path / "long" / "4.ckpt"), but="dfm_position"
     )
-    train(tmp_path, averaging(), saving(tmp_path / "on"), max_steps=5, ckpt_path=tmp_path / "short" / "4.ckpt")
+    train(
+        tmp_path,
+        averaging(update_starting_at_epoch=0),
+        saving(tmp_path / "on"),
+        max_steps=5,
+        ckpt_path=tmp_path / "short" / "4.ckpt",
+    )
     assert not differing(load(tmp_path / "on" / "5.ckpt"), load(tmp_path / "long" / "5.ckpt"))
 
 
