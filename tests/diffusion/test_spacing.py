@@ -127,7 +127,7 @@ def test_lists_that_do_not_fall_to_level_0_are_refused(levels: list[int], name: 
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="last must be at least 0"):
+    with pytest.raises(ValueError, match="last"):
         Quadratic(last=-1)
-    with pytest.raises(ValueError, match="rho must be positive"):
+    with pytest.raises(ValueError, match="rho"):
         Karras(rho=0)
