@@ -49,6 +49,14 @@ def plain(value: Any) -> Any:
     raise ValueError(f"a {type(value).__name__} as a key")
 
 
+class UnknownNameError(UserError):
+    """A file holds a name that it may not hold."""
+
+    def __init__(self, name: Name) -> None:
+        super().__init__(f"it holds {name}, which such files do not hold")
+        self.name = name
+
+
 class Unconstructed:
     """Something named in the file, before it is called. Holds nothing but its name."""
 
@@ -64,8 +72,9 @@ class Stateful:
         raise NotImplementedError
 
 
-# What a file may hold: how to build a value from the arguments it gives.
-Constructors = Mapping[Name, Callable[..., Any]]
+# What a file may hold: how to build a value from the arguments it gives; None for a name that is only mentioned, as
+# an argument of others.
+Constructors = Mapping[Name, Callable[..., Any] | None]
 
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
@@ -79,7 +88,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 _LITERALS = {
     *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     *("INT", "LONG", "FLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE"),
 }
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -94,18 +103,27 @@ def _refused_instruction(operation: str, argument: Any) -> str:
     return f"it uses the pickle instruction {operation}{mentioned}, which such files do not need"
 
 
-def read_pickle(stream: Readable, allowed: Constructors) -> Any:
+def read_pickle(
+    stream: Readable, allowed: Constructors, persistent: Callable[[Any], Any] | None = None
+) -> Any:
     """The value of the pickle that starts at the stream's position, which is then after it.
+
+    Args:
+        stream: where to read from.
+        allowed: what the pickle may hold.
+        persistent: what to make of an identifier of something that lies outside the pickle; by default such
+            identifiers are refused.
 
     Raises:
         UserError: naming what the file holds that is not allowed, or that it is not a whole pickle.
     """
-    return _Machine(allowed).run(stream)
+    return _Machine(allowed, persistent).run(stream)
 
 
 class _Machine:
-    def __init__(self, allowed: Constructors) -> None:
+    def __init__(self, allowed: Constructors, persistent: Callable[[Any], Any] | None) -> None:
         self.allowed = allowed
+        self.persistent = persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -116,7 +134,7 @@ class _Machine:
                 if opcode.name == "STOP":
                     return self._finished(self.stack.pop())
                 self._execute(opcode.name, argument)
-        except (ValueError, IndexError, KeyError, OverflowError, MemoryError, struct.error) as error:
+        except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, struct.error) as error:
             raise UserError(f"it is damaged or no pickle ({printable(str(error))})") from error
         raise UserError("it is damaged or no pickle (it ends without a STOP instruction)")
 
@@ -181,7 +199,11 @@ class _Machine:
         self._pop_to_mark()
 
     def _do_tuple(self, _: None) -> None:
-        self.stack.append(tuple(self._pop_to_mark()))
+        # Of arguments, which names may be among (as they may in the tuples of one to three).
+        items = []
+        while (item := self.stack.pop()) is not _MARK:
+            items.append(item)
+        self.stack.append(tuple(items[::-1]))
 
     def _do_list(self, _: None) -> None:
         self.stack.append(self._pop_to_mark())
@@ -224,14 +246,17 @@ class _Machine:
 
     def _push_name(self, name: Name) -> None:
         if name not in self.allowed:
-            raise UserError(f"it holds {name}, which such files do not hold")
+            raise UnknownNameError(name)
         self.stack.append(Unconstructed(name))
 
     def _do_reduce(self, _: None) -> None:
         arguments = self._pop(tuple)
         named = self._pop(Unconstructed)
+        constructor = self.allowed[named.name]
+        if constructor is None:
+            raise UnknownNameError(named.name)
         try:
-            built = self.allowed[named.name](*arguments)
+            built = constructor(*arguments)
         except UserError:
             raise
         except Exception as error:  # Whatever a constructor makes of arguments that were made to mislead it.
@@ -243,4 +268,13 @@ class _Machine:
 
     def _do_build(self, _: None) -> None:
         state = self._finished(self.stack.pop())
-        self._top(Stateful).set_state(state)
+        target = self._top(Stateful)
+        try:
+            target.set_state(state)
+        except Exception as error:
+            raise UserError(f"it holds a {type(target).__name__} of an unexpected state") from error
+
+    def _do_binpersid(self, _: None) -> None:
+        if self.persistent is None:
+            raise UserError(_refused_instruction("BINPERSID", None))
+        self.stack.append(self.persistent(self.stack.pop()))

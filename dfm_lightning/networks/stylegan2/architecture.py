@@ -4,6 +4,11 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+# Images have three colours, as everything that looks at them expects.
+COLOURS = 3
+# Far beyond the generators that there are, and small enough that a file that names larger ones is no danger.
+MOST_WIDE, MOST_PIXELS, MOST_LAYERS = 2**16, 2**12, 2**6
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -17,7 +22,7 @@ class Architecture:
         labels: length of a label; 0 for a generator without labels.
         label_features: length a label is embedded to.
         mapping_lr_multiplier: gain of the mapping network's parameters.
-        image_channels: channels of the image.
+        image_channels: channels of the image: 3, its colours.
         conv_clamp: activations are clamped to ± this; infinite for none.
         half_precision_from: under autocast, blocks of this resolution and more compute in half precision.
     """
@@ -36,6 +41,17 @@ class Architecture:
     def __post_init__(self) -> None:
         if not self.channels or not self.mapping_features:
             raise ValueError("a generator has at least one block and one mapping layer")
+        if self.image_channels != COLOURS:
+            raise ValueError(f"images of {COLOURS} channels are supported, this generator's have {self.image_channels}")
+        if self.resolution > MOST_PIXELS or len(self.mapping_features) > MOST_LAYERS:
+            raise ValueError(f"a generator has at most {MOST_PIXELS} pixels and {MOST_LAYERS} mapping layers")
+        inputs = {"mapping_input": self.mapping_input, "w_dim": self.w_dim}
+        for widths in (self.channels, self.mapping_features, inputs.values()):
+            if not all(isinstance(width, int) and 1 <= width <= MOST_WIDE for width in widths):
+                raise ValueError(f"widths are whole numbers from 1 to {MOST_WIDE}, got {[*widths]}")
+        for name in ("mapping_lr_multiplier", "conv_clamp"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.mapping_features[-1] != self.w_dim:
             raise ValueError(
                 f"the last mapping layer gives {self.mapping_features[-1]} values, w_dim is {self.w_dim}"

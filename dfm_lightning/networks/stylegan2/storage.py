@@ -43,7 +43,7 @@ def read_generator(path: Path) -> Generator:
     try:
         return build_generator(Architecture.from_dict(json.loads(metadata["architecture"])), weights).eval()
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(_advice(path, f"it is damaged ({error})")) from error
+        raise UserError(_advice(path, f"it cannot be used ({error})")) from error
 
 
 def find_generator(name: str) -> Path:
@@ -60,15 +60,33 @@ def find_generator(name: str) -> Path:
 
 
 def build_generator(architecture: Architecture, weights: dict[str, Tensor]) -> Generator:
-    """A generator made of weights. What it is initialised with leaves the global random generator as it was.
+    """A generator made of weights, which it keeps. Nothing is drawn, and nothing allocated beside them.
 
     Raises:
-        RuntimeError: the weights do not fit the architecture.
+        ValueError: the weights do not fit the architecture, or are not finite.
     """
-    with torch.random.fork_rng(devices=[]):
-        generator = Generator(architecture)
-    generator.load_state_dict(weights)
+    shapes = expected_shapes(architecture)
+    for name in sorted(shapes.keys() ^ weights.keys()):
+        raise ValueError(f"{name} is missing" if name in shapes else f"{name} is no part of it")
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            raise ValueError(f"{name} has shape {tuple(weights[name].shape)}, expected {shape}")
+        if not weights[name].isfinite().all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    generator = _shell(architecture)
+    generator.load_state_dict(weights, assign=True)
     return generator
+
+
+def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a generator."""
+    return {name: tuple(tensor.shape) for name, tensor in _shell(architecture).state_dict().items()}
+
+
+def _shell(architecture: Architecture) -> Generator:
+    """A generator without memory for its weights."""
+    with torch.device("meta"):
+        return Generator(architecture)
 
 
 def _advice(path: Path, reason: str) -> str:
