@@ -102,7 +102,9 @@ OPERATORS: list[tuple[type, Callable[[Any], Iterable[cst.CSTNode]]]] = [
 
 def _is_check(node: cst.CSTNode) -> bool:
     """Whether a node is a call of `len` or `isinstance`, which fails when it lacks an argument."""
-    return isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in ("len", "isinstance")
+    return (
+        isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in ("len", "isinstance")
+    )
 
 
 class _Collector(cst.CSTVisitor):
@@ -187,9 +189,7 @@ def sample(files: list[Path], size: int) -> list[Mutant]:
     """A fixed sample: of each file a share as large as its own of all lines of code, at least two mutants."""
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     total = sum(lengths.values())
-    return [
-        mutant for path in files for mutant in sampled(path, max(2, round(size * lengths[path] / total)))
-    ]
+    return [mutant for path in files for mutant in sampled(path, max(2, round(size * lengths[path] / total)))]
 
 
 # --- which tests run what ------------------------------------------------------------------------------------
@@ -231,9 +231,7 @@ def _measure(target: Path) -> None:
         for file in data.measured_files()
     }
     # A module may put None in place of another, or a name that cannot be imported.
-    modules = [
-        name for name, module in sys.modules.items() if module is not None and not name.startswith(OURS)
-    ]
+    modules = [name for name, module in sys.modules.items() if module is not None and not name.startswith(OURS)]
     target.write_text(json.dumps([recorder.seconds, lines, modules]))
     if recorder.failed:
         print(f"failing without a mutation, left aside: {', '.join(recorder.failed)}")

@@ -72,8 +72,8 @@ class Stateful:
         raise NotImplementedError
 
 
-# What a file may hold: how to build a value from the arguments it gives; None for a name that is only mentioned, as
-# an argument of others.
+# What a file may hold: how to build a value from the arguments it gives; None for a name that is only mentioned,
+# as an argument of others.
 Constructors = Mapping[Name, Callable[..., Any] | None]
 
 _CONSTANTS: dict[str, Callable[[], Any]] = {
@@ -103,9 +103,7 @@ def _refused_instruction(operation: str, argument: Any) -> str:
     return f"it uses the pickle instruction {operation}{mentioned}, which such files do not need"
 
 
-def read_pickle(
-    stream: Readable, allowed: Constructors, persistent: Callable[[Any], Any] | None = None
-) -> Any:
+def read_pickle(stream: Readable, allowed: Constructors, persistent: Callable[[Any], Any] | None = None) -> Any:
     """The value of the pickle that starts at the stream's position, which is then after it.
 
     Args:

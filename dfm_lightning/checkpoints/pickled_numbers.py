@@ -51,11 +51,19 @@ class NumberArray(Stateful):
         self.array = filled_array(data, number_type, shape, "F" if fortran else "C").array
 
 
-def filled_array(data: bytes, number_type: NumberType, shape: Sequence[int], order: str) -> NumberArray:
-    """An array of numpy's, as protocol 5 has it."""
+def filled_array(
+    data: bytes | bytearray,
+    number_type: NumberType,
+    shape: Sequence[int],
+    order: str,
+    axes: Sequence[int] | None = None,
+) -> NumberArray:
+    """An array of numpy's, as protocol 5 has it; with `axes` its axes are in another order."""
     made = NumberArray()
     numbers = np.frombuffer(data, dtype=number_type.dtype)
     made.array = numbers.reshape(tuple(shape), order="F" if order == "F" else "C")
+    if axes is not None:
+        made.array = made.array.transpose(axes)
     return made
 
 

@@ -12,7 +12,13 @@ from dfm_lightning.checkpoints.inert_pickle import printable
 from dfm_lightning.checkpoints.pickled_numbers import NumberArray
 from dfm_lightning.checkpoints.stylegan2_pickle import PersistentObject
 from dfm_lightning.errors import UserError
-from dfm_lightning.networks.stylegan2.architecture import COLOURS, MOST_LAYERS, MOST_PIXELS, MOST_WIDE, Architecture
+from dfm_lightning.networks.stylegan2.architecture import (
+    COLOURS,
+    MOST_LAYERS,
+    MOST_PIXELS,
+    MOST_WIDE,
+    Architecture,
+)
 from dfm_lightning.networks.stylegan2.generator import Generator
 from dfm_lightning.networks.stylegan2.layers import ACTIVATION_GAIN, UPSAMPLING_FILTER
 from dfm_lightning.networks.stylegan2.storage import build_generator, expected_shapes
@@ -51,9 +57,11 @@ class _Part:
             raise UserError(f"it holds no network {self.position}.{name}")
         return _Part(f"{self.position}.{name}", children[name])
 
-    def has(self, name: str) -> bool:
-        """Whether there is something of that name within this network."""
-        return name in self._dict("_modules")
+    def hold_only(self, *names: str) -> None:
+        """Refuse networks within this one that ours lacks."""
+        for name in self._dict("_modules"):
+            if name not in names:
+                raise UserError(f"it holds {self.position}.{printable(str(name))}, which such generators lack")
 
     def _dict(self, name: str) -> dict[Any, Any]:
         value = self.network.state.get(name)
@@ -135,7 +143,8 @@ class _Part:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether a value is a number that fits into a float."""
+    return isinstance(value, float) or (type(value) is int and value.bit_length() <= 64)
 
 
 # --- the shape -------------------------------------------------------------------------------------------------
@@ -169,6 +178,7 @@ def _architecture(root: _Part) -> Architecture:
 def _mapping_layers(mapping: _Part) -> list[_Part]:
     count = mapping.size("num_layers", most=MOST_LAYERS)
     layers = [mapping.child(f"fc{index}") for index in range(count)]
+    mapping.hold_only("embed", *(f"fc{index}" for index in range(count)))
     for layer in layers:
         layer.expect("activation", "lrelu")
     return layers
@@ -178,7 +188,9 @@ def _blocks(synthesis: _Part) -> list[_Part]:
     resolution = synthesis.size("img_resolution", least=4, most=MOST_PIXELS)
     if resolution & (resolution - 1):
         raise UserError(f"its {synthesis.position}.img_resolution is {resolution}, not a power of two")
-    blocks = [synthesis.child(f"b{2**k}") for k in range(2, resolution.bit_length())]
+    names = [f"b{2**k}" for k in range(2, resolution.bit_length())]
+    synthesis.hold_only(*names)
+    blocks = [synthesis.child(name) for name in names]
     for index, block in enumerate(blocks):
         block.expect("architecture", "skip")
         block.expect("resolution", 4 * 2**index)
@@ -191,17 +203,19 @@ def _blocks(synthesis: _Part) -> list[_Part]:
 
 
 def _convolutions(block: _Part, index: int) -> list[_Part]:
-    if index == 0 and block.has("conv0"):
-        raise UserError(f"it holds {block.position}.conv0, where a constant should begin")
-    return [block.child(name) for name in (("conv1",) if index == 0 else ("conv0", "conv1"))]
+    names = ("conv1",) if index == 0 else ("conv0", "conv1")  # the first block begins with a constant
+    block.hold_only(*names, "torgb")
+    return [block.child(name) for name in names]
 
 
 def _conv_clamp(blocks: list[_Part]) -> float:
-    clamp = blocks[0].child("conv1").clamp()
+    first = blocks[0].child("conv1")
+    clamp = first.clamp()
     for index, block in enumerate(blocks):
         for layer in (*_convolutions(block, index), block.child("torgb")):
             if layer.clamp() != clamp:
-                raise UserError(f"its {layer.position}.conv_clamp is {layer.clamp():g}, of others {clamp:g}")
+                found = f"its {layer.position}.conv_clamp is {layer.clamp():g}"
+                raise UserError(f"{found}, its {first.position}.conv_clamp {clamp:g}")
     return clamp
 
 

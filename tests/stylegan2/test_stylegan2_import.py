@@ -107,16 +107,16 @@ def spoiled(*path: str, **attributes: object) -> object:
         (spoiled("synthesis", "b8", architecture="resnet"), "G_ema.synthesis.b8.architecture is resnet"),
         (spoiled("synthesis", "b8", "conv0", activation="relu"), "conv0.activation is relu"),
         (spoiled("synthesis", "b8", "conv0", conv_clamp=3), "conv_clamp"),
-        (spoiled("synthesis", "b8", "conv0", _buffers={}), r"no tensor G_ema.synthesis.b8.conv0.resample_filter"),
-        (spoiled("mapping", _buffers={}), "no tensor G_ema.mapping.w_avg"),
-        (spoiled("synthesis", _modules={}), "no G_ema.synthesis.b4"),
+        (spoiled("synthesis", "b8", "conv0", _buffers={}), r"no .* G_ema\.synthesis\.b8\.conv0\.resample_filter"),
+        (spoiled("mapping", _buffers={}), r"no .* G_ema\.mapping\.w_avg"),
+        (spoiled("synthesis", _modules={}), r"no .* G_ema\.synthesis\.b4"),
         (spoiled("synthesis", img_resolution=24), "24, not a power of two"),
-        (spoiled("mapping", num_layers=0), "without layers"),
+        (spoiled("mapping", num_layers=0), r"G_ema\.mapping\.num_layers is 0"),
         (
             spoiled("mapping", "fc0", _parameters={"weight": torch.ones(2, 2), "bias": torch.ones(6)}),
-            "fit together",
+            r"G_ema\.mapping\.fc0\.weight has shape \(2, 2\), expected \(6, 8\)",
         ),
-        (module("Discriminator"), "no G_ema.mapping"),
+        (module("Discriminator"), r"no .* G_ema\.mapping"),
     ],
 )
 def test_networks_that_are_not_such_generators_are_refused(tmp_path: Path, network: object, message: str) -> None:
@@ -126,9 +126,10 @@ def test_networks_that_are_not_such_generators_are_refused(tmp_path: Path, netwo
 
 def test_a_filter_of_another_shape_is_refused(tmp_path: Path) -> None:
     network = generator(CHANNELS)
-    state_of(network, "synthesis", "b8", "conv0")["_buffers"]["resample_filter"] = torch.ones(4, 4) / 16
-    with pytest.raises(UserError, match=r"conv0 with another filter than \[1, 3, 3, 1\]"):
-        import_generator(write(tmp_path / "a.pkl", snapshot(network)))
+    for kernel in (torch.ones(4, 4) / 16, torch.ones(6, 6) / 36, torch.ones(()), torch.ones(12)):
+        state_of(network, "synthesis", "b8", "conv0")["_buffers"]["resample_filter"] = kernel
+        with pytest.raises(UserError, match=r"G_ema\.synthesis\.b8\.conv0\.resample_filter"):
+            import_generator(write(tmp_path / "a.pkl", snapshot(network)))
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,9 @@ class Architecture:
         if not self.channels or not self.mapping_features:
             raise ValueError("a generator has at least one block and one mapping layer")
         if self.image_channels != COLOURS:
-            raise ValueError(f"images of {COLOURS} channels are supported, this generator's have {self.image_channels}")
+            raise ValueError(
+                f"images of {COLOURS} channels are supported, this generator's have {self.image_channels}"
+            )
         if self.resolution > MOST_PIXELS or len(self.mapping_features) > MOST_LAYERS:
             raise ValueError(f"a generator has at most {MOST_PIXELS} pixels and {MOST_LAYERS} mapping layers")
         inputs = {"mapping_input": self.mapping_input, "w_dim": self.w_dim}

@@ -65,7 +65,8 @@ def build_generator(architecture: Architecture, weights: dict[str, Tensor]) -> G
     Raises:
         ValueError: the weights do not fit the architecture, or are not finite.
     """
-    shapes = expected_shapes(architecture)
+    generator = _shell(architecture)
+    shapes = _shapes(generator)
     for name in sorted(shapes.keys() ^ weights.keys()):
         raise ValueError(f"{name} is missing" if name in shapes else f"{name} is no part of it")
     for name, shape in shapes.items():
@@ -73,14 +74,17 @@ def build_generator(architecture: Architecture, weights: dict[str, Tensor]) -> G
             raise ValueError(f"{name} has shape {tuple(weights[name].shape)}, expected {shape}")
         if not weights[name].isfinite().all():
             raise ValueError(f"{name} holds numbers that are not finite")
-    generator = _shell(architecture)
     generator.load_state_dict(weights, assign=True)
     return generator
 
 
 def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor of a generator."""
-    return {name: tuple(tensor.shape) for name, tensor in _shell(architecture).state_dict().items()}
+    return _shapes(_shell(architecture))
+
+
+def _shapes(generator: Generator) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
 
 
 def _shell(architecture: Architecture) -> Generator:
