@@ -101,7 +101,7 @@ class _Declared(NamedTuple):
 
     dtype: torch.dtype
     key: str
-    count: int
+    numbers: int
 
 
 def _declared(identifier: Any) -> _Declared:
@@ -129,8 +129,8 @@ def storage(data: bytes) -> Tensor:
     count = struct.unpack("<q", stream.read(8))[0]
     size = declared.dtype.itemsize
     numbers = bytearray(stream.read())  # a copy: torch writes where it is let to
-    if keys != [declared.key] or count != declared.count or not 0 <= count * size <= len(numbers):
-        raise UserError(f"it holds a tensor of {declared.count} numbers that is damaged")
+    if keys != [declared.key] or count != declared.numbers or not 0 <= count * size <= len(numbers):
+        raise UserError(f"it holds a tensor of {declared.numbers} numbers that is damaged")
     if count == 0:
         return torch.empty(0, dtype=declared.dtype)
     return torch.frombuffer(numbers, dtype=declared.dtype, count=count)
