@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -142,7 +142,7 @@ class _Part:
         return UserError(f"its {self.position}.{name} is {printable(found)}, supported is {expected}")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a number that fits into a float."""
     return isinstance(value, float) or (type(value) is int and value.bit_length() <= 64)
 

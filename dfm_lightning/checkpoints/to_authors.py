@@ -183,8 +183,6 @@ def _their_state(content: dict[str, Any], key: str, sizes: Sizes, settings: _Set
     for name in names:
         if not isinstance(state.get(name), Tensor):
             raise UserError(f"its {key} holds no tensor {name}, which a model of its settings has")
-        if not state[name].isfinite().all():
-            raise UserError(f"its {key}.{name} holds numbers that are not finite")
     kept = content.get(KEPT_KEY) or {}
     backgrounds = settings.background("model.forward_model"), settings.background(ESTIMATE_RENDERER)
     return to_theirs(state, sizes, kept if {LABEL_TABLE, LEVEL_BIAS} <= set(kept) else {}, *backgrounds)
