@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import pkgutil
+import re
 import sys
 import warnings
 from importlib import metadata
@@ -25,7 +26,7 @@ from dfm_lightning.checkpoints.stored_config import holds_weights_only, load_wei
 from dfm_lightning.cli.architecture import EmbedConfig, architecture_of, differences
 from dfm_lightning.cli.commands import GROUPS
 from dfm_lightning.cli.configs import name_of_run, shipped_configs
-from dfm_lightning.cli.messages import readable
+from dfm_lightning.cli.messages import missing_class, readable
 from dfm_lightning.cli.parser import DfmParser, add_functions
 from dfm_lightning.cli.step_end import EndAfterStep
 from dfm_lightning.cli.surroundings import check_processes, find_starter, say_processes
@@ -58,6 +59,7 @@ def run_lightning(arguments: list[str]) -> None:
     """Run one of Lightning's commands; the configs among the arguments are paths already."""
     _silence_chatter()
     import_parts()
+    refuse_help_without_class(arguments)
     set_parsing_settings(add_print_completion_argument=True)
     logger = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "runs", "name": name_of_run(arguments)}}
     try:
@@ -82,6 +84,17 @@ def run_lightning(arguments: list[str]) -> None:
             raise
         first = str(error).splitlines()[1].strip()
         raise UserError(f"The checkpoint's weights do not fit the model of the config: {first}") from error
+
+
+def refuse_help_without_class(arguments: list[str]) -> None:
+    """Refuse `--SETTING.help` that is followed by no class: the parser's own message says nothing.
+
+    Raises:
+        UserError: there is one; the message lists the classes.
+    """
+    for option, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+        if re.fullmatch(r"--[\w.]+\.help", option) and following.startswith("-"):
+            raise UserError(missing_class(option))
 
 
 class DfmCLI(LightningCLI):

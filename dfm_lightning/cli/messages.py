@@ -3,12 +3,13 @@
 import difflib
 import inspect
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
+from dfm_lightning.cli.kinds import class_names, settings_within, with_subclasses
 from dfm_lightning.diffusion import Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.optimizers import AdamWithWarmup
@@ -80,8 +81,13 @@ def readable(message: str, options: Collection[str] = ()) -> str:
         return f"There is no command '{command[1]}'; there are {', '.join(known)}.{nearest(command[1], known)}"
     if "Problems parsing config" in message:
         return " ".join(message.split())
+    unknown = re.search(r"dot import path string: (\w+)\b", message)
+    if unknown and keys:
+        return _unknown_class(unknown[1], ".".join(keys))
     lines = [re.sub(r"^- ", "", line.strip()) for line in message.splitlines()]
     reasons = [_in_words(line) for line in lines if line and not line.startswith(SCAFFOLDING)]
+    # A package that is missing is why nothing else fits.
+    reasons = [reason for reason in reasons if "Requirement" in reason] or reasons
     where = f"{'.'.join(keys)}: " if keys else ""
     return where + "; or ".join(dict.fromkeys(reasons)) + _given(message, reasons)
 
@@ -95,7 +101,12 @@ def unknown_setting(name: str, options: Collection[str]) -> str:
     if first in roots:
         known = setting_names()
         misspelt = next((part for part in rest if part not in known), name)
-    return f"There is no setting '{name}'.{nearest(misspelt, known)}"
+    hint = nearest(misspelt, known)
+    parent = name.rpartition(".")[0]
+    siblings = settings_within(parent)
+    if not hint and siblings:
+        hint = f" {parent} has {', '.join(siblings)}."
+    return f"There is no setting '{name}'.{hint}"
 
 
 def setting_names() -> set[str]:
@@ -108,12 +119,22 @@ def setting_names() -> set[str]:
     return names - {"args", "kwargs"}
 
 
-def with_subclasses(base: type) -> Iterator[type]:
-    """A class and all classes derived from it that have been imported."""
-    yield base
-    children: list[type] = base.__subclasses__()
-    for child in children:
-        yield from with_subclasses(child)
+def missing_class(option: str) -> str:
+    """What to say about `--SETTING.help` without a class."""
+    setting = option.lstrip("-").removesuffix(".help")
+    names = class_names(setting)
+    known = f": one of {', '.join(names)}" if names else ""
+    example = names[0] if names else "CLASS"
+    return f"{option} needs the class whose settings it is to show, as in {option}={example}{known}."
+
+
+def _unknown_class(name: str, where: str) -> str:
+    names = class_names(where)
+    known = f"; there are {', '.join(names)}." if names else "."
+    return (
+        f"{where}: there is no class '{name}'{known}{nearest(name, names)} "
+        f"One of your own is given with its module, as in my_problem.{name}."
+    )
 
 
 def _in_words(line: str) -> str:

@@ -51,6 +51,12 @@ def line_of(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> st
         ((*TOY, "--trainer.val_check_interval", "0"), "val_check_interval must be above 0, got 0"),
         ((*TOY, "--trainer.gradient_clip_val", "-1"), "gradient_clip_val must be at least 0, got -1"),
         ((*TOY, "--trainer.precision", "transformer-engine"), "not installed: Requirement 'transformer_engine"),
+        ((*TOY, "--model.sampler.help"), "--model.sampler.help=DDIM: one of DDIM, "),
+        ((*TOY, "--model.denoiser.help", "--trainer.max_steps=1"), "MLPDenoiser"),
+        ((*TOY, "--model.optimizer.lr", "1"), "model.optimizer has learning_rate, betas, "),
+        ((*TOY, "--model.denoiser", "UNet"), "no class 'UNet'; there are ImageToMotion, "),
+        ((*TOY, "--model.sampler", "DDIN"), "Did you mean 'DDIM'?"),
+        ((*TOY, "--trainer.logger", "WandbLoger"), "Did you mean 'WandbLogger'?"),
         ((*TOY, "--data.root", "nowhere"), "nowhere/index.txt: no such file or directory"),
         ((*TOY, "--data.category", "cube"), "data has no category 'cube'; it has: curve, line."),
         ((*TOY, "--data.category", "curve"), "scene "),
@@ -176,3 +182,21 @@ def test_messages_of_several_lines_become_one() -> None:
         "  Given value type: <class 'int'>\n  Given value: 99"
     )
     assert readable(union) == "trainer.precision: expected one of 64, 32; got '99'"
+
+
+def test_a_logger_whose_package_is_missing_says_which(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightning.pytorch.loggers import wandb
+
+    class Missing:
+        def __bool__(self) -> bool:
+            return False
+
+        def __str__(self) -> str:
+            return "Requirement 'wandb>=0.12.10' not met. HINT: Try running `pip install -U 'wandb>=0.12.10'`"
+
+    monkeypatch.setattr(wandb, "_WANDB_AVAILABLE", Missing())
+    line = line_of((*TOY, "--trainer.logger", "WandbLogger"), capfd)
+    assert "pip install -U 'wandb" in line
+    assert "expected" not in line

@@ -1,0 +1,55 @@
+"""What may stand for a part of a config: the classes that can be named there, and their settings."""
+
+import inspect
+from collections.abc import Iterator
+
+from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch.loggers import Logger
+
+from dfm_lightning.diffusion import NoiseProcess, Sampler, Spacing
+from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
+from dfm_lightning.module import DiffusionWithForwardModel
+from dfm_lightning.optimizers import AdamWithWarmup
+
+# By the last word of a setting's dotted name.
+KINDS: dict[str, type] = {
+    "model": DiffusionWithForwardModel,
+    "denoiser": SignalDenoiser,
+    "forward_model": ForwardModel,
+    "process": NoiseProcess,
+    "sampler": Sampler,
+    "spacing": Spacing,
+    "optimizer": AdamWithWarmup,
+    "data": LightningDataModule,
+    "callbacks": Callback,
+    "logger": Logger,
+}
+
+
+def with_subclasses(base: type) -> Iterator[type]:
+    """A class and all classes derived from it that have been imported."""
+    yield base
+    children: list[type] = base.__subclasses__()
+    for child in children:
+        yield from with_subclasses(child)
+
+
+def class_names(setting: str) -> list[str]:
+    """The classes that can stand for a setting, given by its dotted name; none where that is not known."""
+    base = KINDS.get(setting.rsplit(".", 1)[-1])
+    if base is None:
+        return []
+    usable = [cls for cls in with_subclasses(base) if not inspect.isabstract(cls) and cls is not Callback]
+    return sorted({cls.__name__ for cls in usable if not cls.__name__.startswith("_")})
+
+
+def settings_within(setting: str) -> list[str]:
+    """The settings of the classes that can stand for a setting; none where that is not known."""
+    base = KINDS.get(setting.rsplit(".", 1)[-1])
+    if base is None or base in (Callback, Logger, LightningDataModule):  # (hundreds, of which few fit)
+        return []
+    found: dict[str, None] = {}
+    for cls in with_subclasses(base):
+        if cls.__module__.split(".")[0] == "dfm_lightning":
+            found |= dict.fromkeys(inspect.signature(cls).parameters)
+    return [name for name in found if name not in ("args", "kwargs")]
