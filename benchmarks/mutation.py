@@ -382,8 +382,9 @@ def main() -> None:
     results = []
     for mutant, outcome in run(mutants, coverage, options.processes):
         results.append((mutant, outcome))
+        print(f"\r{len(results)} of {len(mutants)}", end="", file=sys.stderr, flush=True)
         if outcome != KILLED:
-            print("\n".join(survivors([(mutant, outcome)])), flush=True)
+            print("\n".join(["", *survivors([(mutant, outcome)])]), flush=True)
     report = [*table(results), "", *survivors(results)]
     print("\n".join(["", *report]))
     if options.report is not None:

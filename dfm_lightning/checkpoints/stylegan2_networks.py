@@ -114,7 +114,7 @@ class _Part:
         return float(value)
 
     def clamp(self, name: str = "conv_clamp") -> float:
-        """A bound; infinite for None."""
+        """A bound; infinite for None, which stands for no bound."""
         return math.inf if self.network.state.get(name) is None else self.positive(name)
 
     def flag(self, name: str, default: bool) -> bool:
