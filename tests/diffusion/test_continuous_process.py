@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from mixture import Mixture
+from known_mixture import Mixture
 from scipy import stats
 from torch import Tensor
 

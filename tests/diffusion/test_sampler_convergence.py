@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from mixture import Mixture, reference, sampler_named
+from known_mixture import Mixture, reference, sampler_named
 from torch import Tensor
 
 from dfm_lightning.diffusion import (

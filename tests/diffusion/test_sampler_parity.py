@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from mixture import ExactDenoiser, Mixture, reference, sampler_named
+from known_mixture import ExactDenoiser, Mixture, reference, sampler_named
 from torch import Tensor
 
 from dfm_lightning import diffusion
