@@ -19,6 +19,8 @@ _RANK = "LOCAL_RANK"
 # Seconds between two looks at the file, and how long a process that has failed leaves the others to see it.
 _POLL = 0.2
 _NOTICE = 1.0
+# Seconds that a process may outlive the first one of its run.
+_OUTLIVES = 10.0
 
 
 class SharedFailure:
@@ -78,6 +80,10 @@ class SharedFailure:
             return own
         return (self.status() or own) if first_process() else 0
 
+    def is_left_alone(self) -> bool:
+        """Whether the first process of the run has ended: its folder is gone."""
+        return not first_process() and self.path is not None and not self.path.parent.exists()
+
     def give_up(self, status: int) -> NoReturn:
         """End this process at once, whatever it is waiting for, and with it the run."""
         self.claim(status)
@@ -135,6 +141,9 @@ def _followed(failure: SharedFailure) -> Iterator[SharedFailure]:
         while not done.wait(_POLL):
             status = failure.status()
             if status is None:
+                # It may wait for the first process, which under load had not been seen to fail.
+                if failure.is_left_alone() and not done.wait(_OUTLIVES):
+                    failure.give_up(0)
                 continue
             asked = signal_of_status(status)
             if asked is None:

@@ -1,5 +1,6 @@
 """Who may say that a run has failed: the first of its processes to do so, and nobody after the first has ended."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,18 @@ def test_a_full_disk_silences_nobody(path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(Path, "open", refuse)
     assert SharedFailure(path).claim(2)
+
+
+def test_a_process_that_is_left_alone_ends(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(processes, "_OUTLIVES", 0.1)
+    monkeypatch.setattr(SharedFailure, "give_up", lambda self, status: ended.set())
+    monkeypatch.setenv("DFM_FAILURE_FILE", str(path.parent / "run" / "status"))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    (path.parent / "run").mkdir()
+    with shared_failure():
+        assert not ended.wait(1)  # the first process still runs
+        (path.parent / "run").rmdir()
+        assert ended.wait(5)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert not SharedFailure(path.parent / "run" / "status").is_left_alone()
