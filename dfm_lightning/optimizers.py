@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dfm_lightning.ranges import check_above, check_at_least, check_below_one
+from dfm_lightning.ranges import check_at_least, check_below_one
 
 
 def rise(step: int, warmup_steps: int) -> float:
@@ -129,7 +129,7 @@ class AdamWithWarmup:
         warmup_steps: int = 1000,
         decay: Literal["none", "cosine"] = "none",
     ) -> None:
-        check_above(0, learning_rate=learning_rate)
+        check_at_least(0, learning_rate=learning_rate)
         check_below_one(betas=betas)
         check_at_least(0, warmup_steps=warmup_steps)
         self.learning_rate = learning_rate

@@ -33,6 +33,7 @@ from dfm_lightning.denoisers import ImageToMotion, MLPDenoiser, PatchToCode, Pix
 from dfm_lightning.diffusion import (
     DDIM,
     CosineProcess,
+    DPMSolver,
     DPMSolverSDE,
     GivenLevels,
     Karras,
@@ -152,6 +153,10 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
     (GivenLevels, "levels"): [900, 300],
     (DPMSolverSDE, "second_order"): "integral",
 }
+# Arguments without which another one is refused.
+TOGETHER: dict[tuple[type, str], dict[str, Any]] = {
+    (DPMSolver, "full_curvature"): {"order": 3},
+}
 
 
 def is_ours(cls: type) -> bool:
@@ -221,7 +226,7 @@ def _generators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("cls", "name"), arguments(), ids=lambda part: getattr(part, "__name__", part))
 def test_a_change_of_any_argument_is_recorded_by_name_or_declared_without_effect(cls: type, name: str) -> None:
     parameter = inspect.signature(cls).parameters[name]
-    small = SMALL.get(cls, {})
+    small = {**SMALL.get(cls, {}), **TOGETHER.get((cls, name), {})}
     default = small.get(name, parameter.default)
     hints = typing.get_type_hints(cls.__init__)
     other = another(cls, name, hints.get(name), default)

@@ -84,6 +84,9 @@ def _map(pycolmap: Any, pictures: Path, work: Path, order: Order, seed: int) -> 
     database = work / "database.db"
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.sift.max_num_features = _FEATURES
+    # One thread for all of it: which one is done with which picture or pair first, and the order of sums, would
+    # depend on the machine.
+    extraction.num_threads = 1
     pycolmap.extract_features(
         database,
         pictures,
@@ -93,10 +96,13 @@ def _map(pycolmap: Any, pictures: Path, work: Path, order: Order, seed: int) -> 
     )
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = seed
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.num_threads = 1
     match = pycolmap.match_exhaustive if order == "any" else pycolmap.match_sequential
-    match(database, verification_options=verification, device=pycolmap.Device.cpu)
+    match(database, matching_options=matching, verification_options=verification, device=pycolmap.Device.cpu)
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = seed
+    options.num_threads = options.mapper.num_threads = 1
     options.min_model_size = _FEWEST
     models = work / "models"
     models.mkdir(exist_ok=True)

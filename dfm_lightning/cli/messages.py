@@ -101,11 +101,12 @@ def unknown_setting(name: str, options: Collection[str]) -> str:
     if first in roots:
         known = setting_names()
         misspelt = next((part for part in rest if part not in known), name)
-    hint = nearest(misspelt, known)
-    parent = name.rpartition(".")[0]
-    siblings = settings_within(parent)
-    if not hint and siblings:
-        hint = f" {parent} has {', '.join(siblings)}."
+    parent, _, last = name.rpartition(".")
+    siblings = settings_within(parent) if first in roots else ()
+    if siblings:
+        hint = nearest(last, siblings) or f" {parent} has {', '.join(siblings)}."
+    else:
+        hint = nearest(misspelt, known)
     return f"There is no setting '{name}'.{hint}"
 
 

@@ -54,7 +54,7 @@ def line_of(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> st
         ((*TOY, "--model.sampler.help"), "--model.sampler.help=DDIM: one of DDIM, "),
         ((*TOY, "--model.denoiser.help", "--trainer.max_steps=1"), "MLPDenoiser"),
         ((*TOY, "--model.optimizer.lr", "1"), "model.optimizer has learning_rate, betas, "),
-        ((*TOY, "--model.denoiser", "UNet"), "no class 'UNet'; there are ImageToMotion, "),
+        ((*TOY, "--model.denoiser", "UNet"), "no class 'UNet'; there are "),
         ((*TOY, "--model.sampler", "DDIN"), "Did you mean 'DDIM'?"),
         ((*TOY, "--trainer.logger", "WandbLoger"), "Did you mean 'WandbLogger'?"),
         ((*TOY, "--data.root", "nowhere"), "nowhere/index.txt: no such file or directory"),
