@@ -221,8 +221,10 @@ def _measure(target: Path) -> None:
     tracer = coverage.Coverage(data_file=None, include=[f"{PACKAGE}/*"], config_file=False)
     recorder = _Recorder(tracer)
     tracer.start()
-    pytest.main([option for option in PYTEST if option != "-x"] + TESTS, plugins=[recorder])
+    status = pytest.main([option for option in PYTEST if option != "-x"] + TESTS, plugins=[recorder])
     tracer.stop()
+    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        sys.exit("the tests cannot be run")
     data = tracer.get_data()
     lines = {
         Path(file).relative_to(ROOT).as_posix(): {
@@ -245,6 +247,8 @@ def measured_coverage(cache: Path) -> Coverage:
         process = multiprocessing.get_context("fork").Process(target=_measure, args=(cache,))
         process.start()
         process.join()
+        if process.exitcode != 0:
+            sys.exit(1)
     seconds, lines, modules = json.loads(cache.read_text())
     return Coverage(seconds, {f: {int(n): t for n, t in of.items()} for f, of in lines.items()}, modules)
 
