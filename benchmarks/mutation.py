@@ -40,8 +40,14 @@ CORE = (
     *("forward_models/*.py", "denoisers/*.py", "losses/*.py", "metrics/*.py", "geometry/*.py", "tasks/*.py"),
     "networks/*.py",
 )
-# Data sets do not run the core; what is slow is left to `make test`.
-TESTS = ["tests", "--ignore=tests/datamodules", "-m", "not slow"]
+# The quick tests of the core's own folders: those of the command line and the like run it too, but take long.
+FOLDERS = ("diffusion", "forward_models", "denoisers", "losses", "metrics", "geometry", "tasks", "networks")
+TESTS = [
+    *(f"tests/{folder}" for folder in FOLDERS),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("test_*.py")),
+    *("tests/checkpoints/test_authors_parity.py", "tests/checkpoints/test_variants.py"),
+    *("-m", "not slow"),
+]
 PYTEST = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "--tb=no"]
 SEED = "dfm-lightning"
 # Seconds of tests, as measured under coverage, that a mutant is given at most, and what it may take itself.

@@ -2,13 +2,13 @@
 
 import errno
 import json
-import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from full_disk import full_disk
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -47,15 +47,6 @@ def test_leftovers_of_a_killed_process_go_and_results_stay(tmp_path: Path) -> No
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["scene", "scene/sample_01"]
 
 
-@pytest.fixture
-def little_room() -> Iterator[None]:
-    """Lets no file grow beyond 1000 bytes, as if the disk were full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def save_array(path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, values=np.ones(1000))
@@ -70,16 +61,15 @@ WRITERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.usefixtures("little_room")
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("in_folder", [False, True])
 def test_a_disk_that_takes_no_more_is_said_with_the_files_name(tmp_path: Path, name: str, in_folder: bool) -> None:
     path = tmp_path / "result"
     if in_folder:
-        with pytest.raises(OSError, match="too large") as raised, whole_folder(path) as aside:
+        with full_disk(1000), pytest.raises(OSError, match="too large") as raised, whole_folder(path) as aside:
             WRITERS[name](aside / "file")
     else:
-        with pytest.raises(OSError, match="too large") as raised, whole_file(path) as aside:
+        with full_disk(1000), pytest.raises(OSError, match="too large") as raised, whole_file(path) as aside:
             WRITERS[name](aside)
     assert (raised.value.errno, raised.value.filename) == (errno.EFBIG, str(path))
     assert not list(tmp_path.iterdir())

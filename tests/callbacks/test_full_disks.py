@@ -1,13 +1,12 @@
 """A disk that is full, or an ffmpeg that fails, is said in one line, and leaves nothing broken in place."""
 
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from full_disk import full_disk
 
 from dfm_lightning.callbacks.output import write_png, write_video
 from dfm_lightning.callbacks.output.flow import write_flo
@@ -15,17 +14,6 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file, write_json, write_text
 
 NOISE = np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), dtype=np.uint8)
-
-
-@contextmanager
-def small_files() -> Iterator[None]:
-    """Let no file grow beyond a few kilobytes: as on a full disk, a writer is stopped in the middle."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def write_npz(path: Path) -> None:
@@ -57,7 +45,7 @@ def test_a_writer_that_is_stopped_says_so_and_leaves_what_was_there(
     path = tmp_path / name
     if there_before:
         path.write_text("old")
-    with small_files(), pytest.raises(OSError, match="File too large") as refused:
+    with full_disk(8_000), pytest.raises(OSError, match="File too large") as refused:
         WRITERS[name](path)
     assert refused.value.filename == str(path)
     assert sorted(tmp_path.iterdir()) == ([path] if there_before else [])

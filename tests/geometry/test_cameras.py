@@ -173,3 +173,16 @@ def test_invalid_poses_are_found() -> None:
     poses[3, :3, 0] *= -1
     poses[4, 0, 0] = math.inf
     assert is_valid_pose(poses).tolist() == [True, False, False, False, False]
+
+
+def test_rotations_may_be_rounded_but_not_scaled_or_sheared() -> None:
+    """R Rᵀ of a rotation times 1 + e is 1 + 2 e; three decimals in a file are off by less."""
+    poses = random_poses(20, seed=6)
+    rounded = poses.clone()
+    rounded[:, :3, :3] = (rounded[:, :3, :3] * 1000).round() / 1000
+    assert is_valid_pose(rounded).all()
+    scaled, sheared = poses.clone(), poses.clone()
+    scaled[:, :3, :3] *= 1.01
+    sheared[:, :3, :3] = sheared[:, :3, :3] @ torch.tensor([[1, 0.03, 0], [0, 1, 0], [0, 0, 1]]).to(poses)
+    assert not is_valid_pose(scaled).any()
+    assert not is_valid_pose(sheared).any()
