@@ -180,3 +180,8 @@ def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
 def test_the_process_is_no_child_of_the_denoiser() -> None:
     assert not any(isinstance(part, CosineProcess) for part in denoiser().modules())
     assert isinstance(denoiser(), nn.Module)
+
+
+def test_a_checkpoint_holds_no_grid() -> None:
+    # It follows from the resolution, and a coarser or finer one is to be loaded as well.
+    assert "cells" not in denoiser().state_dict()

@@ -142,3 +142,12 @@ def test_impossible_settings_are_refused(make: Any, name: str) -> None:
 
 def test_processes_add_nothing_to_checkpoints() -> None:
     assert VariancePreserving().state_dict() == VarianceExploding().state_dict() == {}
+
+
+def test_log_normal_training_noise_is_cut_off_at_both_ends() -> None:
+    process = VarianceExploding(least_noise=0.1, largest_noise=1.0, training_log_noise=(-1.2, 1.2))
+    levels = process.training_levels(20_000, torch.Generator().manual_seed(0)).double()
+    first, last = math.log(0.1), 0.0
+    log_noise = first + levels / process.levels * (last - first)
+    law = stats.truncnorm((first + 1.2) / 1.2, (last + 1.2) / 1.2, loc=-1.2, scale=1.2)
+    assert stats.kstest(log_noise.numpy(), law.cdf).pvalue > 0.01
