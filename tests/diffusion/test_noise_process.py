@@ -145,3 +145,11 @@ def test_the_schedule_does_not_depend_on_the_default_precision() -> None:
     assert process.signal_rates.dtype == torch.float32
     assert drawn.dtype == torch.int64
     assert torch.equal(drawn, CosineProcess().training_levels(1000, torch.Generator().manual_seed(8)))
+
+
+def test_level_0_has_the_first_rate_of_the_schedule_and_the_clean_observation_1() -> None:
+    process = CosineProcess()
+    found = process.alpha_bar(torch.tensor([0, -1, 999]), torch.zeros(3, 2))
+    expected = torch.stack([process.alphas_cumprod[0], torch.tensor(1.0), process.alphas_cumprod[-1]])
+    assert torch.equal(found, expected[:, None])
+    assert found[0] < 1
