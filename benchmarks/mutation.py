@@ -22,6 +22,7 @@ import json
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -386,7 +387,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     files = [path for pattern in CORE for path in sorted(PACKAGE.glob(pattern)) if path.name != "__init__.py"]
     mutants = [mutant for mutant in sample(files, options.sample) if options.only in mutant.file]
-    cache = options.coverage or Path(f"/tmp/mutation-coverage-{os.getpid()}.json")
+    cache = options.coverage or Path(tempfile.gettempdir()) / f"mutation-coverage-{os.getpid()}.json"
     coverage = measured_coverage(cache)
     preload(coverage.modules)
     results = []
