@@ -1,5 +1,6 @@
 """Training, validation, sampling and test of a problem in general, on one small enough to calculate by hand."""
 
+import inspect
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from dfm_lightning.interfaces import (
 )
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.tasks import GANInversion, InverseGraphics, MotionPrediction
 from dfm_lightning.types import Batch, Level, LossTerm, Request, Views, as_request
 
 
@@ -285,6 +287,29 @@ def test_context_is_digested_once_whatever_the_number_of_steps(steps: int) -> No
     model = module(sampler=DDIM(steps))
     model.sample(batch().context, batch().target.params, names(list("abcd"), [0]), (2, 1, 1))
     assert len(model.denoiser.contexts) == 1  # type: ignore[arg-type]
+
+
+def test_without_settings_sampling_is_unguided_and_all_errors_weigh_alike() -> None:
+    model = DiffusionWithForwardModel(LineDenoiser(), Points())
+    model.sample(batch().context, batch().target.params, names(list("abcd"), [0]), (2, 1, 1))
+    # Guidance would take twice the scenes: with their context and without.
+    assert [len(context) for context in model.denoiser.contexts] == [4]  # type: ignore[union-attr]
+    of_errors = model.observation_losses(denoised(Line(LINES.slope + 1, LINES.offset), batch()))
+    assert {term.weight for term in of_errors.values()} == {1.0}
+
+
+@pytest.mark.parametrize("task", [InverseGraphics, MotionPrediction, GANInversion])
+def test_what_tasks_share_has_the_same_defaults_in_all_of_them(task: type) -> None:
+    every = inspect.signature(DiffusionWithForwardModel).parameters
+    for name, parameter in inspect.signature(task).parameters.items():
+        if name in every and name != "samples":  # as many as are worth looking at
+            assert parameter.default == every[name].default, name
+
+
+def test_the_class_of_a_model_is_among_its_settings() -> None:
+    other = WithRegulariser(LineDenoiser(), Points())
+    assert module().settings()["model"] == "DiffusionWithForwardModel"
+    assert other.settings()["model"].endswith("WithRegulariser")
 
 
 def test_predictions_are_draws_observed_under_all_parameters_of_the_request() -> None:

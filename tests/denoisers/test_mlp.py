@@ -117,3 +117,10 @@ def test_the_network_is_the_formula_of_its_docstring() -> None:
         gate = linear(f"{block}.gate", hidden)
         hidden = hidden + linear(f"{block}.output", gate * torch.sigmoid(gate) * linear(f"{block}.value", hidden))
     torch.testing.assert_close(network(values, LEVEL), linear("out", F.silu(hidden)))
+
+
+def test_a_single_number_is_enough_of_an_observation() -> None:
+    """The context and the noisy target of one number each are two inputs; a denoiser of one is no mistake."""
+    with pytest.raises(ValueError, match="inputs"):
+        MLPDenoiser(0, [1])
+    assert MLPDenoiser(1, [1]).inputs == 1

@@ -146,3 +146,16 @@ def test_the_authors_numbers() -> None:
     assert float(loss) == pytest.approx(step["distortion_loss"], rel=1e-6)
     loss = edge_aware_smoothness(step["depth"], step["image"], min_depth=1e-3, max_depth=80.0)
     assert float(loss) == pytest.approx(step["smoothness_loss"], rel=1e-6)
+
+
+def test_smoothness_of_coarse_numbers_is_computed_in_float32() -> None:
+    """Of a depth in bfloat16 it is what float32 gives of the same numbers: 1 / depth is not rounded once more."""
+    generator = torch.Generator().manual_seed(2)
+    depth = (torch.rand(3, 1, 8, 8, generator=generator) * 3 + 1).bfloat16()
+    image = torch.rand(3, 3, 8, 8, generator=generator).bfloat16()
+    coarse = edge_aware_smoothness(depth, image, 0.5, 5.0)
+    assert coarse.dtype == torch.float32
+    assert torch.equal(coarse, edge_aware_smoothness(depth.float(), image.float(), 0.5, 5.0))
+    doubled = edge_aware_smoothness(depth.double(), image.double(), 0.5, 5.0)
+    assert doubled.dtype == torch.float64
+    torch.testing.assert_close(coarse.double(), doubled, rtol=1e-5, atol=0)
