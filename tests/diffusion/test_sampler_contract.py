@@ -194,6 +194,21 @@ def test_nothing_is_remembered_from_call_to_call(make: Make) -> None:
 
 
 @every_sampler
+def test_a_process_of_integer_levels_is_asked_for_integer_levels_alone(make: Make) -> None:
+    """Between two levels as well, where the middle of two is often none."""
+    given: list[Tensor] = []
+
+    def denoise(noisy: Tensor, level: Level) -> Tensor:
+        given.append(level)
+        return noisy.tanh()
+
+    noise = torch.randn(3, 4, generator=torch.Generator().manual_seed(2))
+    for steps in (6, 7):
+        *_, _last = make(steps).sample(denoise, noise, CosineProcess(), lambda: noise)
+    assert {level.dtype for level in given} == {torch.long}
+
+
+@every_sampler
 def test_what_an_estimate_is_of_is_passed_on_unseen(make: Make) -> None:
     given: list[object] = []
 
