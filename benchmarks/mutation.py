@@ -7,7 +7,7 @@ a child process, forked after PyTorch and the rest are imported, that finds the 
 for the module. A child runs the quick tests that execute the changed statement, the fastest first, until one
 fails. Which tests execute which lines is measured first, by one run under coverage.
 
-    OMP_NUM_THREADS=1 python benchmarks/mutation.py [--sample 260] [--only geometry] [--report survivors.md]
+    OMP_NUM_THREADS=1 python benchmarks/mutation.py [--sample 215] [--only geometry] [--report survivors.md]
 
 The sample is fixed: of each file the mutants with the smallest hash of what they change, at most one a line. So
 it stays nearly the same while the code changes elsewhere. See docs/mutation_testing.md.
@@ -384,7 +384,7 @@ def survivors(results: list[tuple[Mutant, Outcome]]) -> list[str]:
 def main() -> None:
     """Run the sample, and print what survived and the shares that did not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sample", type=int, default=260, help="mutants, about (default: %(default)s)")
+    parser.add_argument("--sample", type=int, default=215, help="mutants, about (default: %(default)s)")
     parser.add_argument("--only", default="", help="only files whose path holds this")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="children at once")
     parser.add_argument("--coverage", type=Path, default=None, help="file to keep the coverage in for later calls")

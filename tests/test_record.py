@@ -7,6 +7,7 @@ import inspect
 import types
 import typing
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -427,6 +428,23 @@ def test_the_content_of_a_file_counts_and_not_its_name(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     a, b, c = (Forgetful(1.0, table=str(tmp_path / name)).record() for name in ("a.csv", "b.csv", "c.csv"))
     assert a == b != c
+
+
+class Tabled(Recorded):
+    """Has an argument that may be left out."""
+
+    def __init__(self, table: str | None = None) -> None:
+        self.table = table
+
+
+def test_nothing_is_a_value_too() -> None:
+    assert Tabled().record() == {CLASS: "test_record.Tabled", "table": None}
+
+
+def test_members_of_two_enumerations_are_not_the_same() -> None:
+    first, second = Enum("First", ["A", "B"]), Enum("Second", ["A", "B"])
+    described = [describe(member) for member in (*first, *second)]
+    assert len(set(described)) == 4
 
 
 def test_objects_are_described_the_same_whenever_they_are_made() -> None:
