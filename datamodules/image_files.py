@@ -164,6 +164,7 @@ def orientation(picture: Image.Image) -> int:
     if picture.format == "TIFF":
         # Pillow turns the pictures of this format when it decodes them, and removes the tag.
         _decode_tiff(picture)
+        # (An attribute of Pillow's class for this format.)
         number = picture.tag_v2.get(_ORIENTATION)  # type: ignore[attr-defined]
     else:
         number = _exif_orientation(_exif_bytes(picture))
@@ -176,7 +177,8 @@ def _decode_tiff(picture: Image.Image) -> None:
     try:
         picture.load()
     except _FAULTS:
-        # Once no tile is left to decode, what failed was to read further tags.
+        # Once no tile is left to decode, what failed was to read further tags. (Pillow's class for files has the
+        # attribute, that for pictures has not.)
         if picture.tile:  # type: ignore[attr-defined]
             raise
 

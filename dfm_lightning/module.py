@@ -160,14 +160,13 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
         super().__init__()
         check_at_least(0, target_weight=target_weight, novel_weight=novel_weight, guidance_scale=guidance_scale)
         check_within(0, 1, context_dropout=context_dropout)
-        check_at_least(1, samples=samples)
+        check_at_least(1, samples=samples, draw_batch=draw_batch)
         self.denoiser = denoiser
         self.forward_model = forward_model
         self.process = process or CosineProcess()
         self.denoiser.use_process(self.process)
         self.sampler = sampler or DDIM()
         self.sampler.check(self.process)
-        self.sampler.levels(self.process)  # refuses what this process does not have before anything is computed
         self.optimizer = optimizer or AdamWithWarmup()
         self.target_weight = target_weight
         self.novel_weight = novel_weight
@@ -175,8 +174,6 @@ class DiffusionWithForwardModel(Recorded, ScoresScenes):
         self.guidance_scale = guidance_scale
         self.guidance_space = guidance_space
         self.samples = samples
-        if draw_batch < 1:
-            raise UserError(f"draw_batch must be at least 1, got {draw_batch}")
         self.draw_batch = draw_batch
         # Where scenes are shared out so that each is tested or predicted once, a process may get none. (Lightning
         # sets this to false in the constructors of modules and datamodules, so a class attribute would not do.)

@@ -70,7 +70,7 @@ def test_batches_give_what_single_draws_give(
 def test_groups_are_fixed() -> None:
     assert list(draw_groups([5, 0, 7], 3)) == [range(0, 3), range(3, 6), range(6, 9)]
     assert list(draw_groups([1, 2], 1)) == [range(1, 2), range(2, 3)]
-    with pytest.raises(UserError, match="draw_batch"):
+    with pytest.raises(ValueError, match="draw_batch"):
         DiffusionWithForwardModel(BallDenoiser(), renderer(), draw_batch=0)
 
 

@@ -7,11 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from dfm_lightning.denoisers.guided_field import GuidedField
 from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField, pixelnerf_field
+from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
-from dfm_lightning.interfaces import RadianceField, SignalDenoiser
 from dfm_lightning.networks.image_encoder import ImageEncoder
 from dfm_lightning.networks.radiance_mlp import RadianceMLP
 from dfm_lightning.ranges import check_at_least
@@ -31,7 +30,7 @@ class PixelNeRFConditioning(NamedTuple):
     estimate: Float[Tensor, "b 1 c h w"]
 
 
-class PixelNeRFDenoiser(SignalDenoiser):
+class PixelNeRFDenoiser(SceneDenoiser):
     """A radiance field from the features of context views and of the noisy target view.
 
     From the context alone comes a deterministic field; its rendering at the target's camera, the deterministic
@@ -125,10 +124,6 @@ class PixelNeRFDenoiser(SignalDenoiser):
         """Let the joint field's MLPs begin as copies of the deterministic field's, once that is trained."""
         for mlp in (self.coarse_mlp, self.fine_mlp):
             mlp.load_state_dict(self.deterministic_mlp.state_dict())
-
-    def guide(self, unconditional: RadianceField, conditional: RadianceField, scale: float) -> GuidedField:
-        """Guidance of the fields' values at each point, so that the guided signal is a scene too."""
-        return GuidedField(unconditional, conditional, scale)
 
     def _encode_context(self, context: Views) -> Float[Tensor, "b v h w f"]:
         images = context.observation

@@ -7,14 +7,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfm_lightning.denoisers.guided_field import GuidedField
-from dfm_lightning.denoisers.volume_field import LiftedViews, VolumeField
+from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
+from dfm_lightning.denoisers.volume_field import LiftedViews, VolumeField, lifted_views
+from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
-from dfm_lightning.interfaces import RadianceField, SignalDenoiser
 from dfm_lightning.networks.point_decoder import PointDecoder
 from dfm_lightning.networks.unet import UNet
 from dfm_lightning.ranges import check_at_least, check_below_one
-from dfm_lightning.types import Batch, Cameras, Level, LossTerm, Views, concatenate
+from dfm_lightning.types import Batch, Cameras, Level, LossTerm, Views, concatenate, select_views
 
 # Standard deviation of images in [-1, 1], as EDM's preconditioning takes it.
 _DATA_DEVIATION = 0.5
@@ -48,10 +48,12 @@ def preconditioning(signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, 
 class VolumeConditioning(NamedTuple):
     """What the denoiser makes of the context, once for a sampling run.
 
-    `lifted` holds mean and variance over the context views of what each cell of the grid sees in them.
+    `points` are the cells of the grid in the scene; `lifted` holds mean and variance over the context views of
+    what each of them sees there.
     """
 
     frame: GridFrame
+    points: Float[Tensor, "b n 3"]
     views: LiftedViews
     target: Cameras
     lifted: Float[Tensor, "b n c"]
@@ -59,7 +61,7 @@ class VolumeConditioning(NamedTuple):
     palette: Float[Tensor, "b p 3"]
 
 
-class VolumeDenoiser(SignalDenoiser):
+class VolumeDenoiser(SceneDenoiser):
     """A radiance field from a volume that a 3D U-Net makes of the views lifted into it.
 
     A 2D U-Net gives each view a feature map, and estimates the clean image of the noisy target. The maps are read
@@ -136,7 +138,13 @@ class VolumeDenoiser(SignalDenoiser):
         self._process: tuple[Any, ...] = ()
 
     def use_process(self, process: Any) -> None:
-        """See `SignalDenoiser.use_process`: levels are embedded by their signal-to-noise ratio."""
+        """See `SignalDenoiser.use_process`: levels are embedded by their signal-to-noise ratio.
+
+        Raises:
+            UserError: the process scales what denoisers are given, which this one does itself.
+        """
+        if getattr(process, "data_std", None) is not None:
+            raise UserError("VolumeDenoiser scales its noisy images itself: set data_std of the process to null")
         # In a tuple, so as to be no child of two modules: the model owns it.
         self._process = (process,)
 
@@ -147,17 +155,18 @@ class VolumeDenoiser(SignalDenoiser):
         coarse = F.adaptive_avg_pool2d(images.flatten(0, 1), _PALETTE_SIDE).unflatten(0, (scenes, views))
         summary = self.summary(coarse.flatten(2)).mean(dim=1)
         clean = images.new_ones(scenes * views), images.new_zeros(scenes * views)
-        condition = self._level_condition(*clean) + summary.repeat_interleave(views, dim=0)
-        maps, _ = self._encode(images.flatten(0, 1), *clean, condition)
-        level = self.level_of_view(self._level_condition(*clean)).unflatten(0, (scenes, views))
+        level = self._level_condition(*clean)
+        maps = self._encode(images.flatten(0, 1), *clean, level + summary.repeat_interleave(views, dim=0))
         present = torch.ones(scenes, views, dtype=torch.bool, device=images.device)
-        shown = self._lifted_views(context.params, maps.unflatten(0, (scenes, views)), level, present)
+        maps, told = (part.unflatten(0, (scenes, views)) for part in (maps, self.level_of_view(level)))
+        shown = lifted_views(context.params, maps, told, present)
         frame = self.grid.frame(context.params)
-        each = self._seen_by_cells(shown, frame)
+        points = frame.points(self.cells.expand(scenes, -1, -1))
+        each = self._seen_from(points, shown)
         mean = each.mean(dim=1)
         lifted = torch.cat([mean, (each - mean[:, None]).square().mean(dim=1)], dim=-1)
         palette = coarse[:, 0].flatten(2).mT * 0.5 + 0.5
-        return VolumeConditioning(frame, shown, target_params, lifted, summary, palette)
+        return VolumeConditioning(frame, points, shown, target_params, lifted, summary, palette)
 
     def forward(
         self, noisy: Float[Tensor, "b 1 3 h w"], level: Level, conditioning: VolumeConditioning
@@ -170,9 +179,7 @@ class VolumeDenoiser(SignalDenoiser):
 
     def deterministic_field(self, context: Views) -> VolumeField:
         """The scene as the context alone determines it: the same networks without a target."""
-        first: Cameras = context.params._replace(
-            **{name: part[:, :1] for name, part in context.params._asdict().items()}
-        )
+        first = select_views(context.params, slice(1))
         images = context.observation
         absent = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         rates = images.new_zeros(len(images)), images.new_ones(len(images))
@@ -188,17 +195,11 @@ class VolumeDenoiser(SignalDenoiser):
         """
         if self.image_weight == 0:
             return {}
-        _, noise_rate = rates = self._rates(level)
-        signal_rate = rates[0]
-        variance = (signal_rate * _DATA_DEVIATION).square() + noise_rate.square()
-        weight = (variance / noise_rate.square()).clamp(max=_GREATEST_WEIGHT) * signal.views.present[:, -1]
+        out = preconditioning(*self._rates(level)).out.flatten()
+        weight = (_DATA_DEVIATION / out).square().clamp(max=_GREATEST_WEIGHT) * signal.views.present[:, -1]
         estimate = signal.views.maps[:, -1, ..., -3:].movedim(-1, 1) * 2 - 1
         error = (estimate - batch.target.observation[:, 0]).float().square().flatten(1).mean(dim=1)
         return {"image": LossTerm((error * weight).mean(), self.image_weight)}
-
-    def guide(self, unconditional: RadianceField, conditional: RadianceField, scale: float) -> GuidedField:
-        """Guidance of the fields' values at each point, so that the guided signal is a scene too."""
-        return GuidedField(unconditional, conditional, scale)
 
     # --- parts ------------------------------------------------------------------------------------------
 
@@ -218,23 +219,17 @@ class VolumeDenoiser(SignalDenoiser):
 
     def _encode(
         self, images: Tensor, signal_rate: Tensor, noise_rate: Tensor, condition: Tensor
-    ) -> tuple[Float[Tensor, "b h w f"], Float[Tensor, "b 3 h w"]]:
-        """Feature maps whose last channels are the estimated clean colours in [0, 1]; the estimate in [-1, 1]."""
+    ) -> Float[Tensor, "b h w f"]:
+        """Feature maps whose last channels are the estimated clean colours in [0, 1]."""
         factors = preconditioning(signal_rate, noise_rate)
         out = self.encoder(factors.into * images, condition).float()
         features, correction = out.split([out.shape[1] - 3, 3], dim=1)
         estimate = (factors.skip * images + factors.out * correction).clamp(-1, 1)
-        return torch.cat([features, estimate * 0.5 + 0.5], dim=1).movedim(1, -1), estimate
+        return torch.cat([features, estimate * 0.5 + 0.5], dim=1).movedim(1, -1)
 
-    def _lifted_views(
-        self, cameras: Cameras, maps: Float[Tensor, "b v h w f"], level: Tensor, present: Bool[Tensor, "b v"]
-    ) -> LiftedViews:
-        return LiftedViews(torch.linalg.inv(cameras.camera_to_world), cameras.intrinsics, maps, level, present)
-
-    def _seen_by_cells(self, views: LiftedViews, frame: GridFrame) -> Float[Tensor, "b v n c"]:
+    def _seen_from(self, points: Float[Tensor, "b n 3"], views: LiftedViews) -> Float[Tensor, "b v n c"]:
         """What each cell of the grid sees in each view; zero where a view does not show it."""
-        scenes = len(views.maps)
-        shown = views.at(frame.points(self.cells.expand(scenes, -1, -1)), self.grid.distance)
+        shown = views.at(points, self.grid.distance)
         seen = shown.seen[..., None]
         parts = [shown.features, shown.colour, shown.depth, seen.to(shown.depth.dtype)]
         return F.relu(self.lift(torch.cat(parts, dim=-1))) * seen
@@ -251,11 +246,10 @@ class VolumeDenoiser(SignalDenoiser):
         signal_rate, noise_rate = signal_rate * present, torch.where(present, noise_rate, 1.0)
         level = self._level_condition(signal_rate, noise_rate)
         condition = level + conditioning.summary
-        maps, _ = self._encode(noisy, signal_rate, noise_rate, condition)
-        own = self._lifted_views(
-            conditioning.target, maps[:, None], self.level_of_view(level)[:, None], present[:, None]
-        )
-        target = self._seen_by_cells(own, conditioning.frame)[:, 0]
+        maps = self._encode(noisy, signal_rate, noise_rate, condition)
+        told = self.level_of_view(level)
+        own = lifted_views(conditioning.target, maps[:, None], told[:, None], present[:, None])
+        target = self._seen_from(conditioning.points, own)[:, 0]
         places = self.cells * 2 - 1
         places = torch.cat([places, places.square()], dim=-1).expand(len(noisy), -1, -1)
         cells = torch.cat([conditioning.lifted, target, places], dim=-1)

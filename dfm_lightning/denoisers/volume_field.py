@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from dfm_lightning.interfaces import FieldStage, FieldValues
 from dfm_lightning.networks.feature_lookup import lookup_features
 from dfm_lightning.networks.point_decoder import PointDecoder, PointViews
 from dfm_lightning.networks.volume_lookup import lookup_volume
+from dfm_lightning.types import Cameras
 
 # A view shows nothing nearer to its camera's plane than this, in units of the scene's distance.
 _LEAST_DEPTH = 0.02
@@ -38,6 +40,16 @@ class LiftedViews(NamedTuple):
         found = lookup_features(self.maps, positions)
         features, colour = found.split([found.shape[-1] - 3, 3], dim=-1)
         return PointViews(features, colour, depth.clamp(min=_LEAST_DEPTH).log(), seen & self.present[..., None])
+
+
+def lifted_views(
+    cameras: Cameras,
+    maps: Float[Tensor, "b v h w f"],
+    level: Float[Tensor, "b v e"],
+    present: Bool[Tensor, "b v"],
+) -> LiftedViews:
+    """Make views of cameras and maps."""
+    return LiftedViews(torch.linalg.inv(cameras.camera_to_world), cameras.intrinsics, maps, level, present)
 
 
 class VolumeField(NamedTuple):

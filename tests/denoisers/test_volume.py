@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from dfm_lightning.denoisers.volume import VolumeDenoiser, preconditioning
-from dfm_lightning.diffusion import CosineProcess
+from dfm_lightning.diffusion import CosineProcess, VarianceExploding
+from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.cameras import build_cameras, look_at
-from dfm_lightning.geometry.scene_grids import ObjectCube, SceneGrid, ViewFrustum
+from dfm_lightning.geometry.scene_grids import CubeFrame, ObjectCube, SceneGrid, ViewFrustum
 from dfm_lightning.tasks import InverseGraphics
 from dfm_lightning.types import Batch, Request, Views, map_tensors, select_views
 
@@ -180,6 +181,19 @@ def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
 def test_the_process_is_no_child_of_the_denoiser() -> None:
     assert not any(isinstance(part, CosineProcess) for part in denoiser().modules())
     assert isinstance(denoiser(), nn.Module)
+
+
+def test_a_process_that_scales_what_denoisers_are_given_is_refused() -> None:
+    with pytest.raises(UserError, match="data_std"):
+        denoiser().use_process(VarianceExploding(data_std=0.5))
+    denoiser().use_process(VarianceExploding(data_std=None))
+
+
+def test_steps_do_not_lay_the_grid_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, context = denoiser(), views_of(2)
+    conditioning = model.condition(context, select_views(context.params, slice(1)))
+    monkeypatch.setattr(CubeFrame, "points", None)
+    model(torch.randn(2, 1, 3, SIZE, SIZE), torch.full((2,), 300), conditioning)
 
 
 def test_a_checkpoint_holds_no_grid() -> None:

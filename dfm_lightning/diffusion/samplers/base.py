@@ -238,6 +238,41 @@ class MultistepSampler(Sampler):
         """
 
 
+class HigherOrderSampler(MultistepSampler):
+    """A multistep sampler of second or third order, of lower order where its history is short or uneven.
+
+    Args:
+        steps: number of steps, and of evaluations.
+        order: 2 or 3; as many evaluations are kept.
+        uneven_below: a step uses an earlier one only if that is at least so many times as long in λ (and all those
+            after it are); 0 uses all.
+        temperature: see `Sampler`.
+        threshold_quantile: see `Sampler`.
+        spacing: see `Sampler`.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        order: int,
+        uneven_below: Number,
+        temperature: Number,
+        threshold_quantile: Number,
+        spacing: Spacing | None,
+    ) -> None:
+        super().__init__(steps, temperature, threshold_quantile, spacing)
+        if order not in (2, 3):
+            raise ValueError(f"order must be 2 or 3, got {order}")
+        check_at_least(0, uneven_below=uneven_below)
+        self.order = order
+        self.uneven_below = uneven_below
+
+    @property
+    def memory(self) -> int:
+        """See `MultistepSampler.memory`."""
+        return self.order
+
+
 def first_order(evaluated: Evaluated, following: Point, clean: Tensor | None = None) -> Float[Tensor, "b *o"]:
     """Step as if the clean estimate (`clean`, or that of the evaluation) stayed the same: DDIM, DPM-Solver-1."""
     clean = evaluated.clean if clean is None else clean
@@ -269,11 +304,6 @@ def usable_order(order: int, history: list[Evaluated], following: Point, uneven_
             break
         usable += 1
     return usable
-
-
-def check_uneven(uneven_below: Number) -> None:
-    """Refuse a ratio of steps that cannot be meant."""
-    check_at_least(0, uneven_below=uneven_below)
 
 
 def dynamic_threshold(clean: Float[Tensor, "b *o"], quantile: Number) -> Float[Tensor, "b *o"]:

@@ -11,16 +11,15 @@ from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.diffusion.samplers.base import (
     DrawNoise,
     Evaluated,
-    MultistepSampler,
+    HigherOrderSampler,
     Point,
-    check_uneven,
     first_order,
     usable_order,
 )
 from dfm_lightning.diffusion.spacing import Spacing
 
 
-class DEIS(MultistepSampler):
+class DEIS(HigherOrderSampler):
     """Diffusion exponential integrator, multistep (tAB-DEIS, ρAB-DEIS). One evaluation a step; order 2 or 3.
 
     x/α changes by ε dρ with ρ = σ/α. The last step is of first order: the sample is the last estimate.
@@ -48,18 +47,8 @@ class DEIS(MultistepSampler):
         threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
-        super().__init__(steps, temperature, threshold_quantile, spacing)
-        if order not in (2, 3):
-            raise ValueError(f"order must be 2 or 3, got {order}")
-        check_uneven(uneven_below)
-        self.order = order
+        super().__init__(steps, order, uneven_below, temperature, threshold_quantile, spacing)
         self.polynomial_in = polynomial_in
-        self.uneven_below = uneven_below
-
-    @property
-    def memory(self) -> int:
-        """See `MultistepSampler.memory`."""
-        return self.order
 
     def step(
         self, history: list[Evaluated], following: Point, steps_left: int, draw_noise: DrawNoise

@@ -17,11 +17,10 @@ from dfm_lightning.diffusion.samplers.base import (
     DrawNoise,
     Evaluated,
     Evaluator,
-    MultistepSampler,
+    HigherOrderSampler,
     Point,
     Sampler,
     SamplingStep,
-    check_uneven,
     first_order,
     usable_order,
 )
@@ -31,7 +30,7 @@ from dfm_lightning.ranges import check_within
 SecondOrder = Literal["midpoint", "integral"]
 
 
-class DPMSolver(MultistepSampler):
+class DPMSolver(HigherOrderSampler):
     """DPM-Solver++ in its multistep form (2M, 3M). One evaluation a step; order 2 or 3.
 
     Args:
@@ -60,21 +59,11 @@ class DPMSolver(MultistepSampler):
         threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
-        super().__init__(steps, temperature, threshold_quantile, spacing)
-        if order not in (2, 3):
-            raise ValueError(f"order must be 2 or 3, got {order}")
+        super().__init__(steps, order, uneven_below, temperature, threshold_quantile, spacing)
         if full_curvature and order == 2:
             raise ValueError("full_curvature needs order 3: order 2 sees no curvature")
-        check_uneven(uneven_below)
-        self.order = order
         self.second_order = second_order
         self.full_curvature = full_curvature
-        self.uneven_below = uneven_below
-
-    @property
-    def memory(self) -> int:
-        """See `MultistepSampler.memory`."""
-        return self.order
 
     def step(
         self, history: list[Evaluated], following: Point, steps_left: int, draw_noise: DrawNoise
@@ -89,7 +78,7 @@ class DPMSolver(MultistepSampler):
         return result + following.signal_rate * change(history, step, step, order, self.second_order, share)
 
 
-class DPMSolverSDE(MultistepSampler):
+class DPMSolverSDE(HigherOrderSampler):
     """The stochastic DPM-Solver++ (SDE 2M, SDE 3M). One evaluation a step.
 
     Every step replaces part of the noise by fresh noise. That forgets the errors made before, but takes more steps
@@ -119,20 +108,10 @@ class DPMSolverSDE(MultistepSampler):
         threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
-        super().__init__(steps, temperature, threshold_quantile, spacing)
-        if order not in (2, 3):
-            raise ValueError(f"order must be 2 or 3, got {order}")
+        super().__init__(steps, order, uneven_below, temperature, threshold_quantile, spacing)
         check_within(0, 1, eta=eta)
-        check_uneven(uneven_below)
-        self.order = order
         self.eta = eta
         self.second_order: SecondOrder = second_order or ("midpoint" if order == 2 else "integral")
-        self.uneven_below = uneven_below
-
-    @property
-    def memory(self) -> int:
-        """See `MultistepSampler.memory`."""
-        return self.order
 
     def step(
         self, history: list[Evaluated], following: Point, steps_left: int, draw_noise: DrawNoise

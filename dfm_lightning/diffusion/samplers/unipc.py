@@ -11,16 +11,15 @@ from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.diffusion.samplers.base import (
     DrawNoise,
     Evaluated,
-    MultistepSampler,
+    HigherOrderSampler,
     Point,
-    check_uneven,
     first_order,
     usable_order,
 )
 from dfm_lightning.diffusion.spacing import Spacing
 
 
-class UniPC(MultistepSampler):
+class UniPC(HigherOrderSampler):
     """The unified predictor-corrector. One evaluation a step; order p + 1 with the corrector, p without.
 
     When a level has been evaluated, the step that led there is repeated with that estimate as well (corrector),
@@ -50,19 +49,9 @@ class UniPC(MultistepSampler):
         threshold_quantile: Number = 0.0,
         spacing: Spacing | None = None,
     ) -> None:
-        super().__init__(steps, temperature, threshold_quantile, spacing)
-        if order not in (2, 3):
-            raise ValueError(f"order must be 2 or 3, got {order}")
-        check_uneven(uneven_below)
-        self.order = order
+        super().__init__(steps, order, uneven_below, temperature, threshold_quantile, spacing)
         self.corrector = corrector
         self.normaliser = normaliser
-        self.uneven_below = uneven_below
-
-    @property
-    def memory(self) -> int:
-        """See `MultistepSampler.memory`."""
-        return self.order
 
     def step(
         self, history: list[Evaluated], following: Point, steps_left: int, draw_noise: DrawNoise
