@@ -16,7 +16,7 @@ LEVELS: list[set[str]] = [
     {"geometry"},
     {"networks"},
     {"forward_models"},
-    {"denoisers", "diffusion", "losses", "metrics", "optimizers", "scene_scores", "weights"},
+    {"denoisers", "diffusion", "losses", "metrics", "optimizers", "scene_scores", "weights", "weights_file"},
     {"module"},
     {"tasks"},
     {"callbacks", "checkpoints", "training"},

@@ -23,9 +23,9 @@ from dfm_lightning.checkpoints.authors_weights import (
     left_out,
     to_ours,
 )
-from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
+from dfm_lightning.weights_file import CONFIG_KEY
 
 # Beside the state_dict of a converted checkpoint: tensors of theirs that our models lack.
 KEPT_KEY = "authors_tensors"

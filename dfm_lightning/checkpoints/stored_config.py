@@ -9,8 +9,7 @@ from lightning.pytorch import LightningModule
 
 from dfm_lightning.errors import UserError
 from dfm_lightning.weights import check_finite
-
-CONFIG_KEY = "dfm_config"
+from dfm_lightning.weights_file import CONFIG_KEY, SUFFIX, read_weights_file
 
 
 def stored_config(path: Path) -> dict[str, Any]:
@@ -19,7 +18,7 @@ def stored_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: there is no such file, or it is not a checkpoint.
     """
-    return _read(path).get(CONFIG_KEY, {})
+    return read_checkpoint(path).get(CONFIG_KEY, {})
 
 
 def load_weights(model: LightningModule, path: Path) -> None:
@@ -29,7 +28,7 @@ def load_weights(model: LightningModule, path: Path) -> None:
         UserError: there is no such file, it is not a checkpoint, or its weights are not finite.
         RuntimeError: its weights do not fit the model.
     """
-    content = _read(path)
+    content = read_checkpoint(path)
     model.on_load_checkpoint(content)  # a model may refuse a checkpoint
     model.load_state_dict(content["state_dict"], strict=model.strict_loading)
     check_finite(model.named_parameters(), str(path))
@@ -41,12 +40,19 @@ def holds_weights_only(path: Path) -> bool:
     Raises:
         UserError: there is no such file, or it is not a checkpoint.
     """
-    return "optimizer_states" not in _read(path)
+    return "optimizer_states" not in read_checkpoint(path)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, or a safetensors file of weights and config as a checkpoint that holds nothing else.
+
+    Raises:
+        UserError: there is no such file, or it is not a checkpoint.
+    """
     if not path.is_file():
         raise UserError(f"No checkpoint '{path}': there is no such file.")
+    if path.suffix == SUFFIX:
+        return read_weights_file(path)
     try:
         # Mapped: of the tensors, only those that are asked for leave the disk.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

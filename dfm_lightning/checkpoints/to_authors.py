@@ -20,10 +20,10 @@ from dfm_lightning.checkpoints.authors_layout import (
 )
 from dfm_lightning.checkpoints.authors_weights import OUR_LEVEL_BIAS, to_theirs
 from dfm_lightning.checkpoints.from_authors import KEPT_KEY
-from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
 from dfm_lightning.weights import check_finite
+from dfm_lightning.weights_file import CONFIG_KEY
 
 # What Lightning's weight averaging calls the weights that are not averaged.
 CURRENT_KEY = "current_model_state"

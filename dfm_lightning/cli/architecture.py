@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
+from dfm_lightning.weights_file import CONFIG_KEY
 
 # The arguments of a model that decide which weights it has and what they mean.
 ARCHITECTURE = ("denoiser", "process")

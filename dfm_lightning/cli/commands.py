@@ -18,7 +18,7 @@ GROUPS = {
     name: group
     for name, group in {
         "data": Group("Make, inspect and verify data sets.", data.COMMANDS),
-        "convert": Group("Convert weights of other projects.", convert.COMMANDS),
+        "convert": Group("Convert weights of and for other programs.", convert.COMMANDS),
     }.items()
     if group.functions
 }

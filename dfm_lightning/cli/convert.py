@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from dfm_lightning.checkpoints.from_authors import convert_dfm
+from dfm_lightning.checkpoints.shipped import export_weights
 from dfm_lightning.checkpoints.stylegan2 import convert_stylegan2
 from dfm_lightning.checkpoints.to_authors import convert_to_dfm
 
@@ -11,4 +12,5 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "dfm": convert_dfm,
     "to-dfm": convert_to_dfm,
     "stylegan2": convert_stylegan2,
+    "to-safetensors": export_weights,
 }

@@ -22,6 +22,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 import datamodules
 from dfm_lightning import callbacks, denoisers, diffusion, forward_models, losses, networks, tasks
 from dfm_lightning.callbacks.progress import TimeLeft
+from dfm_lightning.checkpoints.shipped import find_checkpoint, shipped_models
 from dfm_lightning.checkpoints.stored_config import holds_weights_only, load_weights, stored_config
 from dfm_lightning.cli.architecture import EmbedConfig, architecture_of, differences
 from dfm_lightning.cli.commands import GROUPS
@@ -120,9 +121,10 @@ class DfmCLI(LightningCLI):
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
-            help="Checkpoint: `fit` continues the training that wrote it (of a converted one: begins with its "
-            "weights), the other commands use its weights (the averaged ones, if training averaged them). It "
-            "decides the model's architecture.",
+            help=f"Checkpoint: a path, or the name of a shipped model ({', '.join(shipped_models())}). `fit` "
+            "continues the training that wrote it (where it holds weights only: begins with them), the other "
+            "commands use its weights (the averaged ones, if training averaged them). It decides the model's "
+            "architecture.",
         )
         parser.add_argument(
             "--initial_weights",
@@ -160,6 +162,10 @@ class DfmCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Into `self.config`."""
         self.config = parser.parse_args(args)
+        settings = self.config[self.config.subcommand]
+        for name in ("ckpt_path", "initial_weights"):
+            if settings.get(name) is not None:
+                settings[name] = str(find_checkpoint(settings[name]))
 
     def _parse_ckpt_path(self) -> None:
         """Lay the architecture that a checkpoint was trained with over the config, and nothing else of it."""

@@ -12,6 +12,7 @@ from lightning.fabric.utilities.cloud_io import _is_local_file_protocol
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import PARTIAL, whole_file
 from dfm_lightning.training.notices import relative, say
+from dfm_lightning.weights_file import SUFFIX, read_weights_file
 
 Checkpoint = dict[str, Any]
 
@@ -65,7 +66,12 @@ class WholeCheckpoints(TorchCheckpointIO):
         self._own.add(path)
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> Checkpoint:
-        """Read the checkpoint of a training that is continued: it may be replaced by a later one of its own."""
+        """Read a checkpoint, or a safetensors file of weights.
+
+        That of a training that is continued may be replaced by a later one of its own.
+        """
+        if Path(path).suffix == SUFFIX:
+            return read_weights_file(Path(path))
         content = super().load_checkpoint(path, *args, **kwargs)
         self._own.add(Path(os.path.abspath(path)))
         return content

@@ -1,0 +1,65 @@
+"""Trained models that come with the program, found by their names; and how such files are made."""
+
+from pathlib import Path
+
+import torch
+
+import dfm_lightning
+from dfm_lightning.checkpoints.stored_config import read_checkpoint
+from dfm_lightning.errors import UserError
+from dfm_lightning.weights_file import CONFIG_KEY, SUFFIX, write_weights_file
+
+PRETRAINED = Path(dfm_lightning.__file__).parent / "pretrained"
+# What a shipped model keeps of the config of the run that trained it.
+_KEPT = ("config_version", "seed_everything", "model", "data")
+
+
+def shipped_models() -> dict[str, Path]:
+    """List the trained models that come with the program by name."""
+    return {path.stem: path for path in sorted(PRETRAINED.glob(f"*{SUFFIX}"))}
+
+
+def find_checkpoint(name: str) -> Path:
+    """Find the file meant by `--ckpt_path NAME`: a path, or the name of a model that comes with the program.
+
+    Raises:
+        UserError: `name` is neither; the message lists the shipped models.
+    """
+    path = Path(name)
+    if path.exists() or path.suffix or len(path.parts) > 1:
+        return path  # whoever reads it says what is wrong with it
+    shipped = shipped_models()
+    if name in shipped:
+        return shipped[name]
+    raise UserError(
+        f"No checkpoint '{name}': there is no such file, and the models that come with the program are "
+        f"{', '.join(shipped)}"
+    )
+
+
+def export_weights(source: Path, destination: Path, half: bool = False) -> None:
+    """Write the weights and the config of a checkpoint as one safetensors file, without the training's state.
+
+    The averaged weights are taken if training averaged them. The result serves wherever a checkpoint does,
+    except that no training continues from it: one begins with its weights.
+
+    Args:
+        source: a checkpoint of this program.
+        destination: the .safetensors file to write.
+        half: round weights to float16, which halves the file. They are float32 again when they are read.
+    """
+    if destination.suffix != SUFFIX:
+        raise UserError(f"{destination} must end in {SUFFIX}")
+    content = read_checkpoint(source)
+    stored = content.get(CONFIG_KEY, {})
+    config = {name: stored[name] for name in _KEPT if name in stored}
+    state = {
+        name: value.half() if half and value.dtype == torch.float32 else value
+        for name, value in content["state_dict"].items()
+    }
+    overflown = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if overflown:
+        raise UserError(f"{source}: {overflown[0]} holds numbers that are not finite, or too large for float16")
+    write_weights_file(destination, state, config)
+    size = destination.stat().st_size / 2**20
+    print(f"{destination}: {len(state)} tensors, {size:.1f} MiB")
