@@ -65,6 +65,18 @@ class Batch(NamedTuple):
     truth: dict[str, Tensor]
 
 
+class LookLaw(NamedTuple):
+    """The looks that a scene's hidden part may have: names, colours in [0, 1], and how likely each is.
+
+    A data module of synthetic scenes gives it by `look_law()`. The `truth` of its batches holds for each scene
+    the number of its `look`, and what shows it: `hidden` [v 1 h w], from 0 to 1, of context, target, novel views.
+    """
+
+    names: list[str]
+    colours: Float[Tensor, "k 3"]
+    probabilities: Float[Tensor, " k"]
+
+
 class Request(NamedTuple):
     """What a predict step gets: the context, and the parameters under which the signals are to be observed.
 

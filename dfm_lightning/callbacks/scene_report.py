@@ -8,6 +8,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from dfm_lightning.callbacks.contact_sheet import contact_sheet
+from dfm_lightning.callbacks.look_scores import compare_looks, looks_of_scene
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.realism import compare_kept, kept_features
 from dfm_lightning.callbacks.report_tables import Scores
@@ -20,14 +21,15 @@ from dfm_lightning.networks.perceptual import Trunk
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.record import contents_of
 from dfm_lightning.tasks import EvaluatedScene
-from dfm_lightning.types import map_tensors
+from dfm_lightning.types import LookLaw, map_tensors
 
 
 class SceneReport(TestReport):
     """Scores sampled 3D scenes by their views, beside the deterministic estimate and what needs no model.
 
     FID and KID compare the sampled views of all scenes with the true ones: of each role, and of all views but
-    the context.
+    the context. On synthetic scenes, the looks that samples have where the context does not see are compared with
+    their law (see `metrics.looks`).
 
     Args:
         output: folder to write into.
@@ -41,8 +43,8 @@ class SceneReport(TestReport):
     """
 
     shown = (
-        "psnr_best", "psnr_mean", "ssim_mean", "lpips_mean", "spread", "spread_seen", "spread_hidden",
-        "estimate_psnr", "repeat_context_psnr", "mean_image_psnr",
+        "psnr_best", "psnr_mean", "psnr_seen", "mean_psnr", "ssim_mean", "lpips_mean", "spread", "spread_seen",
+        "spread_hidden", "distance_error", "estimate_psnr", "repeat_context_psnr", "mean_image_psnr",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +65,7 @@ class SceneReport(TestReport):
         self._metrics: ImageMetrics | None = None
         self._realism: RealismMetrics | None = None
         self._mean_image: Tensor | None = None
+        self._look_law: LookLaw | None = None
 
     def prepare(self, trainer: Trainer, model: DiffusionWithForwardModel) -> None:
         """See `TestReport`."""
@@ -72,13 +75,21 @@ class SceneReport(TestReport):
         # (Lightning sets the attribute without declaring it.)
         mean_image = getattr(trainer.datamodule, "mean_image", None)  # type: ignore[attr-defined]
         self._mean_image = mean_image() if mean_image else None
+        look_law = getattr(trainer.datamodule, "look_law", None)  # type: ignore[attr-defined]
+        self._look_law = look_law() if look_law else None
 
     def measured_with(self) -> dict[str, Any]:
         """See `TestReport`."""
         lpips = f"lpips {self.lpips_trunk}{', missing' if 'lpips' in self.missing else ''}"
         mean_image = None if self._mean_image is None else contents_of(self._mean_image)
+        law = (
+            None
+            if self._look_law is None
+            else dict(zip(self._look_law.names, self._look_law.probabilities.tolist(), strict=True))
+        )
         return {
             "mean_image": mean_image,
+            "look_law": law,
             "metrics": f"{lpips}; fid and kid{', missing' if 'fid' in self.missing else ''}",
         }
 
@@ -97,9 +108,9 @@ class SceneReport(TestReport):
         return contact_sheet(scene, self.sheet_cell)
 
     def keep(self, scene: EvaluatedScene, device: torch.device) -> Arrays:
-        """See `TestReport`: the features of true and sampled views by role."""
+        """See `TestReport`: the features of true and sampled views by role, and the samples' looks."""
         assert self._realism is not None
-        kept: Arrays = {}
+        kept: Arrays = {} if self._look_law is None else looks_of_scene(scene, self._look_law)
         for role in dict.fromkeys(role for role in scene.roles if role != "context"):
             views = [view for view, name in enumerate(scene.roles) if name == role]
             kept |= kept_features(
@@ -108,7 +119,11 @@ class SceneReport(TestReport):
         return kept
 
     def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
-        """See `TestReport`: FID and KID."""
-        scores, notes = compare_kept(kept)
+        """See `TestReport`: FID and KID, and the looks of what is hidden from the context."""
+        arrays = list(kept)
+        scores, notes = compare_kept(iter(arrays))
+        if self._look_law is not None:
+            looks, look_notes = compare_looks(arrays, self._look_law)
+            scores, notes = scores | looks, notes | look_notes
         self.notes.update(notes)
         return scores

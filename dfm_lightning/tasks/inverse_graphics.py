@@ -261,6 +261,7 @@ class InverseGraphics(DiffusionWithForwardModel):
                 estimate=estimate.image[row],
                 estimate_depth=estimate.depth[row],
                 seen=seen[row].float().mean(dim=0) > 0.5,
+                known={name: value[row].cpu() for name, value in batch.truth.items()},
             )
             for row, key in enumerate(batch.key)
         ]

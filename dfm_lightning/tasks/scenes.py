@@ -37,7 +37,8 @@ class EvaluatedScene(NamedTuple):
 
     `roles` says of each of the v views whether it is a "context", the "target" or a "novel" one; images are in
     [-1, 1], depth as in `RenderedViews`. `seen` tells what a context view shows as well, by the depth of most
-    samples.
+    samples. `known` holds what is known to be true of a synthetic scene, all views in one tensor: `distance`
+    [v 1 h w] along the unit ray in scene units, 0 where there is none; see `LookLaw` for the others.
     """
 
     key: str
@@ -48,6 +49,7 @@ class EvaluatedScene(NamedTuple):
     estimate: Float[Tensor, "v 3 h w"]
     estimate_depth: Float[Tensor, "v 1 h w"]
     seen: Bool[Tensor, "v 1 h w"]
+    known: dict[str, Tensor]
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ def _no_lpips(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("empty")))
 
 
-def scene(samples: int = 3) -> EvaluatedScene:
+def scene(samples: int = 3, known: dict[str, Tensor] | None = None) -> EvaluatedScene:
     generator = torch.Generator().manual_seed(0)
 
     def images(*shape: int) -> Tensor:
@@ -42,7 +42,7 @@ def scene(samples: int = 3) -> EvaluatedScene:
     seen = torch.zeros(4, 1, SIZE, SIZE, dtype=torch.bool)
     seen[:, :, :5] = True
     views = images(4, 3), images(samples, 4, 3), images(samples, 4, 1) + 3, images(4, 3), images(4, 1) + 3
-    return EvaluatedScene("a", roles, *views, seen)
+    return EvaluatedScene("a", roles, *views, seen, known or {})
 
 
 def test_scores_of_a_scene() -> None:
@@ -58,6 +58,11 @@ def test_scores_of_a_scene() -> None:
         "spread": spread(given.samples[:, 2:]).mean(),
         "spread_seen": spread(given.samples[:, 2:, :, :5]).mean(),
         "spread_hidden": spread(given.samples[:, 2:, :, 5:]).mean(),
+        "psnr_seen": psnr(
+            given.samples[:, 2:, :, :5].transpose(1, 2).flatten(2, 3),
+            truth[:, :, :5].transpose(0, 1).flatten(1, 2).repeat(3, 1, 1, 1),
+        ).mean(),
+        "mean_psnr": psnr(given.samples[:, 2:].mean(dim=0), truth).mean(),
         "estimate_psnr": psnr(given.estimate[2:], truth).mean(),
         "repeat_context_psnr": psnr(given.truth[:1].repeat(2, 1, 1, 1), truth).mean(),
         "mean_image_psnr": psnr(mean_image.repeat(2, 1, 1, 1), truth).mean(),
@@ -68,6 +73,22 @@ def test_scores_of_a_scene() -> None:
     assert not any("repeat" in name or "mean_image" in name for name in scores["context"])
     assert not any("lpips" in name for name in novel)
     assert "spread" not in score_scene(scene(samples=1), ImageMetrics(), None)["target"]
+
+
+def test_distances_are_compared_where_the_true_ones_are_known() -> None:
+    true = torch.zeros(4, 1, SIZE, SIZE)
+    true[2, 0, 3, 4], true[3, 0, 0, 0] = 2.0, 4.0
+    given = scene(known={"distance": true})
+    scores = score_scene(given, ImageMetrics(), None)
+    for name, depths in (
+        ("distance_error", given.sample_depths),
+        ("estimate_distance_error", given.estimate_depth),
+    ):
+        first, second = depths[..., 2, 0, 3, 4], depths[..., 3, 0, 0, 0]
+        expected = ((first / 2 - 1).abs() + (second / 4 - 1).abs()) / 2
+        assert scores["novel"][name] == pytest.approx(expected.mean().item(), rel=1e-5)
+        assert name not in scores["target"]
+    assert "distance_error" not in score_scene(scene(), ImageMetrics(), None)["novel"]
 
 
 def test_average_and_table_say_what_is_missing() -> None:

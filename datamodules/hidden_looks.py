@@ -1,0 +1,76 @@
+"""What synthetic scenes hide from their first frame: the law it was drawn from, and what each scene has.
+
+The generators write truth.json beside a data set, and masks of the pixels that show the hidden part.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datamodules.image_files import open_picture
+from dfm_lightning.errors import UserError
+from dfm_lightning.geometry.images import centre_box, crop_and_resize
+from dfm_lightning.types import LookLaw
+
+TRUTH_FILE = "truth.json"
+# By what names the generators write the colours of the looks, and the scenes.
+_COLOURS = ("reflectance", "colours")
+_SCENES = ("sequences", "scenes")
+
+
+class HiddenLooks(NamedTuple):
+    """The law of the looks of a data set, and the number of each scene's look by the scene's name."""
+
+    law: LookLaw
+    looks: dict[str, int]
+
+    def truth(self, scene: str, masks: list[Path], size: int) -> dict[str, Tensor]:
+        """Read what `Batch.truth` holds of a scene's look (see `LookLaw`); nothing of an unknown scene.
+
+        Args:
+            scene: name of the scene.
+            masks: the mask of each view, in the order context, target, novel.
+            size: side of the square views.
+
+        Raises:
+            UnreadableError: a mask is missing or damaged.
+        """
+        if scene not in self.looks:
+            return {}
+        hidden = torch.stack([read_hidden_mask(path, size) for path in masks])
+        return {"look": torch.tensor(self.looks[scene]), "hidden": hidden}
+
+
+def open_looks(root: Path) -> HiddenLooks | None:
+    """Read the truth of a data set, or None: real ones have none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = root / TRUTH_FILE
+    if not path.exists():
+        return None
+    try:
+        truth = json.loads(path.read_text(encoding="utf-8-sig"))
+        attribute, law = truth["attribute"], truth["distribution"]
+        colours = next(truth[name] for name in _COLOURS if name in truth)
+        scenes = next(truth[name] for name in _SCENES if name in truth)
+        names = list(law)
+        return HiddenLooks(
+            LookLaw(names, torch.tensor([colours[name] for name in names]), torch.tensor(list(law.values()))),
+            {key: names.index(scene[attribute]) for key, scene in scenes.items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, AttributeError) as error:
+        raise UserError(f"{path}: not a truth file of synthetic scenes ({error!r})") from None
+
+
+def read_hidden_mask(path: Path, size: int) -> Float[Tensor, "1 {size} {size}"]:
+    """Read how much of each pixel shows the hidden part, cropped and resized like the image."""
+    with open_picture(path, str(path)) as picture:
+        grey = crop_and_resize(picture.convert("L"), centre_box(*picture.size), size, size)
+    return torch.from_numpy(np.array(grey, dtype=np.float32))[None] / 255

@@ -1,0 +1,76 @@
+"""How the looks that sampled scenes have where the context does not see follow their known law."""
+
+import numpy as np
+
+from dfm_lightning.callbacks.report_tables import Scores
+from dfm_lightning.metrics.looks import distribution_of_looks, pixel_looks, sampled_looks
+from dfm_lightning.tasks import EvaluatedScene
+from dfm_lightning.types import LookLaw
+
+# The share of a pixel that has to show the hidden part, so that nothing beside it is in the colour.
+_WHOLE = 0.99
+# Fewer pixels say nothing about a scene.
+_FEWEST = 4
+
+
+def looks_of_scene(scene: EvaluatedScene, law: LookLaw) -> dict[str, np.ndarray]:
+    """Find the look of each sample of a scene, to be kept; nothing where too little of the hidden part shows.
+
+    Looked at are pixels of target and novel views that show the hidden part alone, in its own colour (the floor
+    of a hidden room is hidden too, and of another colour). `looks` [s] and `purity` [s] are the samples',
+    `estimate` [1] is the look of the deterministic estimate, `true` [1] the true one.
+    """
+    if "hidden" not in scene.known:
+        return {}
+    look = int(scene.known["look"])
+    views = [view for view, role in enumerate(scene.roles) if role != "context"]
+    hidden = scene.known["hidden"][views, 0] >= _WHOLE
+    shown = hidden & (pixel_looks(scene.truth[views], law.colours) == look)
+    if int(shown.sum()) < _FEWEST:
+        return {}
+    found = sampled_looks(scene.samples[:, views], shown, law.colours)
+    estimate = sampled_looks(scene.estimate[None, views], shown, law.colours)
+    return {
+        "looks": found.look.cpu().numpy(),
+        "purity": found.purity.cpu().numpy(),
+        "estimated_look": estimate.look.cpu().numpy(),
+        "true_look": np.array([look]),
+    }
+
+
+def compare_looks(kept: list[dict[str, np.ndarray]], law: LookLaw) -> tuple[dict[str, Scores], dict[str, str]]:
+    """Compare the looks of all scenes with their law: scores by what they are of, and notes to read them by."""
+    parts = [arrays for arrays in kept if "looks" in arrays]
+    if not parts:
+        return {}, {}
+    looks = np.stack([arrays["looks"] for arrays in parts])
+    true = np.concatenate([arrays["true_look"] for arrays in parts])
+    found = distribution_of_looks(looks, true, law.probabilities.double().numpy())
+    estimated = np.concatenate([arrays["estimated_look"] for arrays in parts])
+    shares = {**dict(zip(law.names, found.shares, strict=True)), "undecided": found.undecided}
+    distance, low, high = found.total_variation
+    together: Scores = {
+        "total_variation": distance,
+        "total_variation_low": low,
+        "total_variation_high": high,
+        "purity": float(np.mean([arrays["purity"] for arrays in parts])),
+        "agreement": found.agreement,
+        "correct": found.correct,
+        "expected_agreement": found.expected_agreement,
+        "estimate_undecided": float((estimated < 0).mean()),
+    }
+    scores = {"hidden look": {name: value for name, value in together.items() if np.isfinite(value)}}
+    for name, share in shares.items():
+        scores[f"look {name}"] = {
+            "share": share.share,
+            "share_low": share.low,
+            "share_high": share.high,
+            "true_probability": share.probability,
+        }
+    note = (
+        f"the hidden part in {looks.shape[1]} samples of each of {len(looks)} scenes; a sample is undecided if "
+        "fewer than half of the pixels that show the part have one of the colours; intervals are of 95%, by "
+        "bootstrap over scenes; agreement: how often two samples of a scene have the same look; correct: how "
+        "often one has the true look; both are expected_agreement for samples that follow the law"
+    )
+    return scores, {"look": note}
