@@ -1,0 +1,102 @@
+"""deepinv's linear physics as operators (`pip install dfm-lightning[deepinv]`)."""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.forward_models.linear.operator import Ability, Decomposition, LinearOperator
+
+
+class DeepinvOperator(LinearOperator):
+    """A `deepinv.physics.LinearPhysics` where an operator is expected. The noise model of the physics is not used.
+
+    Measurements whose images are not of three dimensions are laid out as [n 1 1]. Singular values are there if the
+    physics is decomposable in real numbers, as many as an image has.
+
+    Args:
+        physics: gives A, A_adjoint and A_dagger of batches.
+        shape: channels, height and width of the images.
+        batch: how many images there are; the physics' own parameters have to fit.
+
+    Raises:
+        UserError: it is no linear physics.
+    """
+
+    def __init__(self, physics: Any, shape: tuple[int, int, int], batch: int = 1) -> None:
+        missing = [name for name in ("A", "A_adjoint", "A_dagger") if not callable(getattr(physics, name, None))]
+        if missing:
+            raise UserError(f"expected a LinearPhysics of deepinv; {type(physics).__name__} has no {missing[0]}")
+        self.physics = physics
+        self._shape = shape
+        self._batch = batch
+        with torch.no_grad():
+            self._raw_shape = tuple(physics.A(torch.zeros(batch, *shape)).shape[1:])
+        if self._has_singular_values():
+            self.abilities = frozenset({"adjoint", "pseudo-inverse", "singular values"})  # type: ignore[misc]
+        else:
+            without: frozenset[Ability] = frozenset({"adjoint", "pseudo-inverse"})
+            self.abilities = without  # type: ignore[misc]
+
+    @property
+    def batch(self) -> int:
+        """See `LinearOperator.batch`."""
+        return self._batch
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """See `LinearOperator.image_shape`."""
+        return self._shape
+
+    @property
+    def measurement_shape(self) -> tuple[int, int, int]:
+        """See `LinearOperator.measurement_shape`."""
+        raw = self._raw_shape
+        return (raw[0], raw[1], raw[2]) if len(raw) == 3 else (math.prod(raw), 1, 1)
+
+    def decompose(self) -> Decomposition:
+        """See `LinearOperator.decompose`.
+
+        Raises:
+            UserError: the physics is not decomposable in real numbers.
+        """
+        if "singular values" not in self.abilities:
+            return super().decompose()
+        physics, (batch, shape) = self.physics, (self._batch, self._shape)
+        coordinates = physics.V_adjoint(torch.zeros(batch, *shape))
+        signed = (torch.as_tensor(physics.mask) * torch.ones_like(coordinates)).flatten(1)
+
+        def to_left(measurement: Float[Tensor, "b p q r"]) -> Float[Tensor, "b n"]:
+            found = physics.U_adjoint(measurement.reshape(batch, *self._raw_shape))
+            return found.reshape(batch, -1) * signed.sign()
+
+        return Decomposition(
+            signed.abs(),
+            lambda x: physics.V_adjoint(x).reshape(batch, -1),
+            lambda v: physics.V(v.reshape(coordinates.shape)),
+            to_left,
+        )
+
+    def _has_singular_values(self) -> bool:
+        if not all(hasattr(self.physics, name) for name in ("U_adjoint", "V_adjoint", "V", "mask")):
+            return False
+        zeros = torch.zeros(self._batch, *self._shape)
+        right = self.physics.V_adjoint(zeros)
+        left = self.physics.U_adjoint(self.physics.A(zeros))
+        return not right.is_complex() and right.numel() == zeros.numel() == left.numel()
+
+    def _apply(self, image: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k p q r"]:
+        found = [self.physics.A(copy).reshape(self._batch, *self.measurement_shape) for copy in image.unbind(1)]
+        return torch.stack(found, dim=1)
+
+    def _adjoint(self, measurement: Float[Tensor, "b k p q r"]) -> Float[Tensor, "b k c h w"]:
+        return torch.stack([self.physics.A_adjoint(copy) for copy in self._copies(measurement)], dim=1)
+
+    def _pseudo_inverse(self, measurement: Float[Tensor, "b k p q r"]) -> Float[Tensor, "b k c h w"]:
+        return torch.stack([self.physics.A_dagger(copy) for copy in self._copies(measurement)], dim=1)
+
+    def _copies(self, measurement: Float[Tensor, "b k p q r"]) -> list[Tensor]:
+        return [copy.reshape(self._batch, *self._raw_shape) for copy in measurement.unbind(1)]

@@ -1,0 +1,127 @@
+"""Operators that show part of an image: masks, and the one that shows nothing."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.forward_models.linear.operator import Decomposition, LinearOperator, blank, shape_in, together
+
+
+class _Seen(NamedTuple):
+    """What is seen, 1 or 0, all channels alike; and the images' shape, in a tensor without numbers."""
+
+    mask: Float[Tensor, "*b 1 h w"]
+    blank: Float[Tensor, "*b c h w 0"]
+
+
+class Mask(LinearOperator, _Seen):
+    """y = m · x: what a mask of zeros and ones leaves of an image, zeros elsewhere. Its own pseudo-inverse.
+
+    In-painting and out-painting; with a mask of ones, denoising and the image itself. Made by `mask_operator`.
+    """
+
+    @property
+    def batch(self) -> int:
+        """See `LinearOperator.batch`."""
+        return len(self.mask)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """See `LinearOperator.image_shape`."""
+        return shape_in(self.blank)
+
+    @property
+    def measurement_shape(self) -> tuple[int, int, int]:
+        """See `LinearOperator.measurement_shape`: an image's."""
+        return self.image_shape
+
+    def norm(self) -> Float[Tensor, " b"]:
+        """See `LinearOperator.norm`: 1, or 0 where nothing is seen."""
+        return self.mask.flatten(1).amax(dim=1)
+
+    def decompose(self) -> Decomposition:
+        """See `LinearOperator.decompose`: in pixels."""
+        shape = self.image_shape
+        values = self.mask.expand(-1, shape[0], -1, -1).flatten(1)
+        return Decomposition(
+            values, lambda x: x.flatten(1), lambda v: v.view(-1, *shape), lambda y: y.flatten(1) * values
+        )
+
+    def _apply(self, image: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k c h w"]:
+        return image * self.mask[:, None].to(image.dtype)
+
+    def _adjoint(self, measurement: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k c h w"]:
+        return self._apply(measurement)
+
+    def _pseudo_inverse(self, measurement: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k c h w"]:
+        return self._apply(measurement)
+
+
+def mask_operator(mask: Float[Tensor, "*b 1 h w"], channels: int = 3) -> Mask:
+    """The operator of a mask, 1 where the image is seen and 0 elsewhere."""
+    return Mask(mask, blank((*mask.shape[:-3], channels, *mask.shape[-2:])))
+
+
+def whole_image(shape: tuple[int, ...]) -> Mask:
+    """The operator that shows all of the images of a shape [*b c h w]."""
+    *leading, channels, height, width = shape
+    return mask_operator(torch.ones(*leading, 1, height, width), channels)
+
+
+class _Unseen(NamedTuple):
+    """The images' shape, in a tensor without numbers."""
+
+    blank: Float[Tensor, "*b c h w 0"]
+
+
+class Zero(LinearOperator, _Unseen):
+    """y = 0, one for each channel, whatever the image: what is left to a model is unconditional.
+
+    Made by `zero_operator`.
+    """
+
+    @property
+    def batch(self) -> int:
+        """See `LinearOperator.batch`."""
+        return len(self.blank)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """See `LinearOperator.image_shape`."""
+        return shape_in(self.blank)
+
+    @property
+    def measurement_shape(self) -> tuple[int, int, int]:
+        """See `LinearOperator.measurement_shape`."""
+        return (self.image_shape[0], 1, 1)
+
+    def norm(self) -> Float[Tensor, " b"]:
+        """See `LinearOperator.norm`: 0."""
+        return self.blank.new_zeros(self.batch)
+
+    def decompose(self) -> Decomposition:
+        """See `LinearOperator.decompose`: nothing is seen."""
+        shape = self.image_shape
+        values = self.blank.new_zeros(self.batch, shape[0] * shape[1] * shape[2])
+        return Decomposition(
+            values,
+            lambda x: x.flatten(1),
+            lambda v: v.view(-1, *shape),
+            lambda y: torch.zeros_like(together(y, values)[1]),
+        )
+
+    def _apply(self, image: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k c 1 1"]:
+        # (Not new zeros: a gradient of zeros is one, too.)
+        return image[..., :1, :1] * 0
+
+    def _adjoint(self, measurement: Float[Tensor, "b k c 1 1"]) -> Float[Tensor, "b k c h w"]:
+        return (measurement * 0).expand(-1, -1, -1, *self.image_shape[1:])
+
+    _pseudo_inverse = _adjoint
+
+
+def zero_operator(shape: tuple[int, ...]) -> Zero:
+    """The operator that shows nothing of the images of a shape [*b c h w]."""
+    return Zero(blank(shape))

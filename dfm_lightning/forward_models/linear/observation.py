@@ -1,0 +1,117 @@
+"""The forward model of linear problems: signals are images, and their parameters are operators."""
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.forward_models.linear.operator import LinearOperator
+from dfm_lightning.interfaces import ForwardModel
+from dfm_lightning.types import Views, map_tensors
+
+
+class Sensing(NamedTuple):
+    """How images were measured: the parameters φ of a linear problem.
+
+    `operator` is a `LinearOperator` whose tensors begin with `*b`; `noise` is σ_y, the standard deviation of the
+    noise in the measurements, in the measurements' own units.
+    """
+
+    operator: Any
+    noise: Float[Tensor, " *b"]
+
+
+class _Projected(NamedTuple):
+    """The operator whose row space is meant."""
+
+    operator: Any
+
+
+class Projection(LinearOperator, _Projected):
+    """y = A† A x: the part of an image that an operator sees, as an image. Symmetric; its own pseudo-inverse.
+
+    What is known of an image from its measurement, in a form that does not depend on the operator's kind.
+    """
+
+    @property
+    def batch(self) -> int:
+        """See `LinearOperator.batch`."""
+        return self.operator.batch
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """See `LinearOperator.image_shape`."""
+        return self.operator.image_shape
+
+    @property
+    def measurement_shape(self) -> tuple[int, int, int]:
+        """See `LinearOperator.measurement_shape`: an image's."""
+        return self.image_shape
+
+    def _apply(self, image: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k c h w"]:
+        return self.operator.pseudo_inverse(self.operator.apply(image))
+
+    def _adjoint(self, measurement: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k c h w"]:
+        return self._apply(measurement)
+
+    def _pseudo_inverse(self, measurement: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k c h w"]:
+        return self._apply(measurement)
+
+
+def one_a_view(operator: Any) -> Any:
+    """An operator whose tensors begin with `b v`, with the two dimensions as one."""
+    return map_tensors(lambda tensor: tensor.flatten(0, 1), operator)
+
+
+class LinearObservation(ForwardModel):
+    """O = A S: images [b c h w] measured by linear operators; φ is a `Sensing`. The noise in O is not modelled.
+
+    A target is an image, or the part of one that an operator sees (`Projection`).
+    """
+
+    def forward(self, signal: Float[Tensor, "b c h w"], params: Any) -> Float[Tensor, "b v p q r"]:
+        """See `ForwardModel`."""
+        views = params.noise.shape[1]
+        operator = one_a_view(params.operator)
+        return operator.apply(signal.repeat_interleave(views, dim=0)).unflatten(0, (len(signal), views))
+
+    def target_size(self, context: Views) -> tuple[int, ...]:
+        """See `ForwardModel.target_size`: that of the images behind the context."""
+        return tuple(one_a_view(context.params.operator).image_shape)
+
+
+def measure(
+    operator: LinearOperator, image: Float[Tensor, "b c h w"], noise: float, generator: torch.Generator | None
+) -> Float[Tensor, "b p q r"]:
+    """Measure images, y = A x + σ_y z, with noise from a generator on the CPU.
+
+    Raises:
+        UserError: σ_y is negative or not finite.
+    """
+    check_noise(noise)
+    clean = operator.apply(image)
+    if noise == 0:
+        return clean
+    drawn = torch.randn(clean.shape, generator=generator, dtype=torch.float32)
+    return clean + noise * drawn.to(clean)
+
+
+def check_noise(noise: float) -> None:
+    """Raise `UserError` where a standard deviation σ_y is none."""
+    if not 0 <= noise < float("inf"):
+        raise UserError(f"the measurements' noise σ_y must be 0 or more and finite, got {noise:g}")
+
+
+def check_measurement(operator: LinearOperator, measurement: Tensor) -> None:
+    """Raise `UserError` where a measurement is not one of this operator, or holds what is no number."""
+    expected = (operator.batch, *operator.measurement_shape)
+    if measurement.numel() == 0:
+        raise UserError(f"the measurement is empty: its shape is {tuple(measurement.shape)}, expected {expected}")
+    if tuple(measurement.shape) != expected:
+        raise UserError(
+            f"the measurement has shape {tuple(measurement.shape)}, but {type(operator).__name__} gives {expected}"
+        )
+    if not bool(torch.isfinite(measurement).all()):
+        raise UserError("the measurement holds numbers that are not finite (NaN or infinity)")

@@ -1,0 +1,215 @@
+"""`LinearOperator`: what is known of a linear forward model, one operator for each element of a batch."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.randomness import generator_for
+from dfm_lightning.types import at_least_float32
+
+# What a method may need of an operator beyond `apply`.
+Ability = Literal["adjoint", "pseudo-inverse", "singular values"]
+ALL_ABILITIES: frozenset[Ability] = frozenset({"adjoint", "pseudo-inverse", "singular values"})
+
+_POWER_ITERATIONS = 1000
+_POWER_TOLERANCE = 1e-9
+
+
+class Decomposition(NamedTuple):
+    """A singular value decomposition A = U S Vᵀ of each operator of a batch, by functions.
+
+    `values` are the singular values, one for each number n = c · h · w of an image: 0 where a direction is unseen.
+    V is orthogonal. `to_right` gives Vᵀx; `from_right` V v; `to_left` the coordinates Uᵀy, in the places of their
+    singular values and 0 elsewhere.
+    """
+
+    values: Float[Tensor, "b n"]
+    to_right: Callable[[Tensor], Tensor]
+    from_right: Callable[[Tensor], Tensor]
+    to_left: Callable[[Tensor], Tensor]
+
+
+class LinearOperator(ABC):
+    """Linear maps of images [c h w] to measurements [p q r], one for each element of a batch.
+
+    An operator of the project is a NamedTuple of tensors that begin with the batch, and travels as the
+    parameters φ in `Views.params`, where its tensors begin with `b v`; `LinearObservation` brings the two
+    together. Each function maps stacks of copies too: between the batch and the image any dimensions may stand,
+    all under the same operator. Inputs of double precision are computed in double precision. All is
+    differentiable in images and measurements.
+
+    Subclasses implement the functions with an underscore, for one dimension of copies.
+    """
+
+    abilities: ClassVar[frozenset[Ability]] = ALL_ABILITIES
+
+    @property
+    @abstractmethod
+    def batch(self) -> int:
+        """How many operators there are."""
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images."""
+
+    @property
+    @abstractmethod
+    def measurement_shape(self) -> tuple[int, int, int]:
+        """Shape of a measurement."""
+
+    def apply(self, image: Float[Tensor, "b *k c h w"]) -> Float[Tensor, "b *k p q r"]:
+        """Measure images: A x.
+
+        Raises:
+            UserError: the images have another size than those that the operators measure.
+        """
+        return self._on_copies(self._apply, image, self.image_shape, "images")
+
+    def adjoint(self, measurement: Float[Tensor, "b *k p q r"]) -> Float[Tensor, "b *k c h w"]:
+        """Return Aᵀ y, for which ⟨A x, y⟩ = ⟨x, Aᵀ y⟩.
+
+        Raises:
+            UserError: the measurements have another size than the operators'.
+        """
+        return self._on_copies(self._adjoint, measurement, self.measurement_shape, "measurements")
+
+    def pseudo_inverse(self, measurement: Float[Tensor, "b *k p q r"]) -> Float[Tensor, "b *k c h w"]:
+        """Return A† y: of the images that explain the measurement best, the smallest (Moore and Penrose).
+
+        Raises:
+            UserError: the measurements have another size than the operators'.
+        """
+        return self._on_copies(self._pseudo_inverse, measurement, self.measurement_shape, "measurements")
+
+    def norm(self) -> Float[Tensor, " b"]:
+        """Return the largest singular value of each operator: here an estimate, by power iteration on AᵀA."""
+        return power_iteration(self)
+
+    def decompose(self) -> Decomposition:
+        """Return the singular value decomposition of each operator.
+
+        Raises:
+            UserError: it cannot be had.
+        """
+        raise UserError(f"{type(self).__name__} has no singular value decomposition")
+
+    @abstractmethod
+    def _apply(self, image: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k p q r"]:
+        """See `apply`."""
+
+    @abstractmethod
+    def _adjoint(self, measurement: Float[Tensor, "b k p q r"]) -> Float[Tensor, "b k c h w"]:
+        """See `adjoint`."""
+
+    @abstractmethod
+    def _pseudo_inverse(self, measurement: Float[Tensor, "b k p q r"]) -> Float[Tensor, "b k c h w"]:
+        """See `pseudo_inverse`."""
+
+    def _on_copies(
+        self, function: Callable[[Tensor], Tensor], given: Tensor, shape: tuple[int, ...], what: str
+    ) -> Tensor:
+        if given.ndim < 4 or tuple(given.shape[-3:]) != shape or len(given) != self.batch:
+            raise UserError(
+                f"{type(self).__name__} takes {what} of shape {shape} for a batch of {self.batch}, "
+                f"got {tuple(given.shape)}"
+            )
+        copies = tuple(given.shape[1:-3])
+        found = function(given.reshape(len(given), math.prod(copies), *shape))
+        return found.reshape(len(given), *copies, *found.shape[2:])
+
+
+def blank(shape: tuple[int, ...]) -> Float[Tensor, "*b c h w 0"]:
+    """A tensor without numbers that holds a shape [*b c h w]: among an operator's tensors, that of its images."""
+    return torch.zeros(*shape, 0)
+
+
+def shape_in(holder: Float[Tensor, "*b c h w 0"]) -> tuple[int, int, int]:
+    """The images' shape that a tensor of `blank` holds."""
+    channels, height, width = holder.shape[-4:-1]
+    return (channels, height, width)
+
+
+def together(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the higher of their precisions, and in float32 at least."""
+    dtype = torch.promote_types(at_least_float32(first), second.dtype)
+    return first.to(dtype), second.to(dtype)
+
+
+def check_abilities(operator: LinearOperator, needed: frozenset[Ability], who: str) -> None:
+    """Raise `UserError` where an operator lacks what a method needs."""
+    missing = sorted(needed - operator.abilities)
+    if missing:
+        raise UserError(
+            f"{who} needs the operator's {' and '.join(missing)}, which {type(operator).__name__} lacks: "
+            "choose another solver or another operator"
+        )
+
+
+@torch.no_grad()
+def power_iteration(operator: LinearOperator) -> Float[Tensor, " b"]:
+    """Estimate the largest singular value of each operator, from the same start every time.
+
+    Ends when the estimates change by less than one in 10⁹, or after 1000 iterations; from below.
+    """
+    start = torch.randn(operator.image_shape, generator=generator_for("power iteration", seed=0)).double()
+    tensors = [part for part in operator if isinstance(part, Tensor)] if isinstance(operator, tuple) else []
+    device = tensors[0].device if tensors else torch.device("cpu")
+    precise = torch.float32 if device.type == "mps" else torch.float64
+    vector = start.to(device, precise).expand(operator.batch, *operator.image_shape)
+    squared = torch.zeros(operator.batch, dtype=precise, device=device)
+    for _ in range(_POWER_ITERATIONS):
+        vector = vector / _length(vector).clamp(min=torch.finfo(precise).tiny).view(-1, 1, 1, 1)
+        vector = operator.adjoint(operator.apply(vector)).to(precise)
+        before, squared = squared, _length(vector)
+        if bool(((squared - before).abs() <= _POWER_TOLERANCE * squared).all()):
+            break
+    return squared.sqrt()
+
+
+def _length(vectors: Float[Tensor, "b *n"]) -> Float[Tensor, " b"]:
+    return vectors.flatten(1).norm(dim=1)
+
+
+def inner(first: Float[Tensor, "b *n"], second: Float[Tensor, "b *n"]) -> Float[Tensor, "b *ones"]:
+    """Return the inner product of each pair, shaped to multiply the vectors."""
+    return (first * second).flatten(1).sum(dim=1).view(-1, *[1] * (first.ndim - 1))
+
+
+def conjugate_gradients(
+    symmetric: Callable[[Tensor], Tensor],
+    right: Float[Tensor, "b *n"],
+    start: Float[Tensor, "b *n"] | None = None,
+    iterations: int = 100,
+    tolerance: float = 0.0,
+) -> Float[Tensor, "b *n"]:
+    """Solve M z = right for symmetric positive definite M, for each element of a batch by itself.
+
+    Args:
+        symmetric: M.
+        right: the right-hand side.
+        start: where to begin; 0 if None.
+        iterations: the greatest number of applications of M, but for the first.
+        tolerance: length of the residual, relative to the right-hand side's, at which all are taken for solved.
+    """
+    solution = torch.zeros_like(right) if start is None else start
+    residual = right - symmetric(solution)
+    direction, squared, goal = residual, inner(residual, residual), inner(right, right) * tolerance**2
+    for _ in range(iterations):
+        if bool((squared <= goal).all()):
+            break
+        image = symmetric(direction)
+        curvature = inner(direction, image)
+        # An element that is solved stays as it is, whatever the others do.
+        step = torch.where(squared > goal, squared / curvature, 0.0).nan_to_num(0.0, 0.0, 0.0)
+        solution = solution + step * direction
+        residual = residual - step * image
+        before, squared = squared, inner(residual, residual)
+        direction = residual + (squared / before).nan_to_num(0.0, 0.0, 0.0) * direction
+    return solution
