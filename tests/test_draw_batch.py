@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader
 from dfm_lightning.callbacks import TensorWriter
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.errors import UserError
-from dfm_lightning.module import DiffusionWithForwardModel, draw_groups, one_by_one
+from dfm_lightning.module import DiffusionWithForwardModel
+from dfm_lightning.sampling import draw_groups, one_by_one
 from dfm_lightning.tasks import InverseGraphics
 from dfm_lightning.types import Request, Views, as_request, named_tensors
 
@@ -57,11 +58,11 @@ def test_batches_give_what_single_draws_give(
     assert not torch.equal(together[0].observation, together[1].observation)
 
     # What is pending changes no bit of a sample, nor does how many are asked for.
-    model.is_finished = lambda key, sample: sample != 1
+    withdraw = model.plan.leave_out(lambda key, sample: sample != 1)
     (pending,) = [p for p in model.predictions(asked) if p.key == "b"]
     same = next(p for p in together if (p.key, p.sample) == ("b", 1))
     assert torch.equal(pending.observation, same.observation)
-    model.is_finished = lambda key, sample: False
+    withdraw()
     model.samples = 4
     more = [p.observation for p in model.predictions(asked) if p.sample == 2]
     assert torch.equal(more[0], together[2].observation)

@@ -17,6 +17,7 @@ LEVELS: list[set[str]] = [
     {"networks"},
     {"forward_models"},
     {"denoisers", "diffusion", "losses", "metrics", "optimizers", "scene_scores", "weights", "weights_file"},
+    {"sampling"},
     {"module"},
     {"tasks"},
     {"callbacks", "checkpoints", "training"},

@@ -327,7 +327,7 @@ def test_predictions_are_draws_observed_under_all_parameters_of_the_request() ->
 
 def test_what_is_finished_is_not_drawn() -> None:
     model = module(samples=3)
-    model.is_finished = lambda key, sample: key != "b" or sample == 1
+    model.plan.leave_out(lambda key, sample: key != "b" or sample == 1)
     assert [(p.key, p.sample) for p in model.predict_step(as_request(batch()), 0)] == [("b", 0), ("b", 2)]
     assert len(model.denoiser.contexts) == 2  # type: ignore[arg-type]
 

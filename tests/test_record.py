@@ -50,6 +50,7 @@ from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.networks.image_encoder import ImageEncoder
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.record import CLASS, Recorded, describe, flat
+from dfm_lightning.sampling import PredictingModule
 from dfm_lightning.tasks import GANInversion, InverseGraphics, MotionPrediction
 
 # --- every argument of every class of the package ---------------------------------------------------------------
@@ -292,7 +293,8 @@ def first_prediction(rendering: dict[str, Any], options: dict[str, Any]) -> Tens
 
 def test_all_that_inverse_graphics_declares_is_without_effect() -> None:
     assert set(RENDERING) == VolumeRendering.without_effect
-    assert set(TRAINING) == InverseGraphics.without_effect | DiffusionWithForwardModel.without_effect
+    declared = (InverseGraphics, DiffusionWithForwardModel, PredictingModule)
+    assert set(TRAINING) == frozenset().union(*(kind.without_effect for kind in declared))
     expected = first_prediction({}, {})
     for name, value in RENDERING.items():
         torch.testing.assert_close(first_prediction({name: value}, {}), expected, msg=name)

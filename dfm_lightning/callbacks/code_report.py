@@ -14,8 +14,8 @@ from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.test_report import Arrays, TestReport
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import RealismMetrics
-from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.ranges import check_at_least
+from dfm_lightning.sampling import Predictor
 from dfm_lightning.tasks import EvaluatedPatch
 
 MOST_SAMPLES = 8
@@ -56,7 +56,7 @@ class CodeReport(TestReport):
         self.sheet_cell = sheet_cell
         self._realism: RealismMetrics | None = None
 
-    def prepare(self, trainer: Trainer, model: DiffusionWithForwardModel) -> None:
+    def prepare(self, trainer: Trainer, model: Predictor) -> None:
         """See `TestReport`."""
         self._realism = RealismMetrics(self.inception_weights)
         self.missing.update(self._realism.missing)

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.randomness import user_seed
 from dfm_lightning.record import contents_of
+from dfm_lightning.sampling import as_predictor
 
 # Of what is written beside each result. The first version left out the forward model, and had no such number.
 VERSION = 2
@@ -19,18 +19,19 @@ MOST_CHANGES = 6
 MadeWith = dict[str, Any]
 
 
-def made_with(trainer: Trainer, model: DiffusionWithForwardModel, **further: Any) -> MadeWith:
+def made_with(trainer: Trainer, model: LightningModule, **further: Any) -> MadeWith:
     """All that decides a sample besides the data, by name: seed, weights, precision, settings of the model.
 
     Args:
         trainer: runs the model.
-        model: with its weights loaded.
+        model: a `Predictor` with its weights loaded.
         further: what else a result depends on, by name.
     """
     weights = contents_of(dict(model.state_dict()))
+    own = as_predictor(model, "a record of settings").settings()
     settings = {"seed": user_seed(), "weights": weights, "precision": str(trainer.precision)}
     # As it comes back from a file: lists for tuples, say.
-    return json.loads(json.dumps({**settings, **model.settings(), **further}))
+    return json.loads(json.dumps({**settings, **own, **further}))
 
 
 def differences(before: MadeWith, now: MadeWith) -> list[str]:

@@ -16,9 +16,9 @@ from dfm_lightning.callbacks.test_report import Arrays, TestReport
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, best_and_mean, spread, vector_spread
 from dfm_lightning.metrics.motion import UNDECIDED, direction_shares, end_point_error, sampled_directions
-from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.networks.perceptual import Trunk
 from dfm_lightning.ranges import check_above, check_at_least
+from dfm_lightning.sampling import Predictor
 from dfm_lightning.tasks import EvaluatedMotion
 from dfm_lightning.types import map_tensors
 
@@ -72,7 +72,7 @@ class MotionReport(TestReport):
         self.full_colour = full_colour
         self._metrics: ImageMetrics | None = None
 
-    def prepare(self, trainer: Trainer, model: DiffusionWithForwardModel) -> None:
+    def prepare(self, trainer: Trainer, model: Predictor) -> None:
         """See `TestReport`."""
         self._metrics = ImageMetrics(self.lpips_trunk, self.lpips_weights)
         self.missing.update(self._metrics.missing)

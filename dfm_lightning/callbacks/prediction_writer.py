@@ -3,7 +3,7 @@
 import json
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from dfm_lightning.callbacks.sketches import Sketch, alike, sketches_by_key
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import file_name, remove_leftovers, whole_folder, write_json
 from dfm_lightning.interfaces import check_kind
-from dfm_lightning.module import DiffusionWithForwardModel, nothing_is_finished
 from dfm_lightning.record import Recorded, flat
+from dfm_lightning.sampling import as_predictor
+from dfm_lightning.sampling.plan import Withdraw
 from dfm_lightning.types import Prediction, Request
 
 MANIFEST = "sample.json"
@@ -49,6 +50,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         # Folders of samples that were made otherwise, by key.
         self._stale: dict[str, list[Path]] = {}
         self._asked_for: set[str] = set()
+        self._withdraw: Withdraw | None = None
 
     @abstractmethod
     def write(self, prediction: Prediction, folder: Path) -> None:
@@ -76,7 +78,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find what is there already."""
-        assert isinstance(pl_module, DiffusionWithForwardModel)
+        model = as_predictor(pl_module, type(self).__name__)
         # (Lightning sets the attribute without declaring it.)
         writers = [type(c).__name__ for c in trainer.callbacks if isinstance(c, PredictionWriter)]  # type: ignore[attr-defined]
         if len(writers) > 1:
@@ -85,7 +87,8 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         self._stale = {}
         self._finished = dict(self._find_finished())
         self._asked_for = set()
-        pl_module.is_finished = lambda key, sample: (key, sample) in self._finished
+        self._end_run()
+        self._withdraw = model.plan.leave_out(lambda key, sample: (key, sample) in self._finished)
 
     def on_predict_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -119,7 +122,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: Iterator[Prediction],
+        prediction: Iterable[Prediction],
         batch_indices: Sequence[int] | None,
         batch: Any,
         batch_idx: int,
@@ -129,7 +132,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         requests = requests_by_key(batch)
         # `predict_step` only hands out an iterator; its work is done here, and in the precision it asked for.
         with trainer.precision_plugin.predict_step_context():
-            for sample in prediction:
+            for sample in self._checked(prediction, pl_module):
                 self._write_whole(sample, requests[sample.key])
         if trainer.is_global_zero:
             self._write_index()
@@ -138,12 +141,36 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         """Show what all processes have written."""
         if stage != "predict":
             return
-        assert isinstance(pl_module, DiffusionWithForwardModel)
-        pl_module.is_finished = nothing_is_finished
+        self._end_run()
         trainer.strategy.barrier()
         if trainer.is_global_zero and self._made_with:
             self._write_index(finished=True)
             print(f"predictions: {self.output / 'index.html'}")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Stop to leave out what another run may need."""
+        self._end_run()
+
+    def _end_run(self) -> None:
+        if self._withdraw is not None:
+            self._withdraw()
+        self._withdraw = None
+
+    def _checked(self, predictions: Any, pl_module: LightningModule) -> Iterator[Prediction]:
+        """What `predict_step` gave, if it gave predictions."""
+        model, writer = type(pl_module).__name__, type(self).__name__
+        if not isinstance(predictions, Iterable):
+            raise UserError(
+                f"{writer} writes predictions, but predict_step of {model} gave a {type(predictions).__name__}: "
+                "let it return self.predictions(batch)"
+            )
+        for prediction in predictions:
+            if not isinstance(prediction, Prediction):
+                raise UserError(
+                    f"{writer} writes predictions, but predict_step of {model} gave a "
+                    f"{type(prediction).__name__}: let it return self.predictions(batch)"
+                )
+            yield prediction
 
     # --- files ------------------------------------------------------------------------------------------
 

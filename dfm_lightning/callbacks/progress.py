@@ -17,7 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dfm_lightning.module import DiffusionWithForwardModel
+from dfm_lightning.sampling import Predictor
+from dfm_lightning.sampling.plan import Withdraw
 
 # Slow iterations take minutes: rich's own half minute would hold no two of them.
 SPEED_SECONDS = 1800.0
@@ -98,12 +99,11 @@ def clock(seconds: float | int) -> str:
 
 def batch_work(pl_module: LightningModule, batch: Any) -> tuple[float, float]:
     """How many pieces of work a batch makes, and how many of them when finished samples are left out."""
-    if not isinstance(pl_module, DiffusionWithForwardModel):
+    if not isinstance(pl_module, Predictor):
         return 1.0, 1.0
     whole = float(pl_module.work(batch))
-    draws = [(key, sample) for key in batch.key for sample in range(pl_module.samples)]
-    finished = sum(pl_module.is_finished(key, sample) for key, sample in draws)
-    return whole, whole * (1 - finished / len(draws))
+    pending = sum(len(pl_module.plan.pending(key, pl_module.samples)) for key in batch.key)
+    return whole, whole * pending / (len(batch.key) * pl_module.samples)
 
 
 class TimeLeft(ProgressBar):
@@ -120,6 +120,7 @@ class TimeLeft(ProgressBar):
         self._rows: dict[str, TaskID] = {}
         self._batches, self._all_batches = 0, 0
         self._done, self._done_after_batch = 0.0, 0.0
+        self._withdraw: Withdraw | None = None
 
     def disable(self) -> None:
         """Show nothing (Lightning asks for it in all processes but one)."""
@@ -207,8 +208,8 @@ class TimeLeft(ProgressBar):
         self._batches, self._all_batches = 0, int(batches)
         self._done = 0.0
         self._add("run", name, batches)
-        if isinstance(pl_module, DiffusionWithForwardModel):
-            pl_module.on_work = self._worked
+        if isinstance(pl_module, Predictor):
+            self._withdraw = pl_module.plan.follow(self._worked)
 
     def _begin_batch(self, pl_module: LightningModule, batch: Any) -> None:
         whole, unfinished = batch_work(pl_module, batch)
@@ -248,3 +249,6 @@ class TimeLeft(ProgressBar):
             self._meter.stop()
         self._meter = None
         self._rows = {}
+        if self._withdraw is not None:
+            self._withdraw()
+        self._withdraw = None

@@ -8,8 +8,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from dfm_lightning.callbacks.output import images_to_uint8, labelled_grid
 from dfm_lightning.callbacks.output.pictures import RGB
+from dfm_lightning.errors import UserError
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.ranges import check_at_least
+from dfm_lightning.sampling import evaluating
 from dfm_lightning.types import Batch, concatenate, map_tensors
 
 
@@ -31,6 +33,18 @@ class SamplePictures(Callback):
         self.scenes = scenes
         self.cell = cell
         self._last = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a model whose samples are made in another way.
+
+        Raises:
+            UserError: the model has no forward model to observe a sample with.
+        """
+        if stage == "fit" and not isinstance(pl_module, DiffusionWithForwardModel):
+            raise UserError(
+                f"SamplePictures shows samples of a DiffusionWithForwardModel, but {type(pl_module).__name__} is "
+                "none: leave it out of trainer.callbacks"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """When the last pictures were made."""
@@ -57,13 +71,12 @@ class SamplePictures(Callback):
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if trainer.is_global_zero and loggers:
             assert isinstance(pl_module, DiffusionWithForwardModel)
-            with trainer.precision_plugin.val_step_context():
+            with trainer.precision_plugin.val_step_context(), evaluating(pl_module):
                 picture = sample_picture(pl_module, batch, self.scenes, self.cell)
             for logger in loggers:
                 logger.experiment.add_image("samples", picture, trainer.global_step, dataformats="HWC")
 
 
-@torch.no_grad()
 def sample_picture(model: DiffusionWithForwardModel, batch: Batch, scenes: int, cell: int) -> RGB:
     """One sample of each of the first scenes of a batch, beside its true views."""
     first: Batch = map_tensors(lambda t: t[:scenes], batch)

@@ -16,10 +16,10 @@ from dfm_lightning.callbacks.scene_scores import score_scene
 from dfm_lightning.callbacks.test_report import Arrays, TestReport
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, RealismMetrics
-from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.networks.perceptual import Trunk
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.record import contents_of
+from dfm_lightning.sampling import Predictor
 from dfm_lightning.tasks import EvaluatedScene
 from dfm_lightning.types import LookLaw, map_tensors
 
@@ -67,7 +67,7 @@ class SceneReport(TestReport):
         self._mean_image: Tensor | None = None
         self._look_law: LookLaw | None = None
 
-    def prepare(self, trainer: Trainer, model: DiffusionWithForwardModel) -> None:
+    def prepare(self, trainer: Trainer, model: Predictor) -> None:
         """See `TestReport`."""
         self._metrics = ImageMetrics(self.lpips_trunk, self.lpips_weights)
         self._realism = RealismMetrics(self.inception_weights)

@@ -8,8 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.test_report import TestReport
 from dfm_lightning.errors import UserError
-from dfm_lightning.module import DiffusionWithForwardModel
-from dfm_lightning.scene_scores import scores_in
+from dfm_lightning.scene_scores import ScoresScenes, scores_in
 
 ROLE = "all"
 
@@ -35,10 +34,9 @@ class ScoreReport(TestReport):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """See `TestReport`; what an interrupted test has written counts in the averages that are logged."""
-        assert isinstance(pl_module, DiffusionWithForwardModel)
         super().on_test_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
         for key in batch.key:
-            if key in self._scores:
+            if key in self._scores and isinstance(pl_module, ScoresScenes):
                 pl_module.scene_scores.add(key, self._scores[key][ROLE])
 
     def scenes(self, outputs: Any) -> list[ScoredScene]:

@@ -25,8 +25,11 @@ from dfm_lightning.callbacks.report_tables import (
 from dfm_lightning.callbacks.sketches import Sketch, alike, sketches_by_key
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import file_name, whole_file, write_json, write_text
-from dfm_lightning.module import DiffusionWithForwardModel, nothing_is_finished
+from dfm_lightning.interfaces import check_kind
 from dfm_lightning.record import Recorded, flat
+from dfm_lightning.sampling import Predictor, as_predictor
+from dfm_lightning.sampling.plan import Withdraw
+from dfm_lightning.scene_scores import ScoresScenes
 from dfm_lightning.types import Batch
 
 Arrays = dict[str, np.ndarray]
@@ -70,6 +73,7 @@ class TestReport(Recorded, Callback, ABC):
         self._measured_with: dict[str, Any] = {}
         self._scores: SceneScores = {}
         self._resolution: list[int] = []
+        self._withdraw: Withdraw | None = None
 
     # --- what a problem's report says -------------------------------------------------------------------
 
@@ -89,7 +93,7 @@ class TestReport(Recorded, Callback, ABC):
     def sheet(self, scene: Any) -> RGB | None:
         """A picture of one scene: what was given, what is true, what was sampled; or none."""
 
-    def prepare(self, trainer: Trainer, model: DiffusionWithForwardModel) -> None:
+    def prepare(self, trainer: Trainer, model: Predictor) -> None:
         """Get ready what measuring needs; fills `missing`. Called before the first scene."""
 
     def measured_with(self) -> dict[str, Any]:
@@ -111,19 +115,21 @@ class TestReport(Recorded, Callback, ABC):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepare, and let the model leave out what has been measured already."""
-        assert isinstance(pl_module, DiffusionWithForwardModel)
+        model = as_predictor(pl_module, type(self).__name__)
         self.missing, self.notes, self._scores = {}, {}, {}
-        self.prepare(trainer, pl_module)
+        self.prepare(trainer, model)
         self._made_with = made_with(trainer, pl_module)
-        measured_with = {"samples": pl_module.samples, **flat({"report": self.record()}), **self.measured_with()}
+        measured_with = {"samples": model.samples, **flat({"report": self.record()}), **self.measured_with()}
         self._measured_with = json.loads(json.dumps(measured_with))
         self._leave_out_stale(trainer)
-        pl_module.is_finished = lambda key, sample: key in self._scores
+        self._end_run()
+        self._withdraw = model.plan.leave_out(lambda key, sample: key in self._scores)
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Take the scores that an interrupted test has written for the same images."""
+        check_kind(batch, Batch)
         for key, data in data_by_key(batch).items():
             stored = self._read_scene(key)
             same = self._is_taken(stored) and alike(stored["data"], data)
@@ -169,13 +175,22 @@ class TestReport(Recorded, Callback, ABC):
         """Write the report on all scenes of all processes; one without any scene skips all other hooks."""
         if stage != "test":
             return
-        assert isinstance(pl_module, DiffusionWithForwardModel)
-        pl_module.is_finished = nothing_is_finished
+        self._end_run()
         # First the model's scores: a process without any scene has not given them yet.
-        pl_module.scene_scores.gathered()
+        if isinstance(pl_module, ScoresScenes):
+            pl_module.scene_scores.gathered()
         scenes = merge_scores(gather(self._scores))
         if trainer.is_global_zero and scenes:
             self._write_report(trainer, scenes)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Stop to leave out what another run may need."""
+        self._end_run()
+
+    def _end_run(self) -> None:
+        if self._withdraw is not None:
+            self._withdraw()
+        self._withdraw = None
 
     # --- scene by scene ---------------------------------------------------------------------------------
 

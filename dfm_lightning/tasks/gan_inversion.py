@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import ImageGeneration
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.sampling import evaluated
 from dfm_lightning.types import Batch, Prediction, Views, map_tensors, on_cpu
 
 GENERATOR_KEY = "generator_fingerprint"
@@ -127,10 +127,10 @@ class GANInversion(DiffusionWithForwardModel):
 
     # --- test -------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @evaluated
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[EvaluatedPatch]]:
         """Draw codes for each patch; a report measures the `scenes`, but for those it has measured before."""
-        rows = [row for row, key in enumerate(batch.key) if not self.is_finished(key, self.samples - 1)]
+        rows = [row for row, key in enumerate(batch.key) if self.plan.pending(key, self.samples)]
         return {"scenes": [self._evaluate(map_tensors(lambda t, r=row: t[r : r + 1], batch), key)
                            for row, key in ((row, batch.key[row]) for row in rows)]}  # fmt: skip
 
@@ -150,12 +150,11 @@ class GANInversion(DiffusionWithForwardModel):
             codes=drawn.signal,
             mean_code=mean_code,
         )
-        self.on_work(self.samples)
+        self.plan.worked(self.samples)
         return on_cpu(evaluated)
 
     # --- predict ----------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def predict_draws(self, key: str, context: Views, params: Tensor, draws: range) -> Iterator[Prediction]:
         """Draw some codes for one patch at once, each with its image at full resolution."""
         for prediction in super().predict_draws(key, context, params, draws):

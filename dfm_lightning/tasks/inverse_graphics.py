@@ -14,9 +14,10 @@ from dfm_lightning.geometry.trajectories import comes_back
 from dfm_lightning.interfaces import RadianceField, SignalDenoiser
 from dfm_lightning.losses import PerceptualLoss, edge_aware_smoothness, ray_distortion
 from dfm_lightning.metrics.visibility import seen_from
-from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel, one_by_one
+from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.ranges import check_ascending, check_at_least
+from dfm_lightning.sampling import evaluated, one_by_one
 from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene, render_views
 from dfm_lightning.types import (
     Batch,
@@ -222,17 +223,13 @@ class InverseGraphics(DiffusionWithForwardModel):
 
     # --- test -------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @evaluated
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[EvaluatedScene]]:
         """Draw scenes for each context, and render them and the deterministic estimate at all cameras.
 
         A report measures the `scenes`; those that it has measured before are left out.
         """
-        unfinished = [
-            row
-            for row, key in enumerate(batch.key)
-            if not all(self.is_finished(key, sample) for sample in range(self.samples))
-        ]
+        unfinished = [row for row, key in enumerate(batch.key) if self.plan.pending(key, self.samples)]
         if not unfinished:
             return {"scenes": []}
         batch = map_tensors(lambda t: t[unfinished], batch)._replace(key=[batch.key[row] for row in unfinished])
@@ -274,14 +271,14 @@ class InverseGraphics(DiffusionWithForwardModel):
         distance = rendered.depth + (1 - rendered.opacity) * self.forward_model.far
         return seen_from(distance, cameras, distance[:, :contexts], select_views(cameras, slice(contexts)))
 
+    @evaluated
     def render(self, field: RadianceField, cameras: Cameras) -> RenderedViews:
         """Images of scenes, view after view."""
         scenes = len(cameras.pixels)
-        return render_views(self.forward_model, field, cameras, lambda: self.on_work(scenes))
+        return render_views(self.forward_model, field, cameras, lambda: self.plan.worked(scenes))
 
     # --- predict ----------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def predict_draws(self, key: str, context: Views, params: Cameras, draws: range) -> Iterator[Prediction]:
         """Sample some scenes around the trajectory at once, and render them along all of it."""
         count = len(draws)
@@ -328,7 +325,7 @@ class InverseGraphics(DiffusionWithForwardModel):
         return [part * (frames - 1) // steps for part in range(1, steps + 1)]
 
     def work(self, batch: Batch | Request) -> int:
-        """See `DiffusionWithForwardModel.work`."""
+        """See `Predictor`: a piece is an evaluation of the denoiser or a rendering of one view."""
         scenes = len(batch.key)
         if isinstance(batch, Request):
             frames = batch.params.pixels.shape[1]

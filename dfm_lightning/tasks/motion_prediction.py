@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from dfm_lightning.losses import PerceptualLoss, edge_aware_flow_smoothness
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.ranges import check_at_least, check_within
+from dfm_lightning.sampling import evaluated
 from dfm_lightning.types import (
     Batch,
     LossTerm,
@@ -163,10 +163,10 @@ class MotionPrediction(DiffusionWithForwardModel):
 
     # --- test -------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @evaluated
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[EvaluatedMotion]]:
         """Draw motions of each image; a report measures the `scenes`, but for those it has measured before."""
-        rows = [row for row, key in enumerate(batch.key) if not self.is_finished(key, self.samples - 1)]
+        rows = [row for row, key in enumerate(batch.key) if self.plan.pending(key, self.samples)]
         scenes = [map_tensors(lambda t, r=row: t[r : r + 1], batch)._replace(key=[batch.key[row]]) for row in rows]
         return {"scenes": [self._evaluate(scene) for scene in scenes]}
 
@@ -200,5 +200,5 @@ class MotionPrediction(DiffusionWithForwardModel):
         target = select_views(params, slice(0, 1))
         drawn = self.sample(context, target, names, self.target_size(context))
         observed = self.forward_model.observe(drawn.signal, repeat_batch(params, len(names)))
-        self.on_work(len(names))
+        self.plan.worked(len(names))
         return observed.observation, observed.auxiliary.coverage, drawn.signal.flow

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -52,7 +51,6 @@ class EvaluatedScene(NamedTuple):
     known: dict[str, Tensor]
 
 
-@torch.no_grad()
 def render_views(
     renderer: VolumeRendering, field: RadianceField, cameras: Cameras, after_each: Callable[[], None]
 ) -> RenderedViews:

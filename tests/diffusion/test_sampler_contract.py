@@ -169,7 +169,7 @@ def test_the_observation_is_that_of_the_signal_on_continuous_processes(make: Mak
 @pytest.mark.parametrize("steps", [1, 2, 3, 9])
 def test_evaluations_and_pieces_of_work_are_counted_as_they_happen(make: Make, steps: int) -> None:
     whole, done = model(make(steps), guidance_scale=2.0), []
-    whole.on_work = done.append
+    whole.plan.follow(done.append)
     whole.sample(CONTEXT, POSITIONS, NAMES, (1, 1, 1))
     denoiser: Any = whole.denoiser
     assert denoiser.calls == whole.sampler.evaluations

@@ -137,7 +137,7 @@ def test_test_step_hands_out_scenes_with_all_views() -> None:
     model.forward_model.eval()
     scenes = batch(["a", "b"], contexts=1, novel=2)
     done: list[int] = []
-    model.on_work = done.append
+    model.plan.follow(done.append)
     first, second = model.test_step(scenes, 0)["scenes"]
     assert sum(done) == model.work(scenes)
     assert (first.key, second.key) == ("a", "b")
@@ -232,9 +232,9 @@ def test_frames_may_have_another_resolution_than_the_context() -> None:
 def test_a_pending_sample_does_not_depend_on_which_others_are() -> None:
     model = task(samples=3).eval()
     every = list(model.predictions(request(["a", "b"])))
-    model.is_finished = lambda key, sample: (key, sample) != ("b", 1)
+    model.plan.leave_out(lambda key, sample: (key, sample) != ("b", 1))
     done: list[int] = []
-    model.on_work = done.append
+    model.plan.follow(done.append)
     (alone,) = model.predictions(request(["a", "b"]))
     assert (alone.key, alone.sample) == ("b", 1)
     assert torch.equal(alone.observation, every[4].observation)

@@ -1,0 +1,21 @@
+"""Drawing samples: what can be tested and predicted with, and how."""
+
+from dfm_lightning.sampling.draws import NoiseNames, draw_groups, draw_signals, one_by_one
+from dfm_lightning.sampling.evaluation import advanced_in_evaluation, evaluated, evaluating
+from dfm_lightning.sampling.plan import Plan
+from dfm_lightning.sampling.predicting import PredictingModule
+from dfm_lightning.sampling.protocol import Predictor, as_predictor
+
+__all__ = [
+    "NoiseNames",
+    "Plan",
+    "PredictingModule",
+    "Predictor",
+    "advanced_in_evaluation",
+    "as_predictor",
+    "draw_groups",
+    "draw_signals",
+    "evaluated",
+    "evaluating",
+    "one_by_one",
+]

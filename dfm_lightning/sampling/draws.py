@@ -1,0 +1,73 @@
+"""Drawing signals through a forward model (DFM eq. 4 to 6), and batches of draws taken apart."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.diffusion import Estimate, NoiseProcess, ObservationDenoiser, Sampler
+from dfm_lightning.errors import UserError
+from dfm_lightning.randomness import named_noise
+from dfm_lightning.types import Level, Sample, map_tensors, named_tensors
+
+NoiseNames = list[tuple[str | int, ...]]
+
+
+def draw_signals(
+    denoise: ObservationDenoiser,
+    sampler: Sampler,
+    process: NoiseProcess,
+    names: NoiseNames,
+    size: tuple[int, ...],
+    device: torch.device,
+    worked: Callable[[int], None],
+) -> Sample:
+    """Draw signals by denoising target observations.
+
+    Args:
+        denoise: holds the context, and the target's parameters, of `len(names)` draws.
+        sampler: the reverse process.
+        process: the noise process it reverses.
+        names: one name for each draw; its noise depends on the name and the seed alone.
+        size: shape (c, h, w) of a target observation.
+        device: where to draw.
+        worked: told of each evaluation, one piece of work for each draw.
+    """
+    draws = count()
+
+    def draw_noise() -> Float[Tensor, "b 1 c h w"]:
+        draw = next(draws)
+        return named_noise([(*name, draw) for name in names], (1, *size), device)
+
+    def evaluate(noisy: Float[Tensor, "b 1 c h w"], level: Level) -> Estimate:
+        estimate = denoise(noisy, level)
+        worked(len(names))
+        return estimate
+
+    *_, last = sampler.sample(evaluate, draw_noise(), process, draw_noise)
+    return Sample(last.source, last.noisy)
+
+
+def draw_groups(pending: list[int], size: int) -> Iterator[range]:
+    """Give the batches of draws that some draws are in: 0 to size − 1, and so on, each whole."""
+    for group in sorted({draw // size for draw in pending}):
+        yield range(group * size, (group + 1) * size)
+
+
+def one_by_one(signals: Any, count: int) -> list[Any]:
+    """Take a batch of signals apart, each a batch of one.
+
+    Raises:
+        UserError: they are several, and no tree of tensors.
+    """
+    if count == 1:
+        return [signals]
+    if not any(len(tensor) == count for _, tensor in named_tensors(signals, "")):
+        raise UserError(
+            f"signals of {type(signals).__name__} are no trees of tensors, so that no batch of them can be "
+            "taken apart: set draw_batch to 1"
+        )
+    return [map_tensors(lambda tensor, i=index: tensor[i : i + 1], signals) for index in range(count)]

@@ -1,0 +1,165 @@
+"""`PredictingModule`: test and predict for every way of drawing samples, diffusion or not."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.interfaces import check_kind, check_request
+from dfm_lightning.metrics.samples import energy_score
+from dfm_lightning.ranges import check_at_least
+from dfm_lightning.record import CLASS, Recorded, flat
+from dfm_lightning.sampling.draws import draw_groups
+from dfm_lightning.sampling.evaluation import advanced_in_evaluation, differentiable, evaluated
+from dfm_lightning.sampling.plan import Plan
+from dfm_lightning.scene_scores import SceneScores, ScoresScenes
+from dfm_lightning.types import Batch, Prediction, Request, Views, as_request, concatenate, map_tensors
+from dfm_lightning.weights import check_finite
+
+
+class PredictingModule(Recorded, ScoresScenes, ABC):
+    """A LightningModule that draws samples for scenes: a `Predictor`, and the `test` and `predict` of it.
+
+    A subclass says how some samples of one scene are drawn (`predict_draws`) and, if it is to be trained here, how
+    that is done. All drawing is in evaluation mode and without gradients; a method that needs them turns them on
+    with `torch.enable_grad()`.
+
+    Args:
+        samples: number of signals drawn for each context in test and predict.
+        draw_batch: how many of them are drawn in one batch: faster, at the price of memory. A sample's last
+            digits depend on it, and on nothing else: draws 0 to n − 1 are always drawn together, then the next n,
+            whatever is finished or asked for. So `samples` should be a multiple of it.
+    """
+
+    without_effect = frozenset({"samples"})
+
+    def __init__(self, samples: int = 4, draw_batch: int = 1) -> None:
+        super().__init__()
+        check_at_least(1, samples=samples, draw_batch=draw_batch)
+        self.samples = samples
+        self.draw_batch = draw_batch
+        self.plan = Plan()
+        self.scene_scores = SceneScores()
+        # Where scenes are shared out so that each is tested or predicted once, a process may get none. (Lightning
+        # sets this to false in the constructors of modules and datamodules, so a class attribute would not do.)
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+
+    @abstractmethod
+    def predict_draws(self, key: str, context: Views, params: Any, draws: range) -> Iterator[Prediction]:
+        """Draw some samples of one scene at once.
+
+        Args:
+            key: name of the scene.
+            context: its context, a batch of one.
+            params: what the signals are to be observed under, a batch of one.
+            draws: the samples' numbers. A sample is to depend on its number, the key, the seed, context and params
+                alone: take noise from `randomness.named_noise` with names such as ("predict", key, draw).
+        """
+
+    # --- drawing ----------------------------------------------------------------------------------------
+
+    def predictions(self, request: Request) -> Iterator[Prediction]:
+        """Draw what `plan` does not leave out, scene by scene, each sample as the iterator is advanced.
+
+        Whatever mode the module is in, samples are drawn in evaluation mode.
+        """
+        check_request(request)
+        return advanced_in_evaluation(self, self._draw_pending(request))
+
+    def _draw_pending(self, request: Request) -> Iterator[Prediction]:
+        request = differentiable(request)
+        for index, key in enumerate(request.key):
+            context, params = (
+                map_tensors(lambda t, i=index: t[i : i + 1], part) for part in (request.context, request.params)
+            )
+            pending = self.plan.pending(key, self.samples)
+            for group in draw_groups(pending, self.draw_batch):
+                for prediction in self.predict_draws(key, context, params, group):
+                    if prediction.sample in pending:
+                        yield prediction
+
+    @property
+    def draws(self) -> int:
+        """How many signals predict draws for each context, nothing left out: `samples`, in whole batches."""
+        return -(-self.samples // self.draw_batch) * self.draw_batch
+
+    def work(self, batch: Batch | Request) -> int:
+        """See `Predictor`: here a piece for each draw. Who counts other pieces tells `plan.worked` of each."""
+        return len(batch.key) * self.draws
+
+    def settings(self) -> dict[str, Any]:
+        """See `Predictor`: all constructor arguments of the model and its parts.
+
+        But for those that their classes declare to be without effect (see `Recorded`).
+        """
+        record = self.record()
+        return flat({"model": record.pop(CLASS), **record})
+
+    # --- Lightning's steps ------------------------------------------------------------------------------
+
+    @evaluated
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Score how draws for held-out scenes, observed like target and novel views, agree with these.
+
+        rmse_mean: root mean square error of a draw, on average; rmse_best: of the best draw; rmse_of_mean: of
+        the draws' mean; energy_score: see `metrics.energy_score`. The second and third fall as the number of draws
+        grows, the others do not depend on it. A task with measures of its own overrides.
+        """
+        draws: dict[str, list[Tensor]] = {key: [] for key in batch.key}
+        for prediction in self.predictions(as_request(batch)):
+            draws[prediction.key].append(prediction.observation)
+        truths = concatenate([batch.target, batch.novel], dim=1).observation
+        scores = {
+            key: score_draws(torch.stack(draws[key]), truth)
+            for key, truth in zip(batch.key, truths, strict=True)
+            if draws[key]  # a report has measured the others before
+        }
+        for key, scene in scores.items():
+            self.scene_scores.add(key, scene)
+        return {"scores": scores}
+
+    def predict_step(self, batch: Request, batch_idx: int) -> Iterator[Prediction] | list[Prediction]:
+        """Give the `predictions` of a batch.
+
+        They are drawn as the iterator is advanced, so that a long prediction can be written sample by sample.
+        Those that the trainer is to return are drawn at once: later, its precision and its device are gone.
+        """
+        predictions = self.predictions(batch)
+        returned = self._trainer is not None and self.trainer.predict_loop.return_predictions
+        return list(predictions) if returned else predictions
+
+    def on_test_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Refuse what is no batch before anything looks into it; know the scenes that are to be scored."""
+        check_kind(batch, Batch)
+        super().on_test_batch_start(batch, batch_idx, dataloader_idx)
+
+    def on_predict_batch_start(self, batch: Request, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Refuse what is no request before anything looks into it."""
+        check_kind(batch, Request)
+
+    def on_test_start(self) -> None:
+        """Refuse weights that nothing can come of."""
+        super().on_test_start()
+        self.check_weights()
+
+    def on_predict_start(self) -> None:
+        """See `on_test_start`."""
+        self.check_weights()
+
+    def check_weights(self) -> None:
+        """Raise `UserError` if a weight is infinite or not a number."""
+        check_finite(self.named_parameters(), "the model")
+
+
+def score_draws(draws: Float[Tensor, "s v c h w"], truth: Float[Tensor, "v c h w"]) -> dict[str, float]:
+    """Score one scene's draws, by name: see `PredictingModule.test_step`."""
+    errors = (draws - truth).square().flatten(1).mean(dim=1).sqrt()
+    return {
+        "rmse_mean": errors.mean().item(),
+        "rmse_best": errors.min().item(),
+        "rmse_of_mean": (draws.mean(dim=0) - truth).square().mean().sqrt().item(),
+        "energy_score": energy_score(draws, truth),
+    }
