@@ -43,7 +43,7 @@ def as_predictor(module: Any, asker: str) -> Predictor:
     Raises:
         UserError: it is none; the message says who needs one and what is missing.
     """
-    missing = [name for name in _MEMBERS if not hasattr(module, name)]
+    missing = [name for name in _MEMBERS if getattr(module, name, None) is None]
     if missing:
         raise UserError(
             f"{asker} needs a model that draws samples, but {type(module).__name__} has no {', '.join(missing)}: "
