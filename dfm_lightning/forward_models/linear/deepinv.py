@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear.operator import Ability, Decomposition, LinearOperator
+from dfm_lightning.forward_models.linear.operator import ALL_ABILITIES, Ability, Decomposition, LinearOperator
 
 
 class DeepinvOperator(LinearOperator):
@@ -35,11 +35,12 @@ class DeepinvOperator(LinearOperator):
         self._batch = batch
         with torch.no_grad():
             self._raw_shape = tuple(physics.A(torch.zeros(batch, *shape)).shape[1:])
-        if self._has_singular_values():
-            self.abilities = frozenset({"adjoint", "pseudo-inverse", "singular values"})  # type: ignore[misc]
-        else:
-            without: frozenset[Ability] = frozenset({"adjoint", "pseudo-inverse"})
-            self.abilities = without  # type: ignore[misc]
+        self._decomposable = self._has_singular_values()
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """See `LinearOperator.abilities`."""
+        return ALL_ABILITIES if self._decomposable else ALL_ABILITIES - {"singular values"}
 
     @property
     def batch(self) -> int:
@@ -63,7 +64,7 @@ class DeepinvOperator(LinearOperator):
         Raises:
             UserError: the physics is not decomposable in real numbers.
         """
-        if "singular values" not in self.abilities:
+        if not self._decomposable:
             return super().decompose()
         physics, (batch, shape) = self.physics, (self._batch, self._shape)
         coordinates = physics.V_adjoint(torch.zeros(batch, *shape))

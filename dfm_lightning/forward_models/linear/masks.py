@@ -41,6 +41,10 @@ class Mask(LinearOperator, _Seen):
         """See `LinearOperator.norm`: 1, or 0 where nothing is seen."""
         return self.mask.flatten(1).amax(dim=1)
 
+    def measured_numbers(self) -> Float[Tensor, " b"]:
+        """See `LinearOperator.measured_numbers`: the visible ones."""
+        return self.mask.flatten(1).sum(dim=1) * self.image_shape[0]
+
     def decompose(self) -> Decomposition:
         """See `LinearOperator.decompose`: in pixels."""
         shape = self.image_shape

@@ -43,6 +43,10 @@ class Matrix(LinearOperator, _Rows):
         """See `LinearOperator.norm`: by the singular values."""
         return torch.linalg.matrix_norm(self.rows.flatten(2).double(), ord=2).to(self.rows.dtype)
 
+    def measured_numbers(self) -> Float[Tensor, " b"]:
+        """See `LinearOperator.measured_numbers`: the rows that are not of zeros."""
+        return (self.rows.flatten(2) != 0).any(dim=2).sum(dim=1).to(self.rows)
+
     def decompose(self) -> Decomposition:
         """See `LinearOperator.decompose`."""
         shape, rows = self.image_shape, self.rows.flatten(2)

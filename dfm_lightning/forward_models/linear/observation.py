@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear.operator import LinearOperator
+from dfm_lightning.forward_models.linear.operator import Ability, LinearOperator
 from dfm_lightning.interfaces import ForwardModel
 from dfm_lightning.types import Views, map_tensors
 
@@ -49,6 +49,11 @@ class Projection(LinearOperator, _Projected):
     def measurement_shape(self) -> tuple[int, int, int]:
         """See `LinearOperator.measurement_shape`: an image's."""
         return self.image_shape
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """See `LinearOperator.abilities`."""
+        return frozenset({"adjoint", "pseudo-inverse"})
 
     def _apply(self, image: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k c h w"]:
         return self.operator.pseudo_inverse(self.operator.apply(image))

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -47,7 +47,10 @@ class LinearOperator(ABC):
     Subclasses implement the functions with an underscore, for one dimension of copies.
     """
 
-    abilities: ClassVar[frozenset[Ability]] = ALL_ABILITIES
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """What the operators offer beyond `apply`."""
+        return ALL_ABILITIES
 
     @property
     @abstractmethod
@@ -91,6 +94,10 @@ class LinearOperator(ABC):
     def norm(self) -> Float[Tensor, " b"]:
         """Return the largest singular value of each operator: here an estimate, by power iteration on AᵀA."""
         return power_iteration(self)
+
+    def measured_numbers(self) -> Float[Tensor, " b"]:
+        """Return how many numbers of a measurement depend on the image: here all of them."""
+        return torch.full((self.batch,), float(math.prod(self.measurement_shape)))
 
     def decompose(self) -> Decomposition:
         """Return the singular value decomposition of each operator.

@@ -9,7 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear.operator import Decomposition, LinearOperator, blank, shape_in, together
+from dfm_lightning.forward_models.linear.operator import (
+    ALL_ABILITIES,
+    Ability,
+    Decomposition,
+    LinearOperator,
+    blank,
+    shape_in,
+    together,
+)
 from dfm_lightning.types import at_least_float32
 
 # Frequencies of which less than this share passes, of the difference of the most and the least, pass not at all.
@@ -65,6 +73,12 @@ class StridedBlur(LinearOperator, _Strided):
     def stride(self) -> int:
         """The distance of the pixels that are kept."""
         return self.spectrum.shape[-3] // self.folded_inverse.shape[-2]
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """See `LinearOperator.abilities`: large images leave the adjoint alone."""
+        _, height, width = self.image_shape
+        return ALL_ABILITIES if height * width <= _MOST_PIXELS else frozenset({"adjoint"})
 
     def decompose(self) -> Decomposition:
         """See `LinearOperator.decompose`; dense."""
@@ -142,6 +156,11 @@ class ApproximateStridedBlur(StridedBlur):
     It is that of the whole canvas, cut to the image afterwards: not the image's own. A A† A x differs from A x
     by a tenth to a quarter of its length.
     """
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """See `LinearOperator.abilities`: the singular values of small images alone."""
+        return super().abilities | {"pseudo-inverse"}
 
     def _pseudo_inverse(self, measurement: Float[Tensor, "b k c p q2"]) -> Float[Tensor, "b k c h w"]:
         return self._back(self._complex(measurement) * self.folded_inverse[:, None, None])

@@ -1,0 +1,88 @@
+"""DDNM and DDNM+: what is measured replaces what the denoiser says of it, as far as the noise allows."""
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.diffusion.noise_process import Number
+from dfm_lightning.diffusion.spacing import Spacing
+from dfm_lightning.diffusion.zero_shot.base import LinearProblem, Rule, Step, SteppingSolver, column
+from dfm_lightning.forward_models.linear import Ability
+from dfm_lightning.ranges import check_within
+
+
+class DDNM(SteppingSolver):
+    """The denoising diffusion null-space model (Wang et al. 2023): x₀ − A†(A x₀ − y), then noise anew.
+
+    With noise in the measurements, DDNM+: the correction is scaled, and less noise added, direction by direction.
+    Needs the pseudo-inverse; DDNM+ the singular values too. The time travel of the paper is not among the options.
+
+    Args:
+        steps: number of steps and evaluations (paper: 100).
+        eta: share of fresh noise (paper: 0.85).
+        plus: whether DDNM+ solves problems with noise; without it their noise is taken for signal.
+        spacing: see `ZeroShotSolver`.
+    """
+
+    needs: ClassVar[frozenset[Ability]] = frozenset({"pseudo-inverse"})
+
+    def __init__(
+        self, steps: int = 100, eta: Number = 0.85, plus: bool = True, spacing: Spacing | None = None
+    ) -> None:
+        super().__init__(steps, spacing)
+        check_within(0, 1, eta=eta)
+        self.eta = eta
+        self.plus = plus
+
+    def needed(self, problem: LinearProblem) -> frozenset[Ability]:
+        """See `ZeroShotSolver.needed`."""
+        return self.needs | {"singular values"} if self._is_noisy(problem) else self.needs
+
+    def rule(self, problem: LinearProblem) -> Rule:
+        """See `SteppingSolver.rule`."""
+        return _DDNMPlusRule(problem, self.eta) if self._is_noisy(problem) else _DDNMRule(problem, self.eta)
+
+    def _is_noisy(self, problem: LinearProblem) -> bool:
+        return self.plus and bool((problem.noise > 0).any())
+
+
+class _DDNMRule(Rule):
+    def __init__(self, problem: LinearProblem, eta: float) -> None:
+        self.problem = problem
+        self.eta = eta
+
+    def correction(self, clean: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """A†(A x₀ − y)."""
+        operator = self.problem.operator
+        return operator.pseudo_inverse(operator.apply(clean) - self.problem.measurement)
+
+    def move(self, step: Step, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """See `Rule.move`."""
+        mixed = self.eta * noise + (1 - self.eta**2) ** 0.5 * step.epsilon
+        return step.clean - self.correction(step.clean) + step.u * mixed
+
+
+class _DDNMPlusRule(_DDNMRule):
+    def __init__(self, problem: LinearProblem, eta: float) -> None:
+        super().__init__(problem, eta)
+        self.basis = problem.operator.decompose()
+        self.values = self.basis.values.to(problem.measurement)
+        self.noise = column(problem.noise)
+
+    def move(self, step: Step, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """See `Rule.move`."""
+        u, kept = step.u, (1 - self.eta**2) ** 0.5
+        noisy_problem = self.noise > 0
+        seen = (self.values > 0) & noisy_problem
+        below = seen & (self.values * u < self.noise)
+        above = seen & (self.values * u > self.noise)
+        tiny = torch.finfo(self.values.dtype).tiny
+        deviation = self.noise / self.values.clamp(min=tiny)
+        scale = torch.where(below, self.values * u * kept / self.noise.clamp(min=tiny), 1.0)
+        fresh = torch.where(above, (u**2 - deviation.square()).clamp(min=0).sqrt(), u * self.eta)
+        old = torch.where(below | above, 0.0, u * kept)
+        correction = self.basis.to_right(self.correction(step.clean)) * scale
+        moved = fresh * self.basis.to_right(noise) + old * self.basis.to_right(step.epsilon) - correction
+        return step.clean + self.basis.from_right(moved)
