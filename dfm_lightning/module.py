@@ -1,7 +1,7 @@
 """`DiffusionWithForwardModel`: what trains every stochastic inverse problem, and samples it through its parts."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -75,6 +75,11 @@ class DiffusionWithForwardModel(PredictingModule):
     """
 
     without_effect = frozenset({"optimizer", "target_weight", "novel_weight", "context_dropout"})
+    stock_parts: ClassVar[dict[str, type]] = {
+        "process": CosineProcess,
+        "sampler": DDIM,
+        "optimizer": AdamWithWarmup,
+    }
 
     def __init__(
         self,

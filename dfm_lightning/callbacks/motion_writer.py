@@ -1,6 +1,6 @@
 """Writing sampled motions: flow, warped image, a looping video."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class MotionWriter(PredictionWriter):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: Iterable[Prediction],
+        prediction: Any,
         batch_indices: Sequence[int] | None,
         batch: Any,
         batch_idx: int,

@@ -122,7 +122,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: Iterable[Prediction],
+        prediction: Any,
         batch_indices: Sequence[int] | None,
         batch: Any,
         batch_idx: int,

@@ -8,12 +8,12 @@ from lightning.pytorch.loggers import Logger
 
 from dfm_lightning.diffusion import NoiseProcess, Sampler, Spacing
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
-from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.sampling import PredictingModule
 
 # By the last word of a setting's dotted name.
 KINDS: dict[str, type] = {
-    "model": DiffusionWithForwardModel,
+    "model": PredictingModule,
     "denoiser": SignalDenoiser,
     "forward_model": ForwardModel,
     "process": NoiseProcess,

@@ -70,7 +70,8 @@ def run_lightning(arguments: list[str]) -> None:
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"logger": logger},
+            # Whether drawing takes gradients is the model's business: inference mode would rule them out.
+            trainer_defaults={"logger": logger, "inference_mode": False},
             seed_everything_default=SEED,
             parser_class=DfmParser,
             parser_kwargs={"prog": "dfm", "description": DESCRIPTION},

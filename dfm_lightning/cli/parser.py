@@ -1,6 +1,7 @@
 """The argument parser: its errors are one line, and what a model leaves open shows its stock parts."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -10,16 +11,6 @@ from dfm_lightning.cli.configs import shipped_configs
 from dfm_lightning.cli.messages import readable
 from dfm_lightning.cli.texts import keep_texts, with_texts
 from dfm_lightning.errors import UserError
-from dfm_lightning.module import DiffusionWithForwardModel
-
-# What `None` stands for in the constructor of `DiffusionWithForwardModel`. Spelt out, so that `--print_config`
-# and the config in a checkpoint show it, and `--model.sampler.steps 10` works with a config that names no sampler.
-STOCK_PARTS = {
-    "process": "dfm_lightning.diffusion.CosineProcess",
-    "sampler": "dfm_lightning.diffusion.DDIM",
-    "optimizer": "dfm_lightning.optimizers.AdamWithWarmup",
-}
-
 
 keep_texts()
 
@@ -35,10 +26,12 @@ class DfmParser(LightningArgumentParser):
         for action in self._actions:
             if hasattr(action, "_typehint"):
                 action._typehint = with_texts(action._typehint)
-        if isinstance(class_type, type) and issubclass(class_type, DiffusionWithForwardModel):
-            prefix = f"{nested_key}." if nested_key else ""
-            stock = {prefix + name: {"class_path": path} for name, path in STOCK_PARTS.items()}
-            self.set_defaults({name: part for name, part in stock.items() if name in added})
+        # Spelt out, so that `--print_config` and the config in a checkpoint show what `None` stands for, and
+        # `--model.sampler.steps 10` works with a config that names no sampler.
+        prefix = f"{nested_key}." if nested_key else ""
+        parts = getattr(class_type, "stock_parts", {})
+        stock = {prefix + name: {"class_path": path_of(part)} for name, part in parts.items()}
+        self.set_defaults({name: part for name, part in stock.items() if name in added})
         return added
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -49,6 +42,16 @@ class DfmParser(LightningArgumentParser):
             shipped = ", ".join(shipped_configs())
             raise UserError(f"A config is missing: add --config NAME, a path or one of {shipped}.")
         raise UserError(readable(message, option_names(self)))
+
+
+def path_of(kind: type) -> str:
+    """Name a class as configs do: by the shortest path that it can be imported from.
+
+    Configs and checkpoints keep the name of a part of this program wherever in its package the part moves.
+    """
+    package = ".".join(kind.__module__.split(".")[:2])
+    exported = getattr(sys.modules.get(package), kind.__name__, None) is kind
+    return f"{package if exported else kind.__module__}.{kind.__name__}"
 
 
 def option_names(parser: argparse.ArgumentParser) -> set[str]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,9 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
     """
 
     without_effect = frozenset({"samples"})
+
+    # What `None` stands for in the constructor of a class, by argument: configs name these parts.
+    stock_parts: ClassVar[dict[str, type]] = {}
 
     def __init__(self, samples: int = 4, draw_batch: int = 1) -> None:
         super().__init__()
