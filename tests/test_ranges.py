@@ -15,7 +15,10 @@ from test_record import SMALL, made, with_subclasses
 
 from datamodules.co3d import Co3DDataModule
 from datamodules.ffhq_gan import FFHQGANDataModule
-from datamodules.photograph import CameraMove
+from datamodules.posed.camera_moves import CameraMove
+from datamodules.posed.datamodule import PosedImagesDataModule
+from datamodules.posed.photograph import Photograph
+from datamodules.posed.view_choice import ViewChoice
 from datamodules.realestate10k import RealEstate10kDataModule
 from datamodules.vimeo90k import Vimeo90KDataModule
 from dfm_lightning.callbacks import SamplePictures
@@ -33,10 +36,11 @@ from dfm_lightning.record import Recorded
 
 BASES = (
     *(ForwardModel, SignalDenoiser, NoiseProcess, Sampler, Spacing, Recorded, DiffusionWithForwardModel),
-    *(AdamWithWarmup, ImageEncoder, LightningDataModule, Callback),
+    *(AdamWithWarmup, ImageEncoder, LightningDataModule, ViewChoice, Callback),
 )
 NEEDED: dict[type, dict[str, Any]] = {
     **SMALL,
+    PosedImagesDataModule: {"reader": lambda: Photograph},
     Co3DDataModule: {"root": "data", "category": "apple"},
     RealEstate10kDataModule: {"root": "data"},
     Vimeo90KDataModule: {"root": "data"},
@@ -44,7 +48,7 @@ NEEDED: dict[type, dict[str, Any]] = {
     SamplePictures: {},
 }
 # Directions, sides that may be left or right, and conventions where a negative number means something.
-ANY_NUMBER = {(CameraMove, "size"), (RealEstate10kDataModule, "trajectory_scale")}
+ANY_NUMBER = {(CameraMove, "size"), (PosedImagesDataModule, "trajectory_scale")}
 ANY_SIGN = {"up", "largest_log_ratio", "least_log_ratio", "training_log_noise"}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from datamodules.captures.lens import Lens, straighten
 from datamodules.captures.listing import Listing
 from datamodules.image_files import UnreadableError, open_picture, to_rgb, upright
-from datamodules.scenes import Scene, SceneReader
+from datamodules.posed.scenes import Scene, SceneReader
 from dfm_lightning.geometry.cameras import scale_translations
 from dfm_lightning.geometry.trajectories import focus_point
 

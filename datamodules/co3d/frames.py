@@ -1,5 +1,7 @@
 """Reads the files of a frame: image, mask, depth."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +27,25 @@ def read_view(
         UnreadableError: the camera cannot be used, the file is missing or damaged, its size is not what the
             annotation says, or the image is all black, as images that are not to be seen are on the test set.
     """
-    if frame.problem is not None:
-        raise UnreadableError(f"{frame.path}: {frame.problem}")
-    with open_picture(frame.path, str(frame.path)) as stored:
-        picture = _annotated(stored, frame)
-        image, cropped = square_image(to_rgb(picture), intrinsics, size)
+    # Decoded within the block: of large JPEGs, no more than the size needs.
+    with open_frame(frame) as picture:
+        image, cropped = square_image(picture, intrinsics, size)
     if image.max() < _BLACK:
         raise UnreadableError(f"{frame.path}: is all black, so redacted: it cannot be trained on or compared with")
     return image, cropped
+
+
+@contextmanager
+def open_frame(frame: Frame) -> Iterator[Image.Image]:
+    """Open a frame's picture, RGB and turned as its annotation wants, to be decoded within the block.
+
+    Raises:
+        UnreadableError: as `read_view`, but for what is all black.
+    """
+    if frame.problem is not None:
+        raise UnreadableError(f"{frame.path}: {frame.problem}")
+    with open_picture(frame.path, str(frame.path)) as stored:
+        yield to_rgb(_annotated(stored, frame))
 
 
 def _annotated(stored: Image.Image, frame: Frame) -> Image.Image:

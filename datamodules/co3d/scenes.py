@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -20,13 +20,12 @@ from datamodules.co3d.annotations import (
 )
 from datamodules.co3d.scales import SceneScale, load_scales
 from datamodules.co3d.sequences import Sequence, build_sequences
+from datamodules.posed.scenes import Split
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import scale_translations
 
-Split = Literal["train", "val", "test"]
 
-
-class Scene(NamedTuple):
+class ScaledSequence(NamedTuple):
     """A sequence with its scale; `batch` is its evaluation batch, if it has one.
 
     `frames` are the positions in the sequence that the split may use.
@@ -148,7 +147,7 @@ def open_scenes(
     least_frames: int,
     cache_dir: Path | None = None,
     skip_absent: bool = False,
-) -> tuple[list[Scene], list[Skipped]]:
+) -> tuple[list[ScaledSequence], list[Skipped]]:
     """The scenes of a split with their scales, and what of it cannot be used.
 
     Args:
@@ -173,11 +172,11 @@ def open_scenes(
             skipped.append(Skipped(sequence.name, None, reason))
         else:
             batch = category.batches.get(sequence.name, [])
-            scenes.append(Scene(sequence, scales[sequence.name], frames, batch))
+            scenes.append(ScaledSequence(sequence, scales[sequence.name], frames, batch))
     return scenes, skipped
 
 
-def require_scenes(scenes: list[Scene], skipped: list[Skipped], category: Category, split: Split) -> None:
+def require_scenes(scenes: list[ScaledSequence], skipped: list[Skipped], category: Category, split: Split) -> None:
     """Refuse a split without a scene, saying what there is."""
     if scenes:
         return

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from datamodules.image_files import UnreadableError, read_picture
 from datamodules.last_used import LastUsed
-from datamodules.realestate10k.camera_files import CameraPath
-from datamodules.scenes import Scene, SceneReader
+from datamodules.posed.camera_files import CameraPath
+from datamodules.posed.scenes import Scene, SceneReader
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
 

@@ -1,17 +1,16 @@
 """Which form of RealEstate10k, or whose capture, lies at a root."""
 
 from pathlib import Path
-from typing import Literal
 
 from datamodules.captures import is_capture, open_capture
 from datamodules.folders import find_files
+from datamodules.posed.scenes import SceneReader, Split
 from datamodules.realestate10k.chunks import INDEX_FILE, ChunkReader
 from datamodules.realestate10k.frame_folders import FolderReader
 from datamodules.realestate10k.mat_files import MatReader
-from datamodules.scenes import SceneReader
 from dfm_lightning.errors import UserError
 
-Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 class AbsentSplitError(UserError):

@@ -6,8 +6,8 @@ from PIL import Image
 
 from datamodules.folders import find_files
 from datamodules.image_files import UnreadableError, read_picture
-from datamodules.realestate10k.camera_files import read_camera_file
-from datamodules.scenes import Scene, SceneReader
+from datamodules.posed.camera_files import read_camera_file
+from datamodules.posed.scenes import Scene, SceneReader
 
 EXTENSIONS = (".jpg", ".png", ".jpeg")
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from datamodules.image_files import UnreadableError, to_rgb
-from datamodules.realestate10k.camera_files import COLUMNS, LATEST, NO_TIMESTAMP, CameraPath
+from datamodules.posed.camera_files import COLUMNS, LATEST, NO_TIMESTAMP, CameraPath
+from datamodules.posed.scenes import Scene, SceneReader
 from datamodules.realestate10k.frame_folders import EXTENSIONS
-from datamodules.scenes import Scene, SceneReader
 from dfm_lightning.errors import UserError
 
 

@@ -2,15 +2,15 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 from rich.progress import track
 
 from datamodules.captures import is_capture
 from datamodules.image_files import UnreadableError
+from datamodules.posed.scenes import Scene, SceneReader, Split
 from datamodules.problems import Problem
-from datamodules.realestate10k.forms import AbsentSplitError, Split, open_reader
-from datamodules.scenes import Scene, SceneReader
+from datamodules.realestate10k.forms import SPLITS, AbsentSplitError, open_reader
 from dfm_lightning.errors import UserError
 
 # The scale of a capture does not matter to whether it can be read.
@@ -67,7 +67,7 @@ def open_splits(root: Path) -> OpenedSplits:
     """Open the splits that a root has. Raises UserError if there is none that can be opened."""
     opened = OpenedSplits({}, {})
     absent = None
-    splits: tuple[Split, ...] = ("test",) if is_capture(root) else get_args(Split)
+    splits: tuple[Split, ...] = ("test",) if is_capture(root) else SPLITS
     for split in splits:
         try:
             opened.readers[split] = open_reader(root, split, _DEPTH)

@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import ExifTags, Image
 
-from datamodules.realestate10k.camera_files import CameraPath, read_camera_file, write_camera_file
+from datamodules.posed.camera_files import CameraPath, read_camera_file, write_camera_file
 from datamodules.synthetic.rooms import write_synthetic_rooms
 from dfm_lightning.cli import main
 from dfm_lightning.cli.configs import find_config

@@ -10,9 +10,11 @@ import torch
 from PIL import ExifTags, Image
 
 from datamodules.co3d import Co3DDataModule
-from datamodules.photograph import CameraMove, MoveKind, PhotographRequest, photograph_camera
+from datamodules.posed.camera_moves import CameraMove, MoveKind
+from datamodules.posed.photograph import Photograph, photograph_camera
 from datamodules.realestate10k import RealEstate10kDataModule
 from dfm_lightning.errors import UserError
+from dfm_lightning.types import Request
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -28,6 +30,26 @@ def save(path: Path, image: Image.Image, orientation: int | None = None, **detai
     exif.get_ifd(ExifTags.IFD.Exif).update({ExifTags.Base[name].value: value for name, value in details.items()})
     image.save(path, exif=exif, quality=95)
     return path
+
+
+def request_of(
+    path: Path,
+    move: CameraMove,
+    image_size: int,
+    output_size: int,
+    distance: float,
+    field_of_view: float | None = None,
+) -> Request:
+    """What a data module asks of a photograph."""
+    data = RealEstate10kDataModule(
+        image=str(path),
+        image_size=image_size,
+        trajectory_size=output_size,
+        camera_move=move,
+        scene_depth=distance,
+        field_of_view=field_of_view,
+    )
+    return data.predict_dataloader().dataset[0]
 
 
 def camera(path: Path, field_of_view: float | None = None) -> tuple[torch.Tensor, str]:
@@ -90,9 +112,9 @@ def test_orientation_is_honoured(tmp_path: Path, orientation: int) -> None:
     }
     stored = upright.transpose(inverse[orientation]) if orientation > 1 else upright
     path = save(tmp_path / "a.png", stored, orientation, FocalLengthIn35mmFilm=28)
-    request = PhotographRequest(path, CameraMove(), 30, 30, 3.0)[0]
+    request = request_of(path, CameraMove(), 30, 30, 3.0)
     other = save(tmp_path / "b.png", upright, 1, FocalLengthIn35mmFilm=28)
-    plain = PhotographRequest(other, CameraMove(), 30, 30, 3.0)[0]
+    plain = request_of(other, CameraMove(), 30, 30, 3.0)
     assert torch.equal(request.context.observation, plain.context.observation)
     assert torch.equal(request.params.intrinsics, plain.params.intrinsics)
     image = request.context.observation[0]
@@ -103,7 +125,7 @@ def test_orientation_is_honoured(tmp_path: Path, orientation: int) -> None:
 @pytest.mark.parametrize(("width", "height"), [(90, 60), (60, 90), (64, 64), (200, 40)])
 def test_any_shape_is_cut_to_its_middle_square(tmp_path: Path, width: int, height: int) -> None:
     path = save(tmp_path / "a.png", picture(width, height))
-    request = PhotographRequest(path, CameraMove(frames=3), 20, 24, 3.0, field_of_view=70.0)[0]
+    request = request_of(path, CameraMove(frames=3), 20, 24, 3.0, field_of_view=70.0)
     assert request.context.observation.shape == (1, 3, 20, 20)
     assert request.params.pixels.shape == (3, 24, 24, 2)
     side, longer = min(width, height), max(width, height)
@@ -190,11 +212,11 @@ def test_a_model_of_co3d_predicts_from_a_photograph_without_a_root(tmp_path: Pat
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
-        PhotographRequest(tmp_path / "a.jpg", CameraMove(), 8, 8, 1.0)
+        Photograph(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_text("not a picture")
     with pytest.raises(UserError, match="not a readable picture"):
-        PhotographRequest(tmp_path / "a.jpg", CameraMove(), 8, 8, 1.0)
+        Photograph(tmp_path / "a.jpg")
     whole = save(tmp_path / "b.jpg", picture(90, 60)).read_bytes()
     (tmp_path / "b.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"b\.jpg: not a readable picture"):
-        PhotographRequest(tmp_path / "b.jpg", CameraMove(), 8, 8, 1.0)
+        Photograph(tmp_path / "b.jpg")

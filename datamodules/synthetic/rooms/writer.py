@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datamodules.realestate10k.camera_files import DECIMALS, CameraPath, read_camera_file, write_camera_file
+from datamodules.posed.camera_files import DECIMALS, CameraPath, read_camera_file, write_camera_file
 from datamodules.realestate10k.chunks import INDEX_FILE, EncodedScene, write_chunk
 from datamodules.synthetic.production import produce, write_truth
 from datamodules.synthetic.rooms.scene import (

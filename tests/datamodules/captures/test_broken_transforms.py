@@ -10,8 +10,8 @@ import pytest
 from small_captures import FRAMES, INF, NAN, poses, refusal, save, transforms, write_pictures
 
 from datamodules.captures import open_capture
+from datamodules.posed.path_files import read_camera_path
 from datamodules.realestate10k import RealEstate10kDataModule
-from datamodules.realestate10k.path_files import read_camera_path
 from datamodules.realestate10k.verification import inspect_root, verify_root
 from dfm_lightning.errors import UserError
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.co3d.sampling import choose_roles, distance_range, draw_roles
+from datamodules.posed.back_from_target import choose_roles, distance_range, draw_roles
 
 
 @settings(max_examples=200, deadline=None)
@@ -60,18 +60,17 @@ def test_distances_shrink_in_short_sequences() -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "context", "target"),
+    ("given", "context", "target"),
     [
         ([], 0, 15),  # a third of the 45 frames is less than 20
-        ([("s", 107), ("s", 130), ("s", 140)], 30, 7),
-        ([("s", 120)], 5, 20),
-        ([("s", 103)], 18, 3),
+        ([7, 30], 30, 7),
+        ([20], 5, 20),
+        ([3], 18, 3),
     ],
-    ids=["no batch", "target and known frames", "target alone", "target alone near the start"],
+    ids=["no batch", "target and known frame", "target alone", "target alone near the start"],
 )
-def test_evaluation_roles(batch: list[tuple[str, int]], context: int, target: int) -> None:
-    numbers = list(range(100, 145))
-    roles = choose_roles(numbers, list(range(45)), batch, 5, (15, 25))
+def test_evaluation_roles(given: list[int], context: int, target: int) -> None:
+    roles = choose_roles(list(range(45)), given, 5, (15, 25))
     assert (roles.context, roles.target) == ([context], target)
     assert len(set(roles.novel)) == 5
     assert not {context, target} & set(roles.novel)
@@ -80,5 +79,5 @@ def test_evaluation_roles(batch: list[tuple[str, int]], context: int, target: in
 
 
 def test_evaluation_stays_within_the_split() -> None:
-    roles = choose_roles(list(range(20)), [4, 8, 12, 16], [], 9, (1, 1))
+    roles = choose_roles([4, 8, 12, 16], [], 9, (1, 1))
     assert (roles.context, roles.target, roles.novel) == ([4], 8, [12, 16])

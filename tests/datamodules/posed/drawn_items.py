@@ -19,7 +19,7 @@ from small_roots import write_capture, write_photograph, write_toys, write_walks
 from torch import Tensor
 
 from datamodules.co3d import Co3DDataModule
-from datamodules.photograph import CameraMove
+from datamodules.posed.camera_moves import CameraMove
 from datamodules.realestate10k import RealEstate10kDataModule
 from dfm_lightning.types import named_tensors
 
@@ -128,7 +128,7 @@ def _captures(root: Path) -> Iterator[Any]:
 def _photographs(root: Path) -> Iterator[Any]:
     image = str(write_photograph(root / "photograph.png"))
     yield from walks(
-        root, image=image, camera_move=CameraMove("spiral", 0.4, 5), field_of_view=50
+        root, image=image, camera_move=CameraMove("spiral", 0.4, 5), field_of_view=50.0
     ).predict_dataloader()
     yield from toys(root, image=image, camera_move=CameraMove("orbit", 1.0, 4)).predict_dataloader()
 

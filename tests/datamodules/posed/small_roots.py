@@ -1,4 +1,4 @@
-"""Small roots of every kind of posed images, written by formulas: nothing in them is drawn at random or rendered."""
+"""Small roots of every kind of posed images, written by formulas: nothing is drawn at random or rendered."""
 
 import gzip
 import json

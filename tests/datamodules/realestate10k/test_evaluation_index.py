@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_realestate10k_forms import DATA, module
 
-from datamodules.realestate10k.evaluation_index import IndexEntry, read_evaluation_index
+from datamodules.posed.evaluation_index import IndexEntry, read_evaluation_index
 from dfm_lightning.errors import UserError
 
 PART = DATA / "evaluation_index_part.json"

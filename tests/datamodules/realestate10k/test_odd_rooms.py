@@ -12,7 +12,7 @@ from small_rooms import FRAMES, HEIGHT, WIDTH
 from test_realestate10k_forms import module
 
 from datamodules.image_files import UnreadableError
-from datamodules.realestate10k.camera_files import read_camera_file
+from datamodules.posed.camera_files import read_camera_file
 from datamodules.realestate10k.forms import open_reader
 from datamodules.realestate10k.verification import inspect_root, verify_root
 from dfm_lightning.errors import UserError

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from small_rooms import FRAMES, HEIGHT, table
 
+from datamodules.posed.camera_files import read_camera_file, write_camera_file
+from datamodules.posed.views import read_images
 from datamodules.realestate10k import RealEstate10kDataModule
-from datamodules.realestate10k.camera_files import read_camera_file, write_camera_file
 from datamodules.realestate10k.forms import open_reader
 from datamodules.synthetic.rooms import write_synthetic_rooms
-from datamodules.views import read_images
 from dfm_lightning.errors import UserError
 from dfm_lightning.types import map_tensors
 

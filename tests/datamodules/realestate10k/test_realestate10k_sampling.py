@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamodules.realestate10k.sampling import choose_roles, draw_roles, spread
+from datamodules.posed.two_ends import choose_roles, draw_roles, spread
 
 
 @given(

@@ -12,9 +12,9 @@ from PIL import Image
 from small_rooms import FRAMES, table, write_small_rooms
 
 import datamodules.synthetic.rooms.scene
-from datamodules.realestate10k.camera_files import read_camera_file
+from datamodules.posed.camera_files import read_camera_file
+from datamodules.posed.scenes import Scene
 from datamodules.realestate10k.forms import open_reader
-from datamodules.scenes import Scene
 from datamodules.synthetic.rooms import HIDDEN_MASKS, TRUTH_FILE, write_synthetic_rooms
 from datamodules.synthetic.rooms.scene import WALLS_BEHIND, draw_scene
 from dfm_lightning.errors import UserError

@@ -1,4 +1,4 @@
-"""Which scenes, and which frames of them, an evaluation takes: by an index, or regularly."""
+"""Which scenes, and which frames of them, an evaluation takes: by a choice of views, or by an index."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from datamodules.image_files import UnreadableError
-from datamodules.realestate10k.evaluation_index import known_scenes, read_evaluation_index
-from datamodules.realestate10k.sampling import choose_roles
-from datamodules.scenes import MissingScenes, Scene
-from datamodules.views import Roles
+from datamodules.posed.evaluation_index import known_scenes, read_evaluation_index
+from datamodules.posed.scenes import MissingScenes, Scene
+from datamodules.posed.view_choice import ViewChoice
+from datamodules.posed.views import Roles
 
 
 class Protocol(ABC):
@@ -17,36 +17,32 @@ class Protocol(ABC):
 
     @abstractmethod
     def keys(self, known: list[str]) -> list[str]:
-        """The scenes to take, of those that there are, in the order in which they are wanted."""
+        """List the scenes to take, of those that there are, in the order in which they are wanted."""
 
     @abstractmethod
     def roles(self, scene: Scene) -> Roles:
-        """The frames of a scene. Raises UnreadableError where it does not have them."""
+        """Choose the frames of a scene. Raises UnreadableError where it does not have them."""
 
 
-class RegularViews(Protocol):
-    """All scenes; the first usable frame is context, those behind it are targets.
+class ChosenViews(Protocol):
+    """All scenes, with the frames of a choice of views.
 
     Args:
-        contexts: number of context views.
+        choice: chooses the frames of a scene.
         novel: number of novel views, fewer in short scenes.
-        distance: number of frames between context and target, see `choose_roles`.
     """
 
-    def __init__(self, contexts: int, novel: int, distance: tuple[int, int]) -> None:
-        self.contexts = contexts
+    def __init__(self, choice: ViewChoice, novel: int) -> None:
+        self.choice = choice
         self.novel = novel
-        self.distance = distance
 
     def keys(self, known: list[str]) -> list[str]:
+        """Take all of them."""
         return known
 
     def roles(self, scene: Scene) -> Roles:
-        positions = scene.usable_positions()
-        if len(positions) <= self.contexts:
-            raise UnreadableError(f"scene {scene.key}: {len(positions)} usable frames, too few")
-        novel = min(self.novel, len(positions) - self.contexts - 1)
-        return choose_roles(positions, self.contexts, novel, self.distance)
+        """Choose the frames of a scene. Raises UnreadableError where it has too few."""
+        return self.choice.choose(scene, self.novel)
 
 
 class IndexedViews(Protocol):
@@ -65,6 +61,7 @@ class IndexedViews(Protocol):
         self.index = read_evaluation_index(path)
 
     def keys(self, known: list[str]) -> list[str]:
+        """Take those of the index. Raises UserError if some are not there, unless they may be left out."""
         keys = known_scenes(self.index, self.path, set(known), self.missing == "skip")
         absent = len(self.index.entries) - len(keys)
         rank_zero_info(
@@ -74,6 +71,7 @@ class IndexedViews(Protocol):
         return keys
 
     def roles(self, scene: Scene) -> Roles:
+        """Take the frames of the scene's entry. Raises UnreadableError where they have no camera."""
         roles = self.index.entries[scene.key].roles(self.contexts)
         cameras = scene.has_camera().tolist()
         bad = [p for p in roles.positions() if p >= len(cameras) or not cameras[p]]

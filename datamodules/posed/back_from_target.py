@@ -1,14 +1,51 @@
-"""Which frames of a sequence take which role: at random in training, always the same in evaluation."""
+"""Views back from the target: contexts follow at a distance each, novel views lie between or anywhere."""
 
 from typing import Literal
 
 import numpy as np
 import torch
 
-from datamodules.co3d.annotations import FrameId
-from datamodules.views import Roles
+from datamodules.posed.scenes import Scene
+from datamodules.posed.view_choice import ViewChoice, positions_of
+from datamodules.posed.views import Roles
 
 NovelFrames = Literal["between", "anywhere"]
+
+
+class BackFromTarget(ViewChoice):
+    """Contexts one behind the other, going back from the target; evaluation has one, and sees all around.
+
+    Args:
+        contexts: number of context views in a training item.
+        novel: number of novel views in a training or validation item.
+        distance: least and greatest number of frames between the target and the nearest context, and between
+            contexts. Sequences too short for it get less.
+        novel_frames: where training takes novel views from: between the target and a context, or anywhere.
+    """
+
+    def __init__(
+        self,
+        contexts: int = 1,
+        novel: int = 1,
+        distance: tuple[int, int] = (20, 40),
+        novel_frames: NovelFrames = "between",
+    ) -> None:
+        super().__init__(contexts, novel, distance)
+        self.novel_frames: NovelFrames = novel_frames
+
+    def draw(self, scene: Scene) -> Roles:
+        """Draw the roles of a training item; see `draw_roles`."""
+        positions = positions_of(scene, self.contexts + 1)
+        roles = draw_roles(len(positions), self.contexts, self.novel, self.distance, self.novel_frames)
+        return Roles(
+            [positions[index] for index in roles.context],
+            positions[roles.target],
+            [positions[index] for index in roles.novel],
+        )
+
+    def choose(self, scene: Scene, novel: int) -> Roles:
+        """Choose the roles of an evaluation item; see `choose_roles`."""
+        return choose_roles(positions_of(scene, 2), list(scene.prescribed), novel, self.distance)
 
 
 def distance_range(frames: int, contexts: int, distance: tuple[int, int]) -> tuple[int, int]:
@@ -52,24 +89,20 @@ def draw_roles(
     return Roles(context, target, unseen)
 
 
-def choose_roles(
-    numbers: list[int], eligible: list[int], batch: list[FrameId], novel: int, distance: tuple[int, int]
-) -> Roles:
+def choose_roles(eligible: list[int], given: list[int], novel: int, distance: tuple[int, int]) -> Roles:
     """The roles of an evaluation item: one context, one target, and novel views evenly around the object.
 
-    Target and context are the first two frames of the evaluation batch. A batch of the target alone has its
-    context at the middle of `distance` before it (after it, where there is none before). Without a batch the
-    context is the first eligible frame, the target as far behind it, but no further than a third of them.
+    Target and context are those given. A target alone has its context at the middle of `distance` before it (after
+    it, where there is none before). Where none is given, the context is the first eligible frame, the target
+    as far behind it, but no further than a third of them.
 
     Args:
-        numbers: the frame numbers of the whole sequence in order.
-        eligible: positions in it of the frames of the split, from which the novel views are chosen.
-        batch: the sequence's evaluation batch; empty without one.
+        eligible: positions of the frames from which the views are chosen, at least two.
+        given: positions of the target and the context that a benchmark prescribes, as far as it does.
         novel: number of novel views; fewer if there are no more frames.
         distance: as in training.
     """
     moderate = min((distance[0] + distance[1]) // 2, max(1, len(eligible) // 3))
-    given = [numbers.index(number) for _, number in batch[:2] if number in numbers]
     if not given:
         context, target = eligible[0], eligible[moderate]
     elif len(given) == 1:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from datamodules.views import Roles
+from datamodules.posed.views import Roles
 from dfm_lightning.errors import UserError
 
 

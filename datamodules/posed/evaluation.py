@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Float64
+from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.image_files import UnreadableError
-from datamodules.scenes import Scene, SceneReader
-from datamodules.views import Roles, make_request, read_batch, read_images
+from datamodules.posed.scenes import Scene, SceneReader
+from datamodules.posed.views import Roles, make_request, read_batch, read_images
 from dfm_lightning.errors import UserError
 from dfm_lightning.types import Batch, Request
 
@@ -23,12 +23,15 @@ class EvaluationItem(NamedTuple):
 
 
 class EvaluationScenes(Dataset):
-    """The same views of each scene every time."""
+    """The same views of each scene every time; with `masks`, their foreground masks are the truth."""
 
-    def __init__(self, reader: SceneReader, items: list[EvaluationItem], image_size: int) -> None:
+    def __init__(
+        self, reader: SceneReader, items: list[EvaluationItem], image_size: int, masks: bool = False
+    ) -> None:
         self.reader = reader
         self.items = items
         self.image_size = image_size
+        self.masks = masks
 
     def __len__(self) -> int:
         return len(self.items)
@@ -36,12 +39,12 @@ class EvaluationScenes(Dataset):
     def __getitem__(self, index: int) -> Batch:
         key, roles = self.items[index]
         try:
-            return read_batch(self.reader.scene(key), roles, self.image_size)
+            return read_batch(self.reader.scene(key), roles, self.image_size, masks=self.masks)
         except UnreadableError as error:
             raise UserError(f"{error} (read well before, so changed since)") from None
 
 
-MakePath = Callable[[Scene, Roles], Float64[Tensor, "n 4 4"]]
+MakePath = Callable[[Scene, Roles], Float[Tensor, "n 4 4"]]
 """The absolute poses to be seen in a prediction."""
 
 
@@ -65,31 +68,36 @@ class PathRequests(Dataset):
         try:
             scene = self.reader.scene(key)
             context = read_images(scene, roles.context, self.image_size)
+            path = self.path(scene, roles)
         except UnreadableError as error:
             raise UserError(f"{error} (read well before, so changed since)") from None
-        return make_request(key, context, self.path(scene, roles), self.output_size)
+        return make_request(key, context, path, self.output_size)
 
 
 class Selection(NamedTuple):
-    """Evaluation items whose frames have all been read once, and the scenes left out with the reason."""
+    """Evaluation items of which all that is needed has been read once, and why other scenes are left out."""
 
     items: list[EvaluationItem]
-    skipped: list[tuple[str, str]]
+    skipped: list[str]
 
 
 def readable_items(
-    reader: SceneReader, keys: list[str], choose: Callable[[Scene], Roles], count: int | None, images: bool = True
+    reader: SceneReader,
+    keys: list[str],
+    choose: Callable[[Scene], Roles],
+    count: int | None,
+    read: Callable[[Scene, Roles], object],
 ) -> Selection:
-    """The first so many scenes whose frames can be read, with roles chosen by a function.
+    """Select the first so many scenes that can be read.
 
-    Every frame is decoded once, before hours of sampling depend on it.
+    All that is needed is decoded once, before hours of sampling depend on it.
 
     Args:
         reader: the scenes.
         keys: scenes in the order in which they are wanted.
         choose: gives a scene's roles, or raises UnreadableError.
         count: how many scenes are wanted; all if None.
-        images: whether all roles' images are needed, or those of the context alone.
+        read: reads what is needed of a scene, or raises UnreadableError.
     """
     items: list[EvaluationItem] = []
     skipped = []
@@ -100,9 +108,8 @@ def readable_items(
         try:
             scene = reader.scene(key)
             roles = choose(scene)
-            for position in roles.positions() if images else roles.context:
-                scene.frame(position)
+            read(scene, roles)
             items.append(EvaluationItem(key, roles))
         except UnreadableError as error:
-            skipped.append((key, str(error)))
+            skipped.append(str(error))
     return Selection(items, skipped)

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from datamodules.scenes import Scene
+from datamodules.posed.scenes import Scene
 from dfm_lightning.geometry.cameras import build_cameras
-from dfm_lightning.geometry.images import square_image
 from dfm_lightning.types import Batch, Request, Views, map_tensors
 
 
@@ -38,15 +37,15 @@ class PosedImages(NamedTuple):
         return map_tensors(Tensor.float, Views(self.images, cameras))
 
 
-def read_images(scene: Scene, positions: list[int], size: int) -> PosedImages:
-    """Read frames of a scene, cropped to their central square and resized.
+def read_images(scene: Scene, positions: list[int], size: int, enlarged: float = 1.0) -> PosedImages:
+    """Read frames of a scene, cropped to their central square and resized; lengths are multiplied by `enlarged`.
 
     Raises:
         UnreadableError: if one of them is missing or damaged.
     """
-    read = [square_image(scene.frame(position), scene.intrinsics[position], size) for position in positions]
+    read = [scene.view(position, size) for position in positions]
     images, intrinsics = (torch.stack(part) for part in zip(*read, strict=True))
-    return PosedImages(images, scene.camera_to_world[positions], intrinsics)
+    return PosedImages(images, scene.scaled_poses(enlarged)[positions], intrinsics)
 
 
 def make_batch(key: str, posed: PosedImages, contexts: int, truth: dict[str, Tensor]) -> Batch:
@@ -58,9 +57,20 @@ def make_batch(key: str, posed: PosedImages, contexts: int, truth: dict[str, Ten
     return Batch(context, target, novel, key, truth)  # type: ignore[arg-type]
 
 
-def read_batch(scene: Scene, roles: Roles, size: int) -> Batch:
-    """Read a scene's frames in their roles (no batch dimension). Raises UnreadableError."""
-    return make_batch(scene.key, read_images(scene, roles.positions(), size), len(roles.context), {})
+def read_batch(scene: Scene, roles: Roles, size: int, enlarged: float = 1.0, masks: bool = False) -> Batch:
+    """Read a scene's frames in their roles (no batch dimension); with `masks`, foreground masks are the truth.
+
+    Raises:
+        UnreadableError: if something of it cannot be read.
+    """
+    positions, contexts = roles.positions(), len(roles.context)
+    posed = read_images(scene, positions, size, enlarged)
+    truth: dict[str, Tensor] = {}
+    if masks:
+        read = torch.stack([scene.mask(position, size) for position in positions])
+        context, target, novel = read.split([contexts, 1, len(roles.novel)])
+        truth = {"context_mask": context, "target_mask": target, "novel_mask": novel}
+    return make_batch(scene.key, posed, contexts, truth)
 
 
 def make_request(key: str, context: PosedImages, path: Float[Tensor, "n 4 4"], size: int) -> Request:

@@ -1,9 +1,33 @@
-"""Which frames of a scene take which role: at random in training, always the same in evaluation."""
+"""Views between two ends: the first context at one end, the target at the other, all others between them."""
 
 import numpy as np
 import torch
 
-from datamodules.views import Roles
+from datamodules.posed.scenes import Scene
+from datamodules.posed.view_choice import ViewChoice, positions_of
+from datamodules.posed.views import Roles
+
+
+class TwoEnds(ViewChoice):
+    """The first context at one end, the target at the other, further contexts and novel views between them.
+
+    Args:
+        contexts: number of context views.
+        novel: number of novel views in a training or validation item.
+        distance: least and greatest number of frames between the first context and the target. Scenes too short
+            for it give their ends.
+    """
+
+    def draw(self, scene: Scene) -> Roles:
+        """Draw the roles of a training item; see `draw_roles`."""
+        positions = positions_of(scene, self.contexts + 1 + self.novel)
+        return draw_roles(positions, self.contexts, self.novel, self.distance)
+
+    def choose(self, scene: Scene, novel: int) -> Roles:
+        """Choose the roles of an evaluation item; see `choose_roles`."""
+        positions = positions_of(scene, self.contexts + 1)
+        novel = min(novel, len(positions) - self.contexts - 1)
+        return choose_roles(positions, self.contexts, novel, self.distance)
 
 
 def draw_roles(positions: list[int], contexts: int, novel: int, distance: tuple[int, int]) -> Roles:

@@ -9,7 +9,7 @@ from torch import Tensor
 from datamodules.captures.listing import summarise
 from datamodules.captures.transforms import read_poses
 from datamodules.image_files import UnreadableError
-from datamodules.realestate10k.camera_files import read_camera_file
+from datamodules.posed.camera_files import read_camera_file
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import is_valid_pose
 

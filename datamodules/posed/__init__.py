@@ -1,0 +1,7 @@
+"""Posed images: the one stack behind Co3D, RealEstate10k, captures, photographs, and data sets of your own.
+
+A data set is a `SceneReader` (`scenes.py`), which gives scenes by name: cameras, images and perhaps masks.
+Everything else works with any reader: the choice of views (`view_choice.py` and a file for each choice), training
+draws (`training.py`), evaluation (`protocol.py`, `evaluation.py`), trajectories (`trajectories.py`), and the data
+module that puts them together (`datamodule.py`).
+"""

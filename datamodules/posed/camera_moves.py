@@ -1,0 +1,56 @@
+"""Moves of a camera away from where it is: straight on, around what it sees, to the side and back, in a spiral."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.geometry.cameras import look_at
+
+MoveKind = Literal["forward", "orbit", "sway", "spiral"]
+
+
+@dataclass
+class CameraMove:
+    """How the camera moves in a prediction.
+
+    Args:
+        kind: forward: straight on. orbit: on a circle around what is in the middle, looking at it. sway: to the
+            side and back, looking at it. spiral: on a circle across the viewing direction while it goes forward
+            and back, looking at it.
+        size: how far, in units of the distance to what is in the middle: the way forward, the length of the arc
+            (6.28 is once around), the greatest way to the side, the diameter of the spiral. To the right if
+            positive.
+        frames: number of cameras. The first is the context's.
+    """
+
+    kind: MoveKind = "forward"
+    size: float = 0.5
+    frames: int = 48
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.size) or self.frames < 2:
+            raise UserError(f"a camera move needs a finite size and at least 2 frames, not {self}")
+
+    def poses(self, distance: float) -> Float64[Tensor, "n 4 4"]:
+        """Camera-to-world poses in the world of the first of them, which looks at a point at this distance."""
+        part = torch.linspace(0, 1, self.frames, dtype=torch.float64)
+        turn, zero, reach = 2 * math.pi * part, torch.zeros_like(part), self.size * distance
+        middle = torch.tensor([0.0, 0.0, distance], dtype=torch.float64).expand(self.frames, 3)
+        there_and_back = (1 - turn.cos()) / 2 * reach
+        up = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
+        if self.kind == "forward":
+            position = torch.stack([zero, zero, part * reach], dim=1)
+            return look_at(position, position + middle, up)
+        if self.kind == "orbit":
+            angle = part * self.size
+            position = torch.stack([angle.sin() * distance, zero, (1 - angle.cos()) * distance], dim=1)
+        elif self.kind == "sway":
+            position = torch.stack([there_and_back, zero, zero], dim=1)
+        else:
+            position = torch.stack([turn.sin() * reach / 2, -there_and_back.abs(), there_and_back.abs()], dim=1)
+        return look_at(position, middle, up)

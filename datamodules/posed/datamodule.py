@@ -1,0 +1,319 @@
+"""`PosedImagesDataModule`: any data set of posed images for Lightning."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Float64
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.image_files import UnreadableError
+from datamodules.loading import evaluation_loader, training_loader
+from datamodules.posed.camera_moves import CameraMove
+from datamodules.posed.evaluation import EvaluationItem, EvaluationScenes, PathRequests, readable_items
+from datamodules.posed.photograph import Photograph
+from datamodules.posed.protocol import ChosenViews, IndexedViews, Protocol
+from datamodules.posed.scenes import MissingScenes, Scene, SceneReader, Split
+from datamodules.posed.training import Attempts, TrainingScenes
+from datamodules.posed.trajectories import KINDS, SourcePath, ToTarget, Trajectory
+from datamodules.posed.two_ends import TwoEnds
+from datamodules.posed.view_choice import ViewChoice
+from datamodules.posed.views import Roles, read_images
+from datamodules.replacements import ReportsReplacements
+from dfm_lightning.errors import UserError
+from dfm_lightning.ranges import check_above, check_at_least, check_finite
+
+# Scenes and frames of each that the mean image is taken over.
+_SCENES_IN_MEAN, _FRAMES_IN_MEAN = 200, 4
+
+
+class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
+    """Posed images of any data set: `Batch`es of camera views, `Request`s of trajectories.
+
+    Images are cropped to their central square and resized, intrinsics follow. Processes share the scenes of
+    training, test and predict out among themselves, and Lightning leaves that alone; its option
+    `use_distributed_sampler` is for validation.
+
+    Args:
+        reader: the data set: gives the reader of a split ("train", "test"), such as a subclass of `SceneReader`
+            whose constructor takes the split first.
+        views: which frames of a scene are context, target and novel views; by default one context and the target
+            20 to 40 frames apart, and a novel view between them.
+        image_size: height and width of the views in pixels.
+        batch_size: training and validation scenes in a batch of each process. Test and predict take one.
+        workers: processes that read images, for each process that trains.
+        scale_augmentation: in training each scene is made larger or smaller by a random factor between this and
+            its inverse; null for none.
+        draws_per_scene: training items of each scene in an epoch.
+        val_scenes: number of scenes held out of the training split for validation.
+        evaluation_index: JSON file that says which frames of which scenes are context and targets in test and
+            predict (pixelSplat's evaluation_index_re10k.json).
+        missing_scenes: what to do about scenes of the index that are not there: "error", or "skip" them, counted
+            and said.
+        test_scenes: number of scenes in test and predict, the first that can be read; all if null.
+        evaluation_views: number of novel views of a test scene without an index.
+        masks: whether the truth of validation and test holds foreground masks, which the data set must have.
+        predict_split: which split predictions are made of.
+        predict_scenes: names of the scenes predictions are made of, instead of the first `test_scenes`.
+        trajectory: cameras of a prediction: "circle", around a circle fitted to the scene's cameras; "dataset",
+            the scene's own cameras; "interpolation", smoothly through some of them; "extrapolation", from the
+            context to the target and further; "move", as `camera_move` says; or the path to a camera file of
+            RealEstate10k (.txt) or a transforms.json, whose first camera is put in the context's place.
+        trajectory_frames: number of cameras of a prediction; at most so many of a file.
+        trajectory_scale: a file's translations are multiplied by it.
+        trajectory_size: height and width of predicted views in pixels; `image_size` if null.
+        image: a photograph to predict from, instead of the data set's scenes, which then need not be there. Its
+            trajectory is the `camera_move`, or the file that `trajectory` names.
+        field_of_view: the photograph's, in degrees along its longer side; from its EXIF data if null.
+        camera_move: how the camera moves away from the context.
+        scene_depth: distance, in scene units, of what is in the middle of a photograph or goes a move around.
+    """
+
+    attempts = Attempts()
+    source_path: SourcePath = ToTarget()
+    source = "the data set"
+    """Where it lies, for messages."""
+
+    def __init__(
+        self,
+        reader: Callable[[Split], SceneReader],
+        views: ViewChoice | None = None,
+        image_size: int = 64,
+        batch_size: int = 3,
+        workers: int = 4,
+        scale_augmentation: float | None = None,
+        draws_per_scene: int = 1,
+        val_scenes: int = 32,
+        evaluation_index: str | None = None,
+        missing_scenes: MissingScenes = "error",
+        test_scenes: int | None = 100,
+        evaluation_views: int = 4,
+        masks: bool = False,
+        predict_split: Split = "test",
+        predict_scenes: list[str] | None = None,
+        trajectory: str = "dataset",
+        trajectory_frames: int = 60,
+        trajectory_scale: float = 1.0,
+        trajectory_size: int | None = None,
+        image: str | None = None,
+        field_of_view: float | None = None,
+        camera_move: CameraMove | None = None,
+        scene_depth: float = 3.0,
+    ) -> None:
+        super().__init__()
+        check_at_least(1, image_size=image_size, batch_size=batch_size, test_scenes=test_scenes)
+        check_at_least(0, workers=workers, val_scenes=val_scenes, evaluation_views=evaluation_views)
+        check_at_least(1, scale_augmentation=scale_augmentation, draws_per_scene=draws_per_scene)
+        check_at_least(1, trajectory_frames=trajectory_frames, trajectory_size=trajectory_size)
+        check_above(0, scene_depth=scene_depth, field_of_view=field_of_view)
+        check_finite(trajectory_scale=trajectory_scale)
+        self.views = views or TwoEnds()
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.workers = workers
+        self.scale_augmentation = scale_augmentation
+        self.draws_per_scene = draws_per_scene
+        self.val_scenes = val_scenes
+        self.evaluation_index = None if evaluation_index is None else Path(evaluation_index)
+        self.missing_scenes: MissingScenes = missing_scenes
+        self.test_scenes = test_scenes
+        self.evaluation_views = evaluation_views
+        self.masks = masks
+        self.predict_split: Split = predict_split
+        self.predict_scenes = predict_scenes
+        self.trajectory = trajectory
+        self.trajectory_frames = trajectory_frames
+        self.trajectory_scale = trajectory_scale
+        self.trajectory_size = trajectory_size or image_size
+        self.image = None if image is None else Path(image)
+        self.field_of_view = field_of_view
+        self.camera_move = camera_move or CameraMove()
+        self.scene_depth = scene_depth
+        self._open_reader = reader
+        self._readers: dict[Split, SceneReader] = {}
+
+    # --- Lightning's hooks --------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader:
+        """Random views of all training scenes; a function of the seed and the number of batches taken."""
+        draws = TrainingScenes(
+            self.reader("train"),
+            self.training_scenes(),
+            self.views.draw,
+            self.image_size,
+            self.scale_augmentation,
+            self.draws_per_scene,
+            self.attempts,
+            self.workers,
+        )
+        self._train_set = draws
+        return training_loader(draws, self.batch_size, self.workers, containers=draws.containers())
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """The same views of the validation scenes every time; nothing where there are none."""
+        split, keys = self.validation_scenes()
+        if not keys:
+            return []
+        data = self._evaluation(split, ChosenViews(self.views, self.views.novel), keys, None)
+        # Lightning shares these out itself, evenly, repeating some: every process needs as many batches.
+        return DataLoader(data, self.batch_size, num_workers=self.workers)
+
+    def test_dataloader(self) -> DataLoader:
+        """The same views of the test scenes every time, each scene in one process."""
+        protocol = self._protocol("test")
+        keys = protocol.keys(self.reader("test").keys())
+        return evaluation_loader(self._evaluation("test", protocol, keys, self.test_scenes), 1, self.workers)
+
+    def predict_dataloader(self) -> DataLoader:
+        """The context and the trajectory of each scene, each scene in one process; or those of the photograph."""
+        if self.image is not None:
+            return evaluation_loader(self._photograph(self.image), 1)
+        split, path = self.predict_split, self._trajectory(self.trajectory)
+        reader, protocol = self.reader(split), self._protocol(split)
+        keys = self._predicted_scenes(protocol.keys(reader.keys()))
+
+        def read(scene: Scene, roles: Roles) -> None:
+            read_images(scene, roles.context, self.image_size)
+            path(scene, roles)
+
+        count = self.test_scenes if self.predict_scenes is None else None
+        items = self._items(split, protocol, keys, count, read)
+        requests = PathRequests(reader, items, path, self.image_size, self.trajectory_size)
+        return evaluation_loader(requests, 1, self.workers)
+
+    # --- what others ask for ------------------------------------------------------------------------------
+
+    def reader(self, split: Split) -> SceneReader:
+        """Open the scenes of a split. Raises UserError where there are none."""
+        if split not in self._readers:
+            reader = self._open_reader(split)
+            if not reader.keys():
+                raise UserError(f"{self.source}, {split}: there is no scene")
+            if reader.description:
+                rank_zero_info(f"{self.source}, {split}: {reader.description}")
+            self._readers[split] = reader
+        return self._readers[split]
+
+    def training_split(self) -> tuple[list[str], list[str]]:
+        """List the scenes to train on and those held out, whichever the seed."""
+        keys = sorted(self.reader("train").keys(), key=lambda key: hashlib.sha256(key.encode()).digest())
+        if len(keys) <= self.val_scenes:
+            raise UserError(
+                f"val_scenes is {self.val_scenes}, but there are {len(keys)} training scenes altogether"
+            )
+        return sorted(keys[self.val_scenes :]), sorted(keys[: self.val_scenes])
+
+    def mean_image(self) -> Float[Tensor, "3 h w"] | None:
+        """The mean of some frames of the training scenes, in [-1, 1]: a baseline that any model should beat.
+
+        None where there are none to read: a capture has no training scenes, and many have the test split alone.
+        """
+        total, count = torch.zeros(3, self.image_size, self.image_size), 0
+        try:
+            for scene, positions in self.frames_in_mean():
+                with suppress(UnreadableError):
+                    total += read_images(scene, positions, self.image_size).images.sum(dim=0)
+                    count += len(positions)
+        except UserError as error:
+            rank_zero_warn(f"no mean training image to compare with: {error}")
+            return None
+        if count == 0:
+            rank_zero_warn(
+                f"no mean training image to compare with: no training frame of {self.source} can be read"
+            )
+            return None
+        return total / count
+
+    # --- what a data set of its own ways replaces -----------------------------------------------------------
+
+    def training_scenes(self) -> list[str]:
+        """List the scenes to train on."""
+        return self.training_split()[0]
+
+    def validation_scenes(self) -> tuple[Split, list[str]]:
+        """List the scenes of validation, and say of which split they are."""
+        return "train", self.training_split()[1]
+
+    def frames_in_mean(self) -> Iterator[tuple[Scene, list[int]]]:
+        """Give the frames that the mean image is taken over; those together of which all can be read, or none."""
+        keys = self.training_scenes()
+        for key in keys[:: max(1, len(keys) // _SCENES_IN_MEAN)]:
+            with suppress(UnreadableError):
+                scene = self.reader("train").scene(key)
+                positions = scene.usable_positions()
+                chosen = positions[:: max(1, len(positions) // _FRAMES_IN_MEAN)]
+                if chosen:
+                    yield scene, chosen
+
+    def photograph_pose(self) -> Float64[Tensor, "4 4"]:
+        """Give the absolute pose of a photograph's camera."""
+        return torch.eye(4, dtype=torch.float64)
+
+    def goes_without(self, split: Split) -> bool:
+        """Tell whether evaluation leaves out scenes that cannot be read, instead of refusing to begin."""
+        return True
+
+    # --- inner workings -----------------------------------------------------------------------------------
+
+    def _protocol(self, split: Split) -> Protocol:
+        if split == "test" and self.evaluation_index is not None:
+            return IndexedViews(self.evaluation_index, self.views.contexts, self.missing_scenes)
+        return ChosenViews(self.views, self.evaluation_views)
+
+    def _trajectory(self, kind: str) -> Trajectory:
+        move, depth = self.camera_move, self.scene_depth
+        return Trajectory(kind, self.trajectory_frames, self.source_path, move, depth, self.trajectory_scale)
+
+    def _photograph(self, path: Path) -> PathRequests:
+        photograph = Photograph(path, self.field_of_view, self.photograph_pose())
+        rank_zero_info(f"{path}: {photograph.description}")
+        trajectory = self._trajectory("move" if self.trajectory in KINDS else self.trajectory)
+        items = [EvaluationItem(photograph.key, Roles([0], 0, []))]
+        return PathRequests(photograph, items, trajectory, self.image_size, self.trajectory_size)
+
+    def _predicted_scenes(self, keys: list[str]) -> list[str]:
+        """The scenes asked for, of those that there are."""
+        if self.predict_scenes is None:
+            return keys
+        unknown = sorted(set(self.predict_scenes) - set(keys))
+        if unknown:
+            raise UserError(f"there is no scene {unknown[0]!r} among the {len(keys)}, such as {keys[0]!r}")
+        return self.predict_scenes
+
+    def _evaluation(
+        self, split: Split, protocol: Protocol, keys: list[str], count: int | None
+    ) -> EvaluationScenes:
+        def read(scene: Scene, roles: Roles) -> None:
+            for position in roles.positions():
+                scene.view(position, self.image_size)
+                if self.masks:
+                    scene.mask(position, self.image_size)
+
+        items = self._items(split, protocol, keys, count, read)
+        return EvaluationScenes(self.reader(split), items, self.image_size, self.masks)
+
+    def _items(
+        self,
+        split: Split,
+        protocol: Protocol,
+        keys: list[str],
+        count: int | None,
+        read: Callable[[Scene, Roles], None],
+    ) -> list[EvaluationItem]:
+        """The first so many scenes that can be read; says which cannot."""
+        items, skipped = readable_items(self.reader(split), keys, protocol.roles, count, read)
+        if not skipped:
+            return items
+        scenes = len(items) + len(skipped)
+        counted = f"{len(skipped)} of {scenes} {split} scenes cannot be read, such as: {skipped[0]}"
+        if not self.goes_without(split):
+            raise UserError(f"{counted}; set data.missing_scenes to skip to go without such scenes")
+        if not items:
+            raise UserError(f"{self.source}, {split}: none of {scenes} scenes can be read, such as: {skipped[0]}")
+        rank_zero_warn(f"{counted}; they are left out")
+        return items

@@ -1,0 +1,93 @@
+"""Training items: views drawn at random from scenes drawn at random."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import Dataset
+
+from datamodules.image_files import UnreadableError
+from datamodules.posed.scenes import Scene, SceneReader
+from datamodules.posed.views import Roles, read_batch
+from datamodules.replacements import Replacements
+from dfm_lightning.errors import UserError
+from dfm_lightning.types import Batch
+
+
+class Attempts(NamedTuple):
+    """How often an item is drawn from its own scene, and altogether, before training gives up."""
+
+    own: int = 4
+    all: int = 40
+
+
+class TrainingScenes(Dataset):
+    """Random views of each scene, drawn from torch's global generator.
+
+    A draw with a frame that cannot be read is made again, after some times from another scene, and counted in
+    `replacements`.
+
+    Args:
+        reader: the scenes.
+        keys: names of those to train on.
+        draw: draws the roles of a scene's frames.
+        image_size: height and width of the views in pixels.
+        scale_augmentation: each scene is made larger or smaller by a random factor between this and its inverse;
+            nothing is drawn for it if None.
+        draws_per_scene: items of each scene.
+        attempts: when to give up.
+        workers: number of worker processes.
+    """
+
+    def __init__(
+        self,
+        reader: SceneReader,
+        keys: list[str],
+        draw: Callable[[Scene], Roles],
+        image_size: int,
+        scale_augmentation: float | None,
+        draws_per_scene: int,
+        attempts: Attempts,
+        workers: int,
+    ) -> None:
+        self.reader = reader
+        self.keys = keys
+        self.draw = draw
+        self.image_size = image_size
+        self.scale_augmentation = scale_augmentation
+        self.draws_per_scene = draws_per_scene
+        self.attempts = attempts
+        self.replacements = Replacements(workers)
+
+    def __len__(self) -> int:
+        return len(self.keys) * self.draws_per_scene
+
+    def __getitem__(self, index: int) -> Batch:
+        for attempt in range(self.attempts.all):
+            if attempt >= self.attempts.own:
+                index = int(torch.randint(len(self.keys), ()))
+            try:
+                scene = self.reader.scene(self.keys[index % len(self.keys)])
+                return read_batch(scene, self.draw(scene), self.image_size, self._enlarged())
+            except UnreadableError as error:
+                problem = str(error)
+                self.replacements.report(problem)
+        raise UserError(
+            f"hardly any training frame can be read: none of {self.attempts.all} draws could be (run `dfm data "
+            f"verify`), such as {problem}"
+        )
+
+    def containers(self) -> list[int] | None:
+        """For each item, the number of the file that holds its scene; None where each has a file of its own."""
+        containers = self.reader.containers()
+        if containers is None:
+            return None
+        number = dict(zip(self.reader.keys(), containers, strict=True))
+        return [number[key] for key in self.keys] * self.draws_per_scene
+
+    def _enlarged(self) -> float:
+        """Draw a factor, uniform in its logarithm, so that larger and smaller scenes are equally likely."""
+        if self.scale_augmentation is None:
+            return 1.0
+        return math.exp(math.log(self.scale_augmentation) * (2 * torch.rand(()).item() - 1))
