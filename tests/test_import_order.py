@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 # From the bottom up. Modules on the same level do not import each other.
 LEVELS: list[set[str]] = [
     {"errors", "types", "randomness", "ranges"},
-    {"files", "record"},
+    {"files", "migrations", "record"},
     {"interfaces", "first_step"},
     {"geometry"},
     {"networks"},

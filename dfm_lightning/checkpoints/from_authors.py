@@ -25,6 +25,7 @@ from dfm_lightning.checkpoints.authors_weights import (
 )
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
+from dfm_lightning.migrations import CONFIG_VERSION, VERSION_KEY
 from dfm_lightning.weights_file import CONFIG_KEY
 
 # Beside the state_dict of a converted checkpoint: tensors of theirs that our models lack.
@@ -120,6 +121,7 @@ def stored_settings(sizes: Sizes, heads: int, state: Mapping[str, Tensor]) -> di
         "process": {"class_path": "dfm_lightning.diffusion.CosineProcess", "init_args": {"levels": LEVELS}},
     }
     return {
+        VERSION_KEY: CONFIG_VERSION,
         "model": {"class_path": "dfm_lightning.tasks.InverseGraphics", "init_args": model},
         "data": {"init_args": {"image_size": sizes.resolution}},
     }

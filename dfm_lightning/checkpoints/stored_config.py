@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from dfm_lightning.errors import UserError
+from dfm_lightning.migrations import migrate_with_notice
 from dfm_lightning.weights import check_finite
 from dfm_lightning.weights_file import CONFIG_KEY, SUFFIX, read_weights_file
 
@@ -46,9 +47,18 @@ def holds_weights_only(path: Path) -> bool:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint, or a safetensors file of weights and config as a checkpoint that holds nothing else.
 
+    The config of an earlier version is upgraded; one line on stderr says what was changed.
+
     Raises:
-        UserError: there is no such file, or it is not a checkpoint.
+        UserError: there is no such file, it is not a checkpoint, or a newer version of the program wrote it.
     """
+    content = _read(path)
+    if isinstance(content.get(CONFIG_KEY), dict):
+        content[CONFIG_KEY] = migrate_with_notice(content[CONFIG_KEY], f"The config in {path}")
+    return content
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"No checkpoint '{path}': there is no such file.")
     if path.suffix == SUFFIX:

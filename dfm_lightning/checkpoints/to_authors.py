@@ -22,6 +22,7 @@ from dfm_lightning.checkpoints.authors_weights import OUR_LEVEL_BIAS, to_theirs
 from dfm_lightning.checkpoints.from_authors import KEPT_KEY
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
+from dfm_lightning.migrations import migrate_with_notice
 from dfm_lightning.weights import check_finite
 from dfm_lightning.weights_file import CONFIG_KEY
 
@@ -83,7 +84,7 @@ def convert_to_dfm(source: Path, destination: Path, resolution: int | None = Non
         raise UserError(f"{destination} is the file to convert: give another name for the result")
     try:
         content = load_data(source)
-        settings = _Settings(content)
+        settings = _Settings(content, str(source))
         settings.check()
         for state in ("state_dict", CURRENT_KEY):
             check_finite(content.get(state, {}).items(), "the checkpoint")
@@ -102,12 +103,12 @@ def convert_to_dfm(source: Path, destination: Path, resolution: int | None = Non
 class _Settings:
     """The settings that a checkpoint stores, looked up by the names they have on the command line."""
 
-    def __init__(self, content: Any) -> None:
+    def __init__(self, content: Any, origin: str) -> None:
         if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
             raise UserError("it is no checkpoint of this program: it has no state_dict")
         if not isinstance(content.get(CONFIG_KEY), dict) or "model" not in content[CONFIG_KEY]:
             raise UserError("it stores no config, which says what its weights mean")
-        self.config: dict[str, Any] = content[CONFIG_KEY]
+        self.config: dict[str, Any] = migrate_with_notice(content[CONFIG_KEY], f"The config in {origin}")
 
     def get(self, name: str, default: Any) -> Any:
         """A setting; the default where it is not stored."""

@@ -9,7 +9,7 @@ import sys
 import warnings
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ActionConfigFile, set_parsing_settings
@@ -27,12 +27,14 @@ from dfm_lightning.checkpoints.stored_config import holds_weights_only, load_wei
 from dfm_lightning.cli.architecture import EmbedConfig, architecture_of, differences
 from dfm_lightning.cli.commands import GROUPS
 from dfm_lightning.cli.configs import name_of_run, shipped_configs
+from dfm_lightning.cli.earlier_settings import classes_of, with_current_options
 from dfm_lightning.cli.messages import missing_class, readable
 from dfm_lightning.cli.parser import DfmParser, add_functions
 from dfm_lightning.cli.step_end import EndAfterStep
 from dfm_lightning.cli.surroundings import check_processes, find_starter, say_processes
 from dfm_lightning.cli.termination import current_termination
 from dfm_lightning.errors import UserError
+from dfm_lightning.migrations import CONFIG_VERSION, VERSION_KEY
 from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.training import guarded
 from dfm_lightning.training.notices import newest_checkpoint
@@ -117,6 +119,12 @@ class DfmCLI(LightningCLI):
             f"({', '.join(shipped_configs())}). Of several, the later win.",
         )
         parser.add_argument(
+            f"--{VERSION_KEY}",
+            type=Literal[CONFIG_VERSION],
+            default=CONFIG_VERSION,
+            help="Version of the names and places of settings. Configs of earlier versions are read all the same.",
+        )
+        parser.add_argument(
             "--seed_everything", type=int, default=SEED, help="Seed of all that is drawn at random."
         )
         parser.add_argument(
@@ -162,7 +170,11 @@ class DfmCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Into `self.config`."""
-        self.config = parser.parse_args(args)
+        classes = classes_of(args)
+        for subcommand in self._subcommand_parsers.values():
+            assert isinstance(subcommand, DfmParser)
+            subcommand.classes = classes
+        self.config = parser.parse_args(with_current_options(args, classes))
         settings = self.config[self.config.subcommand]
         for name in ("ckpt_path", "initial_weights"):
             if settings.get(name) is not None:

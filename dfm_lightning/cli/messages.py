@@ -12,6 +12,7 @@ from torch import nn
 from dfm_lightning.cli.kinds import class_names, settings_within, with_subclasses
 from dfm_lightning.diffusion import Sampler
 from dfm_lightning.errors import UserError
+from dfm_lightning.migrations import migrated_option
 from dfm_lightning.optimizers import AdamWithWarmup
 
 # Modules whose classes have settings that nobody gives in a config.
@@ -94,6 +95,9 @@ def readable(message: str, options: Collection[str] = ()) -> str:
 
 def unknown_setting(name: str, options: Collection[str]) -> str:
     """What to say about a setting that does not exist, given by its dotted name."""
+    now = migrated_option(name)
+    if now != name:
+        return f"There is no setting '{name}' any more: it is '{now}'."
     first, *rest = name.split(".")
     roots = {option.split(".")[0] for option in options}
     known = roots

@@ -1,13 +1,16 @@
 """The argument parser: its errors are one line, and what a model leaves open shows its stock parts."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from dfm_lightning.cli.configs import shipped_configs
+from dfm_lightning.cli.earlier_settings import with_current_settings
 from dfm_lightning.cli.messages import readable
 from dfm_lightning.cli.texts import keep_texts, with_texts
 from dfm_lightning.errors import UserError
@@ -16,7 +19,17 @@ keep_texts()
 
 
 class DfmParser(LightningArgumentParser):
-    """Parses configs and options; what is wrong with them becomes a `UserError`."""
+    """Parses configs and options, of earlier versions too; what is wrong with them becomes a `UserError`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Class paths of model and data, for configs that name settings of them and not their classes.
+        self.classes: dict[str, str] = {}
+
+    def parse_string(self, content: str, path: str | os.PathLike = "", *args: Any, **kwargs: Any) -> Namespace:
+        """See `jsonargparse.ArgumentParser`."""
+        content = with_current_settings(content, str(path) or "the config", self.classes)
+        return super().parse_string(content, path, *args, **kwargs)
 
     def add_class_arguments(
         self, class_type: Any, nested_key: str | None = None, *args: Any, **kwargs: Any

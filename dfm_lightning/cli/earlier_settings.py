@@ -1,0 +1,108 @@
+"""Options and config files of earlier versions, read as what they mean now."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dfm_lightning.cli.texts import read_yaml
+from dfm_lightning.migrations import migrate_with_notice, migrated_class, migrated_option, say_once
+
+_FILES = (".yaml", ".yml", ".json")
+# What a file given for one of these settings holds, and not all settings.
+_PARTS = ("model", "data")
+
+
+def classes_of(arguments: list[str]) -> dict[str, str]:
+    """The classes of `model` and `data` that the configs and options of a command name, the last of each."""
+    found: dict[str, str] = {}
+    for name, value in _options(arguments):
+        if name in ("c", "config") and value is not None:
+            loaded = _loaded(value)
+            found |= {part: loaded[part]["class_path"] for part in _PARTS if _names_class(loaded.get(part))}
+        elif name in _PARTS and value is not None:
+            content = _loaded(value)
+            found[name] = content["class_path"] if _names_class(content) else value
+    return {part: migrated_class(path) for part, path in found.items()}
+
+
+def with_current_options(arguments: list[str], classes: Mapping[str, str]) -> list[str]:
+    """The arguments with the names that settings and classes have now; a line on stderr says what was renamed."""
+    current, renamed = [], []
+    part = ""
+    for argument in arguments:
+        name, separator, value = argument.partition("=")
+        if argument.startswith("--"):
+            part = name[2:]
+            now = f"--{migrated_option(part, classes)}"
+            if now != name:
+                renamed.append(f"{name} → {now}")
+            name = now
+            current.append(f"{name}{separator}{_current_value(part, value, renamed)}" if separator else name)
+        else:
+            current.append(_current_value(part, argument, renamed))
+            part = ""
+    if renamed:
+        say_once(f"Options of an earlier version are read as: {', '.join(renamed)}")
+    return current
+
+
+def with_current_settings(content: str, origin: str, classes: Mapping[str, str]) -> str:
+    """The text of a config file as one of the current version; the same text if there is nothing to change."""
+    try:
+        loaded = read_yaml(content)
+    except yaml.YAMLError:
+        return content  # the parser says what is wrong with it
+    if not isinstance(loaded, dict):
+        return content
+    migrated = migrate_with_notice(loaded, origin, classes)
+    return content if migrated == loaded else _as_yaml(migrated)
+
+
+def _current_value(option: str, value: str, renamed: list[str]) -> str:
+    """A class's path, or the file of a model or data set, as they are now."""
+    path = migrated_class(value)
+    if path != value:
+        renamed.append(f"{value} → {path}")
+    content = _loaded(value) if option in _PARTS else {}
+    if not content:
+        return path
+    migrated = migrate_with_notice({option: content}, value)[option]
+    return value if migrated == content else _as_yaml(migrated)
+
+
+def _options(arguments: list[str]) -> Iterator[tuple[str, str | None]]:
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        if argument.startswith("-"):
+            name, separator, value = argument.lstrip("-").partition("=")
+            yield name, value if separator else following
+
+
+def _loaded(value: str) -> dict[str, Any]:
+    """The settings in a file; none where it is no such file."""
+    path = Path(value)
+    if path.suffix not in _FILES or not path.is_file():
+        return {}
+    with suppress(yaml.YAMLError, UnicodeDecodeError):
+        loaded = read_yaml(path.read_text("utf-8"))
+        return loaded if isinstance(loaded, dict) else {}
+    return {}
+
+
+def _names_class(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("class_path"), str)
+
+
+class _Quoting(yaml.SafeDumper):
+    """Writes all texts in quotes: none is taken for a number by another reader of YAML."""
+
+
+_Quoting.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
+
+
+def _as_yaml(settings: Any) -> str:
+    return yaml.dump(settings, Dumper=_Quoting, sort_keys=False, width=float("inf"), default_flow_style=True)

@@ -1,0 +1,23 @@
+"""What has been renamed, one line each: classes and settings of any earlier version, and what they are now."""
+
+from typing import NamedTuple
+
+# Class paths that configs may hold, to where the class is now.
+MOVED_CLASSES: dict[str, str] = {}
+
+
+class MovedSetting(NamedTuple):
+    """A setting of a model or a data set that has another name or place now.
+
+    Args:
+        owner: the name of the model's or data set's class, without its module.
+        old: the setting's place in a config of `owner`, `init_args` included.
+        new: its place now, below the same `model` or `data`.
+    """
+
+    owner: str
+    old: str
+    new: str
+
+
+MOVED_SETTINGS: list[MovedSetting] = []

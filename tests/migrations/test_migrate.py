@@ -1,0 +1,94 @@
+"""Configs of earlier versions are upgraded; what is newer, or says one thing twice, is refused."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.migrations import CONFIG_VERSION, migrate, migrate_with_notice, migrated_option
+from dfm_lightning.migrations import upgrade as module
+from dfm_lightning.migrations.moved import MOVED_CLASSES, MOVED_SETTINGS, MovedSetting
+
+MOVED = MovedSetting("Model", "model.init_args.old", "model.init_args.group.new")
+
+
+@pytest.fixture
+def _moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MOVED_CLASSES, "old.Model", "new.Model")
+    MOVED_SETTINGS.append(MOVED)
+    yield
+    MOVED_SETTINGS.remove(MOVED)
+
+
+def config_of(arguments: dict[str, Any], class_path: str | None = "new.Model") -> dict[str, Any]:
+    model = {"init_args": arguments}
+    return {"model": {"class_path": class_path, **model} if class_path else model}
+
+
+@pytest.mark.usefixtures("_moved")
+def test_classes_are_renamed_wherever_they_stand() -> None:
+    stored = {"trainer": {"callbacks": [{"class_path": "old.Model"}]}, "model": {"class_path": "old.Model"}}
+    before = copy.deepcopy(stored)
+    config, changes = migrate(stored, "a.yaml")
+    assert config["trainer"]["callbacks"] == [{"class_path": "new.Model"}]
+    assert config["model"] == {"class_path": "new.Model"}
+    assert changes == ["old.Model → new.Model"]
+    assert stored == before
+
+
+@pytest.mark.usefixtures("_moved")
+@pytest.mark.parametrize("class_path", ["new.Model", "Model", None])
+def test_settings_are_put_where_they_belong_now(class_path: str | None) -> None:
+    config, changes = migrate(config_of({"old": 3, "other": 1}, class_path), "a.yaml")
+    assert config["model"]["init_args"] == {"other": 1, "group": {"new": 3}}
+    assert changes == ["model.old → model.group.new"]
+    assert migrate(config, "a.yaml") == (config, [])
+
+
+@pytest.mark.usefixtures("_moved")
+def test_settings_of_other_classes_keep_their_names() -> None:
+    for config, classes in (
+        (config_of({"old": 3}, "mine.Own"), {}),
+        (config_of({"old": 3}, None), {"model": "Own"}),
+    ):
+        assert migrate(config, "a.yaml", classes) == (config, [])
+    assert migrated_option("model.old", {"model": "mine.Own"}) == "model.old"
+    assert migrated_option("model.old", {"model": "new.Model"}) == "model.group.new"
+
+
+@pytest.mark.usefixtures("_moved")
+def test_a_setting_under_both_of_its_names_is_refused() -> None:
+    with pytest.raises(UserError, match=r"a\.yaml has model\.old and model\.group\.new"):
+        migrate(config_of({"old": 3, "group": {"new": 4}}), "a.yaml")
+
+
+def test_steps_follow_each_other_from_the_configs_version_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(number: int) -> Any:
+        def upgrade(config: dict[str, Any]) -> list[str]:
+            config.setdefault("steps", []).append(number)
+            return [f"{number} → {number + 1}"]
+
+        return upgrade
+
+    monkeypatch.setattr(module, "STEPS", [step(number) for number in range(3)])
+    monkeypatch.setattr(module, "CONFIG_VERSION", 3)
+    assert migrate({}, "a.yaml") == ({"steps": [0, 1, 2]}, ["0 → 1", "1 → 2", "2 → 3"])
+    assert migrate({"config_version": 2}, "a.yaml") == ({"config_version": 3, "steps": [2]}, ["2 → 3"])
+    assert migrate({"config_version": 3}, "a.yaml") == ({"config_version": 3}, [])
+
+
+@pytest.mark.parametrize("version", [CONFIG_VERSION + 1, "2", True, -1, None, 1.0])
+def test_a_version_that_nobody_knows_is_refused(version: Any) -> None:
+    with pytest.raises(UserError, match=r"a\.yaml.*config_version"):
+        migrate({"config_version": version}, "a.yaml")
+
+
+@pytest.mark.usefixtures("_moved")
+def test_one_line_says_what_was_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        migrate_with_notice(config_of({"old": 3}, "old.Model"), "said.yaml")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "said.yaml" in line
+    assert "old.Model → new.Model" in line
+    assert "model.old → model.group.new" in line
