@@ -8,12 +8,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim import Optimizer
 
 from dfm_lightning.diffusion import DDIM, CosineProcess, GuidanceSpace, NoiseProcess, ObservationDenoiser, Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.first_step import check_differentiable, check_first_numbers, check_target_size, check_trainable
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser, check_batch, check_kind, check_observed
-from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice, settings_of
 from dfm_lightning.randomness import generator_for, seed_generators, seeded_generators
 from dfm_lightning.ranges import check_at_least, check_within
 from dfm_lightning.sampling import NoiseNames, PredictingModule, draw_signals, evaluated, one_by_one
@@ -62,7 +63,8 @@ class DiffusionWithForwardModel(PredictingModule):
         forward_model: observes the signal.
         process: the noising of observations.
         sampler: the reverse process used by sampling, test and predict.
-        optimizer: Adam with its warm-up.
+        optimizer: the optimizer and its schedule, such as `AdamWithWarmup` or `TorchOptimizer`; or a class of
+            `torch.optim`, for a constant rate.
         target_weight: weight of the loss at the target's parameters (DFM eq. 8).
         novel_weight: weight of the loss at novel parameters (DFM eq. 9).
         context_dropout: probability that a training batch has its context dropped, so that the model can be
@@ -87,7 +89,7 @@ class DiffusionWithForwardModel(PredictingModule):
         forward_model: ForwardModel,
         process: NoiseProcess | None = None,
         sampler: Sampler | None = None,
-        optimizer: AdamWithWarmup | None = None,
+        optimizer: OptimizerChoice | None = None,
         target_weight: float = 1.0,
         novel_weight: float = 1.0,
         context_dropout: float = 0.0,
@@ -105,7 +107,7 @@ class DiffusionWithForwardModel(PredictingModule):
         self.denoiser.use_process(self.process)
         self.sampler = sampler or DDIM()
         self.sampler.check(self.process)
-        self.optimizer = optimizer or AdamWithWarmup()
+        self.optimizer = settings_of(optimizer)
         self.target_weight = target_weight
         self.novel_weight = novel_weight
         self.context_dropout = context_dropout
@@ -245,15 +247,15 @@ class DiffusionWithForwardModel(PredictingModule):
         trained = (parameter for parameter in self.parameters() if parameter.requires_grad)
         return total + 0 * torch.stack([parameter.flatten()[0].to(total) for parameter in trained]).sum()
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Adam over what is to be trained, its rate set at every iteration."""
+    def configure_optimizers(self) -> Optimizer | OptimizerLRSchedulerConfig:
+        """Make the optimizer of what is to be trained, and its schedule."""
         check_trainable(self)
         parameters = (parameter for parameter in self.parameters() if parameter.requires_grad)
         optimizer = self.optimizer.optimizer(parameters)
         # Asked for later: to know it the trainer may have to make the data loader, which a resumed training must
         # not do before the checkpoint's position in the data is restored.
-        scheduler = self.optimizer.scheduler(optimizer, lambda: self.trainer.estimated_stepping_batches)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        schedule = self.optimizer.schedule(optimizer, lambda: self.trainer.estimated_stepping_batches)
+        return optimizer if schedule is None else {"optimizer": optimizer, "lr_scheduler": schedule}
 
     # --- sampling ---------------------------------------------------------------------------------------
 

@@ -1,12 +1,16 @@
-"""The optimizer of the paper, as one value that a config can hold."""
+"""Optimizers and schedules of the learning rate, as one value that a config can hold."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import LRSchedulerConfigType
 from torch import Tensor, nn
 
+from dfm_lightning.errors import UserError
 from dfm_lightning.ranges import check_at_least, check_below_one
 
 
@@ -110,7 +114,25 @@ class AdamWithLateParts(torch.optim.Adam):
                 yield {**group, "params": parameters, "lr": rate}
 
 
-class AdamWithWarmup:
+class OptimizerSettings(ABC):
+    """An optimizer and its schedule, before there are parameters to train."""
+
+    @abstractmethod
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Make the optimizer of the given parameters."""
+
+    @abstractmethod
+    def schedule(
+        self, optimizer: torch.optim.Optimizer, total_steps: Callable[[], float]
+    ) -> LRSchedulerConfigType | None:
+        """Make the schedule of the learning rate and say when it advances, as Lightning expects it; None for none.
+
+        `total_steps` gives the number of iterations of the whole training. It must not be called before the first
+        of them.
+        """
+
+
+class AdamWithWarmup(OptimizerSettings):
     """Adam whose learning rate rises linearly over the first iterations, then stays or falls.
 
     A part of the model that begins to train later has a rise of its own (see `AdamWithLateParts`).
@@ -150,8 +172,84 @@ class AdamWithWarmup:
         progress = (step - self.warmup_steps) / max(1.0, total_steps() - self.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
+    def schedule(
+        self, optimizer: torch.optim.Optimizer, total_steps: Callable[[], float]
+    ) -> LRSchedulerConfigType:
+        """See `OptimizerSettings`."""
+        return {"scheduler": self.scheduler(optimizer, total_steps), "interval": "step"}
+
     def scheduler(
         self, optimizer: torch.optim.Optimizer, total_steps: Callable[[], float]
     ) -> torch.optim.lr_scheduler.LambdaLR:
         """The schedule, to be advanced once an iteration; `total_steps` is first called in the second one."""
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_factor(step, total_steps))
+
+
+class TorchOptimizer(OptimizerSettings):
+    """Any optimizer of PyTorch, or of its kind, and any schedule.
+
+    Args:
+        optimizer: makes the optimizer from the parameters, as a class of `torch.optim` does. In a config, its
+            class_path and init_args, without the parameters.
+        scheduler: makes the schedule from the optimizer, as a class of `torch.optim.lr_scheduler` does; null for
+            a constant rate. One that watches a quantity has its name in `monitor`, such as "val/loss"
+            (`lightning.pytorch.cli.ReduceLROnPlateau`).
+        interval: whether the schedule advances after every iteration ("step") or every pass through the data
+            ("epoch").
+        frequency: it advances after so many of them.
+    """
+
+    def __init__(
+        self,
+        optimizer: OptimizerCallable,
+        scheduler: LRSchedulerCallable | None = None,
+        interval: Literal["step", "epoch"] = "step",
+        frequency: int = 1,
+    ) -> None:
+        check_at_least(1, frequency=frequency)
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self.interval = interval
+        self.frequency = frequency
+
+    def optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """See `OptimizerSettings`."""
+        try:
+            return self._optimizer(parameters)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the optimizer cannot be made: {error}") from error
+
+    def schedule(
+        self, optimizer: torch.optim.Optimizer, total_steps: Callable[[], float]
+    ) -> LRSchedulerConfigType | None:
+        """See `OptimizerSettings`."""
+        if self._scheduler is None:
+            return None
+        try:
+            scheduler = self._scheduler(optimizer)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the scheduler cannot be made: {error}") from error
+        monitor = getattr(scheduler, "monitor", None)
+        if monitor is None and isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise UserError(
+                "ReduceLROnPlateau must know what to watch: take lightning.pytorch.cli.ReduceLROnPlateau and set "
+                "its monitor, as in monitor: val/loss"
+            )
+        schedule: LRSchedulerConfigType = {
+            "scheduler": scheduler,
+            "interval": self.interval,
+            "frequency": self.frequency,
+        }
+        # Before the first validation there is nothing to watch yet.
+        return schedule if monitor is None else {**schedule, "monitor": monitor, "strict": False}
+
+
+# What a model's `optimizer` may be: settings, or what makes an optimizer with a constant rate.
+OptimizerChoice = OptimizerSettings | OptimizerCallable
+
+
+def settings_of(choice: OptimizerChoice | None) -> OptimizerSettings:
+    """Take settings as they are, a class as that optimizer at a constant rate, None as the paper's."""
+    if choice is None:
+        return AdamWithWarmup()
+    return choice if isinstance(choice, OptimizerSettings) else TorchOptimizer(choice)

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import Logger
 
 from dfm_lightning.diffusion import NoiseProcess, Sampler, Spacing
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
-from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.optimizers import OptimizerSettings
 from dfm_lightning.sampling import PredictingModule
 
 # By the last word of a setting's dotted name.
@@ -19,7 +19,7 @@ KINDS: dict[str, type] = {
     "process": NoiseProcess,
     "sampler": Sampler,
     "spacing": Spacing,
-    "optimizer": AdamWithWarmup,
+    "optimizer": OptimizerSettings,
     "data": LightningDataModule,
     "callbacks": Callback,
     "logger": Logger,

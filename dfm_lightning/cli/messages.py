@@ -13,7 +13,7 @@ from dfm_lightning.cli.kinds import class_names, settings_within, with_subclasse
 from dfm_lightning.diffusion import Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.migrations import migrated_option
-from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.optimizers import OptimizerSettings
 
 # Modules whose classes have settings that nobody gives in a config.
 FOREIGN = ("torch", "torchvision", "torchmetrics", "timm", "kornia", "lpips", "diffusers")
@@ -117,7 +117,7 @@ def unknown_setting(name: str, options: Collection[str]) -> str:
 def setting_names() -> set[str]:
     """Names of all that can be set: constructor arguments of the trainer and of whatever a config can hold."""
     names = {"class_path", "init_args"}
-    for base in (Trainer, nn.Module, LightningDataModule, Callback, Logger, Sampler, AdamWithWarmup):
+    for base in (Trainer, nn.Module, LightningDataModule, Callback, Logger, Sampler, OptimizerSettings):
         for known in with_subclasses(base):
             if known.__module__.split(".")[0] not in FOREIGN:
                 names |= set(inspect.signature(known).parameters)

@@ -11,7 +11,7 @@ from dfm_lightning.diffusion import GuidanceSpace, NoiseProcess, Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import ImageGeneration
 from dfm_lightning.module import DiffusionWithForwardModel
-from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.optimizers import OptimizerChoice
 from dfm_lightning.sampling import evaluated
 from dfm_lightning.types import Batch, Prediction, Views, map_tensors, on_cpu
 
@@ -52,7 +52,8 @@ class GANInversion(DiffusionWithForwardModel):
         forward_model: runs the generator.
         process: the noising of images.
         sampler: the reverse process used by sampling, test and predict.
-        optimizer: Adam with its warm-up.
+        optimizer: the optimizer and its schedule, such as `AdamWithWarmup` or `TorchOptimizer`; or a class of
+            `torch.optim`, for a constant rate.
         context_dropout: probability that a training batch shows no patch, so that the model can be guided; 0
             for models sampled without guidance.
         guidance_scale: classifier-free guidance in sampling; 1 is none.
@@ -71,7 +72,7 @@ class GANInversion(DiffusionWithForwardModel):
         forward_model: ImageGeneration,
         process: NoiseProcess | None = None,
         sampler: Sampler | None = None,
-        optimizer: AdamWithWarmup | None = None,
+        optimizer: OptimizerChoice | None = None,
         context_dropout: float = 0.0,
         guidance_scale: float = 1.0,
         guidance_space: GuidanceSpace = "signal",

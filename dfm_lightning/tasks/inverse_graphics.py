@@ -15,7 +15,7 @@ from dfm_lightning.interfaces import RadianceField, SignalDenoiser
 from dfm_lightning.losses import PerceptualLoss, edge_aware_smoothness, ray_distortion
 from dfm_lightning.metrics.visibility import seen_from
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
-from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.optimizers import OptimizerChoice
 from dfm_lightning.ranges import check_ascending, check_at_least
 from dfm_lightning.sampling import evaluated, one_by_one
 from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene, render_views
@@ -44,7 +44,8 @@ class InverseGraphics(DiffusionWithForwardModel):
         forward_model: renders the radiance field.
         process: the noising of observations.
         sampler: the reverse process used by sampling, test and predict.
-        optimizer: Adam with its warm-up.
+        optimizer: the optimizer and its schedule, such as `AdamWithWarmup` or `TorchOptimizer`; or a class of
+            `torch.optim`, for a constant rate.
         target_weight: weight of the loss at the target's camera (DFM eq. 8).
         novel_weight: weight of the loss at novel cameras (DFM eq. 9).
         estimate_weight: weight of the deterministic estimate's squared error at the target view.
@@ -90,7 +91,7 @@ class InverseGraphics(DiffusionWithForwardModel):
         forward_model: VolumeRendering,
         process: NoiseProcess | None = None,
         sampler: Sampler | None = None,
-        optimizer: AdamWithWarmup | None = None,
+        optimizer: OptimizerChoice | None = None,
         target_weight: float = 1.0,
         novel_weight: float = 1.0,
         estimate_weight: float = 1.0,

@@ -10,7 +10,7 @@ from dfm_lightning.diffusion import NoiseProcess, Sampler
 from dfm_lightning.forward_models import ImageWarping
 from dfm_lightning.losses import PerceptualLoss, edge_aware_flow_smoothness
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
-from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.optimizers import OptimizerChoice
 from dfm_lightning.ranges import check_at_least, check_within
 from dfm_lightning.sampling import evaluated
 from dfm_lightning.types import (
@@ -56,7 +56,8 @@ class MotionPrediction(DiffusionWithForwardModel):
         forward_model: warps the image.
         process: the noising of target frames.
         sampler: the reverse process used by sampling, test and predict.
-        optimizer: Adam with its warm-up.
+        optimizer: the optimizer and its schedule, such as `AdamWithWarmup` or `TorchOptimizer`; or a class of
+            `torch.optim`, for a constant rate.
         target_weight: weight of the squared error of the target frame (DFM eq. 8).
         novel_weight: weight of that of frames in between, if the data gives any (DFM eq. 9).
         hole_weight: how much an error counts where the warped image has a hole: 1 as anywhere else, 0 not at all.
@@ -88,7 +89,7 @@ class MotionPrediction(DiffusionWithForwardModel):
         forward_model: ImageWarping,
         process: NoiseProcess | None = None,
         sampler: Sampler | None = None,
-        optimizer: AdamWithWarmup | None = None,
+        optimizer: OptimizerChoice | None = None,
         target_weight: float = 1.0,
         novel_weight: float = 1.0,
         hole_weight: float = 1.0,

@@ -1,29 +1,57 @@
 """A resumed training goes on with the optimizer's settings that are given now."""
 
+import inspect
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim.lr_scheduler import LambdaLR
 
+from dfm_lightning.errors import UserError
 from dfm_lightning.training.notices import say
 
 # Not settings: what the groups hold, and what the schedule makes of the rate.
 _STATE = ("params", "param_names", "lr")
+# What schedules add to the groups, and `AdamWithLateParts`.
+_ADDED = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "begins_with_first_gradient"}
+# Where any schedule is: what is left of the state of one of another kind.
+_POSITION = ("last_epoch", "_step_count")
 
 
 class OptimizerAsGiven(Callback):
     """Gives the optimizer of a resumed training the learning rate, betas and so on of the config.
 
     A checkpoint holds those of the training that wrote it, and Lightning would continue with them. The schedule
-    goes on at the step where training stopped, along the course that is given now.
+    goes on at the step where training stopped, along the course that is given now. The state of another kind of
+    optimizer means nothing to this one, and is refused; of another kind of schedule, the position is taken.
     """
 
     def __init__(self) -> None:
+        self._checkpoint: dict[str, Any] = {}
         self._groups: list[list[dict[str, Any]]] = []
+        self._courses: list[dict[str, Any]] = []
+        self._moved: set[int] = set()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what is about to be restored."""
+        self._checkpoint = checkpoint
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember what is given, before the checkpoint is restored."""
+        """Remember what is given, before the checkpoint is restored.
+
+        Raises:
+            UserError: the checkpoint holds the state of an optimizer of another kind.
+        """
         self._groups = [[dict(group) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
+        schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+        self._courses = [_course(scheduler) for scheduler in schedulers]
+        checkpoint, self._checkpoint = self._checkpoint, {}
+        for optimizer, stored in zip(trainer.optimizers, checkpoint.get("optimizer_states", ()), strict=False):
+            _check_kind(optimizer, stored)
+        states = checkpoint.get("lr_schedulers", [])
+        for place, (scheduler, stored) in enumerate(zip(schedulers, states, strict=False)):
+            if stored.keys() != scheduler.state_dict().keys():
+                self._moved.add(place)
+                states[place] = _moved(scheduler.state_dict(), stored)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See `Callback`."""
@@ -33,8 +61,9 @@ class OptimizerAsGiven(Callback):
         for optimizer, groups in zip(trainer.optimizers, self._groups, strict=True):
             for group, given in zip(optimizer.param_groups, groups, strict=True):
                 changes |= dict.fromkeys(_give(group, given))
-        for config in trainer.lr_scheduler_configs:
-            _go_on(config.scheduler)
+        for place, (config, course) in enumerate(zip(trainer.lr_scheduler_configs, self._courses, strict=True)):
+            changes |= dict.fromkeys(_steer(config.scheduler, course))
+            _go_on(config.scheduler, another_course=bool(changes) or place in self._moved)
         if changes:
             say(f"The optimizer's settings are those given now, not the checkpoint's: {', '.join(changes)}")
 
@@ -55,13 +84,54 @@ def _give(group: dict[str, Any], given: dict[str, Any]) -> list[str]:
     return changes
 
 
-def _go_on(scheduler: Any) -> None:
-    """Put a schedule at its step; one that is no function of the step goes on from the rates of the groups."""
+def _check_kind(optimizer: Any, stored: dict[str, Any]) -> None:
+    """Refuse an optimizer's state whose groups lack a setting that this one has."""
+    for group, held in zip(optimizer.param_groups, stored.get("param_groups", ()), strict=False):
+        lacking = sorted(set(group) - set(held) - _ADDED - {*_STATE})
+        if lacking:
+            raise UserError(
+                f"the checkpoint's optimizer is no {type(optimizer).__name__}: it has no {', '.join(lacking)}. "
+                "Continue with the optimizer it was trained with, or begin anew with its weights: "
+                "--initial_weights instead of --ckpt_path"
+            )
+
+
+def _course(scheduler: Any) -> dict[str, Any]:
+    """The settings of a schedule: what its constructor was given, as far as it keeps that under the same name."""
+    names = set(inspect.signature(type(scheduler)).parameters) - {"optimizer", "last_epoch"}
+    return {name: value for name, value in vars(scheduler).items() if name in names and not callable(value)}
+
+
+def _steer(scheduler: Any, course: dict[str, Any]) -> list[str]:
+    """Give a schedule the settings of its course; the changes in words."""
+    held = vars(scheduler)
+    changes = [
+        f"scheduler.{name}: {held[name]} → {value}" for name, value in course.items() if held[name] != value
+    ]
+    held.update(course)
+    return changes
+
+
+def _moved(given: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """A schedule's state as it is given, at the place where another kind of schedule was."""
+    return {**given, **{name: stored[name] for name in _POSITION if name in stored and name in given}}
+
+
+def _go_on(scheduler: Any, another_course: bool) -> None:
+    """Put a schedule at its step, where its rates are a function of the step; any other goes on from the groups'.
+
+    On the same course as before, the groups have its rates already, to the last digit.
+    """
     if not hasattr(scheduler, "base_lrs"):
         return
     groups = scheduler.optimizer.param_groups
     scheduler.base_lrs = [group["initial_lr"] for group in groups]
+    rates = [group["lr"] for group in groups]
     if isinstance(scheduler, LambdaLR):
-        for group, base, factor in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
-            group["lr"] = base * factor(scheduler.last_epoch)
-    scheduler._last_lr = [group["lr"] for group in groups]
+        factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+        rates = [base * factor for base, factor in zip(scheduler.base_lrs, factors, strict=True)]
+    elif another_course and hasattr(scheduler, "_get_closed_form_lr"):
+        rates = scheduler._get_closed_form_lr()
+    for group, rate in zip(groups, rates, strict=True):
+        group["lr"] = rate
+    scheduler._last_lr = rates

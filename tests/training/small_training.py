@@ -8,7 +8,7 @@ from cli.toy_problem import LinearDenoiser, Slope, Task, ToyData
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
-from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice
 from dfm_lightning.training import guarded
 
 
@@ -38,7 +38,7 @@ def train(
     folder: Path,
     *callbacks: Callback,
     ckpt_path: Path | None = None,
-    optimizer: AdamWithWarmup | None = None,
+    optimizer: OptimizerChoice | None = None,
     batch_size: int = 4,
     module: Task | None = None,
     **options: Any,

@@ -1,5 +1,7 @@
 """A resumed training uses the settings that are given now: the optimizer's, the gathering of gradients."""
 
+import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,12 @@ import torch
 from cli.toy_problem import LinearDenoiser, Signals, Slope, Task
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from small_training import Events, averaging, load, saving, train
+from lightning.pytorch.cli import ReduceLROnPlateau
+from small_training import Events, averaging, differing, load, saving, train
 
 from datamodules.loading import training_loader
 from dfm_lightning.errors import UserError
-from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.optimizers import AdamWithWarmup, TorchOptimizer
 
 
 def rates(events: Events) -> dict[int, float]:
@@ -163,3 +166,88 @@ def test_without_averaging_the_raw_weights_go_on(tmp_path: Path, capsys: pytest.
     assert "raw" in capsys.readouterr().err
     on, whole = load(tmp_path / "on" / "5.ckpt"), load(tmp_path / "whole" / "5.ckpt")
     assert all(torch.equal(on["state_dict"][name], value) for name, value in whole["state_dict"].items())
+
+
+# --- any optimizer, any schedule --------------------------------------------------------------------------
+
+
+def sgd(rate: float = 0.01, **scheduler: Any) -> TorchOptimizer:
+    """Momentum and a cosine."""
+    course = {"T_max": 8, **scheduler}
+    return TorchOptimizer(
+        lambda parameters: torch.optim.SGD(parameters, lr=rate, momentum=0.9),
+        lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, **course),
+    )
+
+
+def cosine(rate: float, step: int, steps: int) -> float:
+    return rate * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def test_a_training_with_any_optimizer_is_resumed_exactly(tmp_path: Path) -> None:
+    events = Events()
+    train(tmp_path, events, saving(tmp_path / "whole"), optimizer=sgd(), max_steps=6)
+    assert rates(events) == pytest.approx({step: cosine(0.01, step, 8) for step in range(1, 7)})
+    start = tmp_path / "whole" / "3.ckpt"
+    train(tmp_path, saving(tmp_path / "on"), optimizer=sgd(), max_steps=6, ckpt_path=start)
+    assert differing(load(tmp_path / "on" / "6.ckpt"), load(tmp_path / "whole" / "6.ckpt"), but="loops") == []
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(0.002, 8), (0.01, 12), (0.003, 16)])
+def test_any_schedule_is_as_given_now(
+    tmp_path: Path, rate: float, steps: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tmp_path, saving(tmp_path / "ck"), optimizer=sgd(), max_steps=3)
+    events, start = Events(), tmp_path / "ck" / "3.ckpt"
+    train(tmp_path, events, optimizer=sgd(rate, T_max=steps), max_steps=6, ckpt_path=start, limit_val_batches=0)
+    assert rates(events) == pytest.approx({step: cosine(rate, step, steps) for step in range(4, 7)})
+    said = "".join(line for line in capsys.readouterr().err.splitlines() if "given now" in line)
+    assert ("learning rate" in said, "T_max" in said) == (rate != 0.01, steps != 8)
+
+
+def test_another_kind_of_schedule_goes_on_where_the_first_one_was(tmp_path: Path) -> None:
+    adam = AdamWithWarmup(learning_rate=0.01, warmup_steps=2)
+    train(tmp_path, saving(tmp_path / "adam"), optimizer=adam, max_steps=3)
+    other = TorchOptimizer(
+        lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+        lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5),
+    )
+    for now, name, expected in ((other, "adam", [0.0025, 0.0025]), (adam, "step", [0.01, 0.01])):
+        events, start = Events(), tmp_path / name / "3.ckpt"
+        train(tmp_path, events, saving(tmp_path / "step"), optimizer=now, max_steps=5, ckpt_path=start)
+        assert list(rates(events).values()) == pytest.approx(expected)
+        train(tmp_path, saving(tmp_path / "step"), optimizer=other, max_steps=3)
+
+
+def test_the_state_of_another_kind_of_optimizer_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, saving(tmp_path / "ck"), optimizer=sgd(), max_steps=1)
+    with pytest.raises(UserError, match=r"AdamWithLateParts.*betas"):
+        train(tmp_path, optimizer=AdamWithWarmup(), max_steps=2, ckpt_path=tmp_path / "ck" / "1.ckpt")
+
+
+def test_a_class_of_torch_has_a_constant_rate_and_leaves_frozen_parts_alone(
+    tmp_path: Path,
+) -> None:
+    denoiser = LinearDenoiser()
+    frozen = next(denoiser.parameters()).requires_grad_(False)
+    before = frozen.clone()
+    task = Task(denoiser, Slope(), optimizer=partial(torch.optim.RMSprop, lr=0.02))
+    events = Events()
+    trainer = train(tmp_path, events, module=task, max_steps=3)
+    assert isinstance(trainer.optimizers[0], torch.optim.RMSprop)
+    assert set(rates(events).values()) == {0.02}
+    assert torch.equal(frozen, before)
+
+
+def test_a_schedule_that_watches_waits_for_something_to_watch(tmp_path: Path) -> None:
+    def watching(optimizer: Any) -> ReduceLROnPlateau:
+        return ReduceLROnPlateau(optimizer, monitor="val/loss", patience=0, threshold=1e9, factor=0.1)
+
+    given = TorchOptimizer(partial(torch.optim.SGD, lr=0.01), watching)
+    events = Events()
+    train(tmp_path, events, optimizer=given, max_steps=4)
+    # Validated after every second step: the first value is the best so far, each further step no better.
+    assert rates(events) == pytest.approx({1: 0.01, 2: 0.01, 3: 0.001, 4: 0.0001})
+    blind = TorchOptimizer(partial(torch.optim.SGD, lr=0.01), torch.optim.lr_scheduler.ReduceLROnPlateau)
+    with pytest.raises(UserError, match="monitor"):
+        train(tmp_path, optimizer=blind, max_steps=1)
