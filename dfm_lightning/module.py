@@ -204,6 +204,11 @@ class DiffusionWithForwardModel(PredictingModule):
         conditioning = self.denoiser.condition(batch.context, batch.target.params)
         noisy = self.process.add_noise(clean, noise, level).to(clean.dtype)
         signal = self.denoiser(*self.process.denoiser_input(noisy, level), conditioning)
+        compared, observed = self.compare(signal, batch)
+        return DenoisedBatch(batch, level, conditioning, signal, compared, observed)
+
+    def compare(self, signal: Any, batch: Batch) -> tuple[Views, Observed]:
+        """Observe a signal like target and novel views, or a part of these: the views, and what is observed."""
         # One call of the forward model for all views: the same random patch in each, and one batch of rays.
         compared = self.forward_model.subsample(concatenate([batch.target, batch.novel], dim=1))
         observed = self.forward_model.observe(signal, compared.params)
@@ -212,7 +217,7 @@ class DiffusionWithForwardModel(PredictingModule):
             check_differentiable(self.denoiser, signal, observed.observation)
             if not self._stepped:
                 check_first_numbers(signal, observed.observation)
-        return DenoisedBatch(batch, level, conditioning, signal, compared, observed)
+        return compared, observed
 
     def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
         """The squared errors at the target's and at novel parameters (DFM eq. 8, 9)."""

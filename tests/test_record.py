@@ -51,7 +51,7 @@ from dfm_lightning.networks.image_encoder import ImageEncoder
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.record import CLASS, Recorded, describe, flat
 from dfm_lightning.sampling import PredictingModule
-from dfm_lightning.tasks import GANInversion, InverseGraphics, MotionPrediction
+from dfm_lightning.tasks import DeterministicInverseGraphics, GANInversion, InverseGraphics, MotionPrediction
 
 # --- every argument of every class of the package ---------------------------------------------------------------
 
@@ -92,6 +92,7 @@ SMALL: dict[type, dict[str, Any]] = {
     GivenLevels: {"levels": [900, 400]},
     DiffusionWithForwardModel: {"denoiser": BallDenoiser, "forward_model": renderer},
     InverseGraphics: {"denoiser": BallDenoiser, "forward_model": renderer},
+    DeterministicInverseGraphics: {"denoiser": BallDenoiser, "forward_model": renderer},
     MotionPrediction: {
         "denoiser": lambda: ImageToMotion(width=16, depth=1, heads=2),
         "forward_model": ImageWarping,
@@ -145,10 +146,12 @@ OTHERS: dict[str, Any] = {
 OTHERS_OF: dict[tuple[type, str], Any] = {
     (DiffusionWithForwardModel, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
     (InverseGraphics, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
+    (DeterministicInverseGraphics, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
     (MotionPrediction, "forward_model"): lambda: ImageWarping("blank"),
     (GANInversion, "forward_model"): lambda: ImageGeneration("other.safetensors"),
     (DiffusionWithForwardModel, "denoiser"): lambda: MLPDenoiser(4, [2]),
     (InverseGraphics, "denoiser"): lambda: MLPDenoiser(4, [2]),
+    (DeterministicInverseGraphics, "denoiser"): lambda: MLPDenoiser(4, [2]),
     (MotionPrediction, "denoiser"): lambda: ImageToMotion(width=16, depth=1, heads=1),
     (GANInversion, "denoiser"): lambda: PatchToCode(code_width=6, layers=8, width=16, depth=1, heads=2),
     (PatchToCode, "patch"): 2,

@@ -1,11 +1,13 @@
 """The problems: one LightningModule each."""
 
+from dfm_lightning.tasks.deterministic_scenes import DeterministicInverseGraphics
 from dfm_lightning.tasks.gan_inversion import EvaluatedPatch, GANInversion, SampledCode
 from dfm_lightning.tasks.inverse_graphics import InverseGraphics
 from dfm_lightning.tasks.motion_prediction import EvaluatedMotion, MotionPrediction
 from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene
 
 __all__ = [
+    "DeterministicInverseGraphics",
     "EvaluatedMotion",
     "EvaluatedPatch",
     "EvaluatedScene",

@@ -61,7 +61,12 @@ def test_the_checkout_has_its_configs_at_the_root() -> None:
     assert shipped_folder() == Path(__file__).parents[2] / "configs"
 
 
-OVERLAYS = {"realestate10k_finetune_128": "realestate10k", "vimeo90k_demo_regression": "vimeo90k_demo"}
+OVERLAYS = {
+    "co3d_demo_deterministic": "co3d_demo",
+    "pixelnerf_co3d": "co3d",
+    "realestate10k_finetune_128": "realestate10k",
+    "vimeo90k_demo_regression": "vimeo90k_demo",
+}
 """Configs that are complete only together with another, by that other's name."""
 
 
@@ -70,6 +75,14 @@ def test_shipped_configs_are_complete(name: str, capsys: pytest.CaptureFixture[s
     base = ["--config", OVERLAYS[name]] if name in OVERLAYS else []
     assert main(["fit", *base, "--config", name, "--print_config"]) == 0
     assert "class_path" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["co3d_demo_deterministic", "pixelnerf_co3d"])
+def test_the_deterministic_baseline_keeps_the_settings_of_its_model(name: str, settings: Settings) -> None:
+    base = settings("fit", "-c", OVERLAYS[name])["model"]
+    laid = settings("fit", "-c", OVERLAYS[name], "-c", name)["model"]
+    assert laid["class_path"] == "dfm_lightning.tasks.DeterministicInverseGraphics"
+    assert laid["init_args"] == {**base["init_args"], "samples": 1}
 
 
 def test_options_win_over_configs_and_configs_over_defaults(settings: Settings) -> None:

@@ -1,0 +1,59 @@
+"""The deterministic baseline of inverse graphics: one scene for one context, trained by regression."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dfm_lightning.interfaces import RadianceField, check_batch
+from dfm_lightning.module import DenoisedBatch
+from dfm_lightning.sampling import NoiseNames, evaluated
+from dfm_lightning.tasks.inverse_graphics import InverseGraphics
+from dfm_lightning.types import Batch, Cameras, LossTerm, Request, Sample, Views, repeat_batch
+
+
+class DeterministicInverseGraphics(InverseGraphics):
+    """Predicts the scene that the context determines, without noise and without a target: pixelNeRF.
+
+    The denoiser's `deterministic_field` alone is trained, by the losses at target and novel views that a diffusion
+    model is trained by (DFM's comparison with a deterministic pixelNeRF, section 5). Where several scenes are
+    possible it shows their mean. All samples of a context are this one scene, so `samples` should be 1; settings
+    of diffusion, sampling and warm start have no effect.
+    """
+
+    @property
+    def warming_up(self) -> bool:
+        """Never: there is one stage."""
+        return False
+
+    def losses(self, batch: Batch, context_dropped: bool = False) -> dict[str, LossTerm]:
+        """Compare the deterministic scene with target and novel views; add the regularisers of rendering."""
+        check_batch(batch)
+        signal = self.denoiser.deterministic_field(batch.context)
+        compared, observed = self.compare(signal, batch)
+        level = self.process.training_levels(len(batch.key))
+        # With the context counted as dropped, no second deterministic estimate is asked for.
+        denoised = DenoisedBatch(batch, level, None, signal, compared, observed, context_dropped=True)
+        return {**self.observation_losses(denoised), **self.regularisers(denoised)}
+
+    @evaluated
+    def sample(self, context: Views, target_params: Any, noise_names: NoiseNames, size: tuple[int, ...]) -> Sample:
+        """Give the deterministic scene and its view of the target, once for each name."""
+        times = len(noise_names) // len(context.observation)
+        field = self._fields(context, times)
+        return Sample(field, self.forward_model(field, repeat_batch(target_params, times)))
+
+    def sample_around(
+        self, context: Views, trajectory: Cameras, names: Sequence[tuple[str | int, ...]]
+    ) -> tuple[RadianceField, Views]:
+        """Give the deterministic scene of the context alone: its own views would add nothing."""
+        return self._fields(context, len(names)), repeat_batch(context, len(names))
+
+    def work(self, batch: Batch | Request) -> int:
+        """See `Predictor`: a piece is a rendering of one view."""
+        if isinstance(batch, Request):
+            return len(batch.key) * self.draws * batch.params.pixels.shape[1]
+        views = sum(part.observation.shape[1] for part in (batch.context, batch.target, batch.novel))
+        return len(batch.key) * (self.samples + 1) * views
+
+    def _fields(self, context: Views, times: int) -> RadianceField:
+        """Give the scenes of a batch of contexts, each so many times, side by side."""
+        return repeat_batch(self.denoiser.deterministic_field(context), times)
