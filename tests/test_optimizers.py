@@ -2,13 +2,16 @@
 
 import io
 import math
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import Tensor, nn
 
-from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.errors import UserError
+from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice, TorchOptimizer, settings_of
 
 
 def rates(settings: AdamWithWarmup, total: float, steps: int) -> list[float]:
@@ -171,3 +174,37 @@ def test_the_closure_gives_the_gradients() -> None:
     assert optimizer.step(closure) == 4
     assert weight.item() == pytest.approx(1.9)
     assert len(optimizer.param_groups) == 1
+
+
+# --- by class path ---------------------------------------------------------------------------------------------
+
+SGD: dict[str, Any] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.25, "momentum": 0.5}}
+STEPS_DOWN: dict[str, Any] = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 2}}
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_config_names_any_optimizer_and_schedule(direct: bool) -> None:
+    both = {"class_path": "dfm_lightning.optimizers.TorchOptimizer"}
+    both["init_args"] = {"optimizer": SGD, "scheduler": STEPS_DOWN, "interval": "epoch", "frequency": 3}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--optimizer", type=OptimizerChoice)
+    settings = settings_of(
+        parser.instantiate(parser.parse_object({"optimizer": SGD if direct else both})).optimizer
+    )
+    optimizer = settings.optimizer([nn.Parameter(torch.zeros(()))])
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert (optimizer.defaults["lr"], optimizer.defaults["momentum"]) == (0.25, 0.5)
+    schedule = settings.schedule(optimizer, lambda: 9)
+    if direct:
+        assert schedule is None
+        return
+    assert isinstance(schedule["scheduler"], torch.optim.lr_scheduler.StepLR)
+    assert (schedule["scheduler"].step_size, schedule["interval"], schedule["frequency"]) == (2, "epoch", 3)
+
+
+def test_settings_that_an_optimizer_refuses_are_said() -> None:
+    refused = TorchOptimizer(partial(torch.optim.SGD, lr=-1.0))
+    with pytest.raises(UserError, match="learning rate"):
+        refused.optimizer([nn.Parameter(torch.zeros(()))])
+    with pytest.raises(ValueError, match="frequency"):
+        TorchOptimizer(torch.optim.SGD, frequency=0)
