@@ -4,6 +4,7 @@ import os
 import sys
 
 from dfm_lightning.cli.own_packages import import_own_packages
+from dfm_lightning.cli.process_group import leave_process_group
 from dfm_lightning.cli.processes import SharedFailure, first_process, shared_failure
 from dfm_lightning.cli.termination import Termination, terminated_in_order
 from dfm_lightning.errors import UserError
@@ -27,7 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     A defect keeps its traceback; DFM_DEBUG=1 shows it for wrong input too.
     Of several processes one says what is wrong.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        leave_process_group()
+
+
+def _main(arguments: list[str]) -> int:
     with shared_failure() as failure, terminated_in_order(failure.give_up) as termination:
         try:
             _run(arguments)

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+# Before there is a process group: default arguments in it keep the group alive otherwise.
+import torch.distributed.nn.functional  # noqa: F401
 import yaml
 from jsonargparse import ActionConfigFile, set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything

@@ -8,6 +8,7 @@ import pytest
 import torch
 from ball_scenes import BallDenoiser, batch, renderer, request
 from lightning.pytorch import Callback, LightningDataModule, Trainer
+from several_processes import strategy
 
 from datamodules.loading import evaluation_loader
 from dfm_lightning.callbacks import SceneReport, ScoreReport, TensorWriter
@@ -62,7 +63,7 @@ def task() -> InverseGraphics:
 
 def trainer(processes: int, callbacks: list[Callback], **options: Any) -> Trainer:
     return Trainer(
-        accelerator="cpu", devices=processes, strategy="ddp_spawn" if processes > 1 else "auto", logger=False,
+        accelerator="cpu", devices=processes, strategy=strategy(processes), logger=False,
         use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=False, callbacks=callbacks, **options,
     )  # fmt: skip

@@ -7,6 +7,7 @@ import torch
 from ball_scenes import batch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from several_processes import strategy
 from torch import Tensor
 
 from dfm_lightning.denoisers import PixelNeRFDenoiser
@@ -58,7 +59,7 @@ def trained(
     model = task()
     saving = [ModelCheckpoint(save, every_n_train_steps=1, save_top_k=-1, filename="{step}")] if save else []
     trainer = Trainer(
-        accelerator="cpu", devices=processes, strategy="ddp_spawn" if processes > 1 else "auto", logger=False,
+        accelerator="cpu", devices=processes, strategy=strategy(processes), logger=False,
         use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
         enable_checkpointing=bool(saving), callbacks=list(saving), max_steps=steps,
     )  # fmt: skip
