@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from drawn_faces import ATTRIBUTES, appearance, draw_faces, faces_from_noise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from datamodules.synthetic.faces import ATTRIBUTES, appearance, draw_faces, faces_from_noise
 from dfm_lightning.files import whole_file
 from dfm_lightning.networks.stylegan2.architecture import Architecture
 from dfm_lightning.networks.stylegan2.generator import Generator

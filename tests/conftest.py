@@ -1,5 +1,10 @@
 """Checks every array shape in the signatures of the project while the tests run."""
 
+import sys
+from pathlib import Path
+
 from jaxtyping import install_import_hook
 
-install_import_hook(["dfm_lightning", "datamodules"], "beartype.beartype")
+# The faces that the small generator of the demo was fitted to.
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
+install_import_hook(["dfm_lightning", "datamodules", "drawn_faces"], "beartype.beartype")

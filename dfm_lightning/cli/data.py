@@ -10,9 +10,7 @@ import datamodules.realestate10k.verification
 import datamodules.vimeo90k.verification
 from datamodules.captures.poses import find_poses
 from datamodules.problems import Problem
-from datamodules.synthetic.clips import write_synthetic_clips
-from datamodules.synthetic.co3d import write_synthetic_co3d
-from datamodules.synthetic.rooms import write_synthetic_rooms
+from datamodules.synthetic.commands import COMMANDS as GENERATORS
 from dfm_lightning.cli.gan_samples import draw_gan_samples
 from dfm_lightning.errors import UserError
 
@@ -85,9 +83,7 @@ def _layout(root: Path, name: LayoutName) -> Layout:
 
 # Each a typed function whose docstring explains its parameters; it prints what there is to say.
 COMMANDS: dict[str, Callable[..., None]] = {
-    "make-co3d": write_synthetic_co3d,
-    "make-rooms": write_synthetic_rooms,
-    "make-clips": write_synthetic_clips,
+    **GENERATORS,
     "poses": find_poses,
     "inspect": inspect,
     "verify": verify,

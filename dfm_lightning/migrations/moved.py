@@ -3,7 +3,9 @@
 from typing import NamedTuple
 
 # Class paths that configs may hold, to where the class is now.
-MOVED_CLASSES: dict[str, str] = {}
+MOVED_CLASSES: dict[str, str] = {
+    "datamodules.photograph.CameraMove": "datamodules.posed.camera_moves.CameraMove",
+}
 
 
 class MovedSetting(NamedTuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_faces import ATTRIBUTES, draw_faces, faces_from_noise
 from gan_problem import small_task, write_small_generator
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from datamodules.ffhq_gan import FFHQGANDataModule
 from datamodules.synthetic.face_attributes import FaceAttributes
-from datamodules.synthetic.faces import ATTRIBUTES, draw_faces, faces_from_noise
 from dfm_lightning.callbacks import CodeReport, CodeWriter
 from dfm_lightning.callbacks.code_scores import score_patch
 from dfm_lightning.errors import UserError

@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 import torch
+from drawn_faces import ATTRIBUTES, draw_faces, faces_from_noise
 
-from datamodules.synthetic.faces import ATTRIBUTES, draw_faces, faces_from_noise
 from dfm_lightning.networks.stylegan2.generator import Generator
 from dfm_lightning.networks.stylegan2.layers import upsample_image
 from dfm_lightning.networks.stylegan2.storage import find_generator, read_generator

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from drawn_faces import ATTRIBUTES, Face, appearance, draw_faces, faces_from_noise
 
 from datamodules.synthetic.face_attributes import READINGS, FaceAttributes
-from datamodules.synthetic.faces import ATTRIBUTES, Face, appearance, draw_faces, faces_from_noise
 
 
 def faces(count: int) -> Face:
