@@ -18,6 +18,8 @@ from dfm_lightning.geometry.images import centre_box, crop_and_resize
 from dfm_lightning.types import LookLaw
 
 TRUTH_FILE = "truth.json"
+# The folder of masks, of a sequence or of the whole data set.
+HIDDEN_MASKS = "hidden_masks"
 # By what names the generators write the colours of the looks, and the scenes.
 _COLOURS = ("reflectance", "colours")
 _SCENES = ("sequences", "scenes")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,18 @@ from datamodules.co3d.scenes import (
     require_scenes,
     select_sequences,
 )
+from datamodules.co3d.truth import known_of_views
+from datamodules.hidden_looks import open_looks
 from datamodules.posed.back_from_target import BackFromTarget, NovelFrames
 from datamodules.posed.camera_moves import CameraMove
 from datamodules.posed.datamodule import PosedImagesDataModule
+from datamodules.posed.evaluation import KnownTruth, nothing_known
 from datamodules.posed.scenes import MissingScenes, Scene, Split
 from datamodules.posed.training import Attempts
 from datamodules.posed.trajectories import AroundScene
 from dfm_lightning.geometry.cameras import look_at
 from dfm_lightning.ranges import check_above, check_ascending, check_at_least
+from dfm_lightning.types import LookLaw
 
 # The splits that each of the trainer's functions reads.
 _SPLITS: dict[str | None, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
@@ -148,6 +153,11 @@ class Co3DDataModule(PosedImagesDataModule):
             self._scenes[split] = list(found.values())
         return self._scenes[split]
 
+    def look_law(self) -> LookLaw | None:
+        """See `PosedImagesDataModule`: synthetic scenes have a truth file."""
+        looks = open_looks(self.root)
+        return None if looks is None else looks.law
+
     # --- its own ways -------------------------------------------------------------------------------------
 
     def training_scenes(self) -> list[str]:
@@ -177,6 +187,11 @@ class Co3DDataModule(PosedImagesDataModule):
         rows = [[0, 0, -self.scene_depth], [0, 0, 0], [0, 1, 0]]
         position, origin, up = torch.tensor(rows, dtype=torch.float64)
         return look_at(position, origin, up)
+
+    def known_truth(self, split: Split) -> KnownTruth:
+        """See `PosedImagesDataModule`: of synthetic scenes the hidden look and distances, for tests."""
+        looks = open_looks(self.root) if split == "test" else None
+        return nothing_known if looks is None else partial(known_of_views, looks)
 
     def goes_without(self, split: Split) -> bool:
         """Tell whether scenes that cannot be read are left out: those of validation always, others if allowed."""

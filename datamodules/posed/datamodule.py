@@ -15,7 +15,14 @@ from torch.utils.data import DataLoader
 from datamodules.image_files import UnreadableError
 from datamodules.loading import evaluation_loader, training_loader
 from datamodules.posed.camera_moves import CameraMove
-from datamodules.posed.evaluation import EvaluationItem, EvaluationScenes, PathRequests, readable_items
+from datamodules.posed.evaluation import (
+    EvaluationItem,
+    EvaluationScenes,
+    KnownTruth,
+    PathRequests,
+    nothing_known,
+    readable_items,
+)
 from datamodules.posed.photograph import Photograph
 from datamodules.posed.protocol import ChosenViews, IndexedViews, Protocol
 from datamodules.posed.scenes import MissingScenes, Scene, SceneReader, Split
@@ -27,6 +34,7 @@ from datamodules.posed.views import Roles, read_images
 from datamodules.replacements import ReportsReplacements
 from dfm_lightning.errors import UserError
 from dfm_lightning.ranges import check_above, check_at_least, check_finite
+from dfm_lightning.types import LookLaw
 
 # Scenes and frames of each that the mean image is taken over.
 _SCENES_IN_MEAN, _FRAMES_IN_MEAN = 200, 4
@@ -229,6 +237,10 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
             return None
         return total / count
 
+    def look_law(self) -> LookLaw | None:
+        """Give the law of what synthetic scenes hide from their context; None for real ones."""
+        return None
+
     # --- what a data set of its own ways replaces -----------------------------------------------------------
 
     def training_scenes(self) -> list[str]:
@@ -253,6 +265,10 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
     def photograph_pose(self) -> Float64[Tensor, "4 4"]:
         """Give the absolute pose of a photograph's camera."""
         return torch.eye(4, dtype=torch.float64)
+
+    def known_truth(self, split: Split) -> KnownTruth:
+        """Say what reads what is known of the scenes of a split, beside their views."""
+        return nothing_known
 
     def goes_without(self, split: Split) -> bool:
         """Tell whether evaluation leaves out scenes that cannot be read, instead of refusing to begin."""
@@ -293,9 +309,11 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
                 scene.view(position, self.image_size)
                 if self.masks:
                     scene.mask(position, self.image_size)
+            known(scene, roles.positions(), self.image_size)
 
+        known = self.known_truth(split)
         items = self._items(split, protocol, keys, count, read)
-        return EvaluationScenes(self.reader(split), items, self.image_size, self.masks)
+        return EvaluationScenes(self.reader(split), items, self.image_size, self.masks, known)
 
     def _items(
         self,

@@ -22,16 +22,34 @@ class EvaluationItem(NamedTuple):
     roles: Roles
 
 
+KnownTruth = Callable[[Scene, list[int], int], dict[str, Tensor]]
+"""Reads what is known of the views at positions of a scene, as squares of a size: see `Batch.truth`.
+
+It may raise UnreadableError. Worker processes are sent it.
+"""
+
+
+def nothing_known(scene: Scene, positions: list[int], size: int) -> dict[str, Tensor]:
+    """Say what is known of views of a real scene, beside the views themselves: nothing."""
+    return {}
+
+
 class EvaluationScenes(Dataset):
-    """The same views of each scene every time; with `masks`, their foreground masks are the truth."""
+    """The same views of each scene every time, and what is known of them; with `masks`, their foreground masks."""
 
     def __init__(
-        self, reader: SceneReader, items: list[EvaluationItem], image_size: int, masks: bool = False
+        self,
+        reader: SceneReader,
+        items: list[EvaluationItem],
+        image_size: int,
+        masks: bool = False,
+        known: KnownTruth = nothing_known,
     ) -> None:
         self.reader = reader
         self.items = items
         self.image_size = image_size
         self.masks = masks
+        self.known = known
 
     def __len__(self) -> int:
         return len(self.items)
@@ -39,7 +57,10 @@ class EvaluationScenes(Dataset):
     def __getitem__(self, index: int) -> Batch:
         key, roles = self.items[index]
         try:
-            return read_batch(self.reader.scene(key), roles, self.image_size, masks=self.masks)
+            scene = self.reader.scene(key)
+            batch = read_batch(scene, roles, self.image_size, masks=self.masks)
+            known = self.known(scene, roles.positions(), self.image_size)
+            return batch._replace(truth={**batch.truth, **known})
         except UnreadableError as error:
             raise UserError(f"{error} (read well before, so changed since)") from None
 

@@ -29,6 +29,9 @@ class Scene(ABC):
     left_out: tuple[str, ...] = ()
     """What is listed for the scene and cannot be used, with the reason; it has no position."""
 
+    frame_names: tuple[str, ...] = ()
+    """The names of the frames' files without their endings, in data sets where other files go by them."""
+
     prescribed: tuple[int, ...] = ()
     """Positions of the target and the first context that a benchmark prescribes, as far as it does."""
 

@@ -44,6 +44,7 @@ class ChunkedScene(Scene):
         self._images = example["images"]
         path = CameraPath(str(example.get("url", "")), example["timestamps"].long(), example["cameras"].double())
         super().__init__(key, *path.cameras())
+        self.frame_names = tuple(map(str, path.timestamps.tolist()))
 
     def has_frame(self, position: int) -> bool:
         return position < len(self._images)

@@ -4,12 +4,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from datamodules.hidden_looks import HIDDEN_MASKS, HiddenLooks, open_looks
 from datamodules.posed.datamodule import PosedImagesDataModule
-from datamodules.posed.scenes import SceneReader, Split
+from datamodules.posed.evaluation import KnownTruth, nothing_known
+from datamodules.posed.scenes import Scene, SceneReader, Split
 from datamodules.posed.two_ends import TwoEnds
 from datamodules.realestate10k.forms import open_reader
 from dfm_lightning.errors import UserError
 from dfm_lightning.ranges import check_ascending, check_at_least
+from dfm_lightning.types import LookLaw
 
 
 class RealEstate10kDataModule(PosedImagesDataModule):
@@ -59,6 +64,26 @@ class RealEstate10kDataModule(PosedImagesDataModule):
             scene_depth=scene_depth,
             **common,
         )
+
+    def look_law(self) -> LookLaw | None:
+        """See `PosedImagesDataModule`: synthetic rooms have a truth file."""
+        looks = None if self.root is None else open_looks(self.root)
+        return None if looks is None else looks.law
+
+    def known_truth(self, split: Split) -> KnownTruth:
+        """See `PosedImagesDataModule`: of synthetic rooms what is hidden behind the door, for tests."""
+        looks = open_looks(self.root) if split == "test" and self.root is not None else None
+        if looks is None or self.root is None:
+            return nothing_known
+        return partial(_known_of_views, looks, self.root / HIDDEN_MASKS / split)
+
+
+def _known_of_views(
+    looks: HiddenLooks, folder: Path, scene: Scene, positions: list[int], size: int
+) -> dict[str, Tensor]:
+    """Read the look of what a scene hides, and what of its views shows it. Raises UnreadableError."""
+    masks = [folder / scene.key / f"{scene.frame_names[position]}.png" for position in positions]
+    return looks.truth(scene.key, masks, size)
 
 
 def _open(root: Path | None, scene_depth: float, split: Split) -> SceneReader:

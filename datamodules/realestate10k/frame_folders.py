@@ -18,9 +18,10 @@ class FolderScene(Scene):
     def __init__(self, key: str, camera_file: Path) -> None:
         path = read_camera_file(camera_file)
         super().__init__(key, *path.cameras())
+        self.frame_names = tuple(map(str, path.timestamps.tolist()))
         folder = camera_file.with_suffix("")
         files = {(file.stem, file.suffix.lower()): file for file in find_files(folder, *EXTENSIONS)}
-        self._stems = [folder / str(time) for time in path.timestamps.tolist()]
+        self._stems = [folder / name for name in self.frame_names]
         self._paths = [
             next((files[stem.name, ending] for ending in EXTENSIONS if (stem.name, ending) in files), None)
             for stem in self._stems

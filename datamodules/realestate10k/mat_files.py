@@ -25,6 +25,7 @@ class MatScene(Scene):
         timestamps = np.nan_to_num(table[:, 0], nan=NO_TIMESTAMP).clip(NO_TIMESTAMP, LATEST).astype(np.int64)
         path = CameraPath("", torch.from_numpy(timestamps), torch.from_numpy(table[:, 1:].copy()))
         super().__init__(key, *path.cameras())
+        self.frame_names = tuple(map(str, path.timestamps.tolist()))
         self._stems = timestamps.tolist()
         try:
             with ZipFile(archive) as members:

@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 from rich.progress import track
 
+from datamodules.hidden_looks import TRUTH_FILE
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import write_json
-
-TRUTH_FILE = "truth.json"
 
 Item = TypeVar("Item")
 

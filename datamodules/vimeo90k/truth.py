@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
+from datamodules.hidden_looks import TRUTH_FILE
 from dfm_lightning.errors import UserError
 
-TRUTH_FILE = "truth.json"
 BACKGROUND = 0
 
 

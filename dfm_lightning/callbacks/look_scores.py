@@ -7,6 +7,8 @@ from dfm_lightning.metrics.looks import distribution_of_looks, pixel_looks, samp
 from dfm_lightning.tasks import EvaluatedScene
 from dfm_lightning.types import LookLaw
 
+# What the scores are of, in a report.
+ROLE = "hidden look"
 # The share of a pixel that has to show the hidden part, so that nothing beside it is in the colour.
 _WHOLE = 0.99
 # Fewer pixels say nothing about a scene.
@@ -49,7 +51,7 @@ def compare_looks(kept: list[dict[str, np.ndarray]], law: LookLaw) -> tuple[dict
     estimated = np.concatenate([arrays["estimated_look"] for arrays in parts])
     shares = {**dict(zip(law.names, found.shares, strict=True)), "undecided": found.undecided}
     distance, low, high = found.total_variation
-    together: Scores = {
+    scores: Scores = {
         "total_variation": distance,
         "total_variation_low": low,
         "total_variation_high": high,
@@ -59,18 +61,15 @@ def compare_looks(kept: list[dict[str, np.ndarray]], law: LookLaw) -> tuple[dict
         "expected_agreement": found.expected_agreement,
         "estimate_undecided": float((estimated < 0).mean()),
     }
-    scores = {"hidden look": {name: value for name, value in together.items() if np.isfinite(value)}}
     for name, share in shares.items():
-        scores[f"look {name}"] = {
-            "share": share.share,
-            "share_low": share.low,
-            "share_high": share.high,
-            "true_probability": share.probability,
-        }
+        values = {"": share.share, "_low": share.low, "_high": share.high, "_law": share.probability}
+        scores |= {f"{name}{part}": value for part, value in values.items()}
     note = (
-        f"the hidden part in {looks.shape[1]} samples of each of {len(looks)} scenes; a sample is undecided if "
-        "fewer than half of the pixels that show the part have one of the colours; intervals are of 95%, by "
-        "bootstrap over scenes; agreement: how often two samples of a scene have the same look; correct: how "
-        "often one has the true look; both are expected_agreement for samples that follow the law"
+        f"shares of looks beside their law, of {looks.shape[1]} samples of each of {len(looks)} scenes in whose "
+        "views the hidden part shows; a sample is undecided if fewer than half of the pixels that show the part "
+        "have one of the colours; intervals are of 95%, by bootstrap over scenes; agreement: how often two of one "
+        "scene agree; correct: how often one has the true look; both are expected_agreement for "
+        "samples that follow the law"
     )
-    return scores, {"look": note}
+    finite = {name: value for name, value in scores.items() if np.isfinite(value)}
+    return {ROLE: finite}, {ROLE: note}

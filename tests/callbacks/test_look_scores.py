@@ -62,16 +62,16 @@ def test_what_the_context_view_shows_does_not_count() -> None:
 def test_all_scenes_are_compared_with_the_law() -> None:
     kept = [looks_of_scene(scene(RED, [RED, GREEN], GREY), LAW) for _ in range(4)]
     scores, notes = compare_looks([*kept, {}], LAW)
-    assert scores["look red"]["share"] == 0.5
-    assert scores["look red"]["true_probability"] == 0.75
-    assert scores["look undecided"]["share"] == 0
     found = scores["hidden look"]
+    assert found["red"] == 0.5
+    assert found["red_law"] == 0.75
+    assert found["undecided"] == 0
     assert found["total_variation"] == pytest.approx(0.25)
     assert found["agreement"] == 0
     assert found["correct"] == 0.5
     assert found["expected_agreement"] == pytest.approx(0.75**2 + 0.25**2)
     assert found["estimate_undecided"] == 1
-    assert "4 scenes" in notes["look"]
+    assert "4 scenes" in notes["hidden look"]
 
 
 def test_without_a_known_look_nothing_is_said() -> None:

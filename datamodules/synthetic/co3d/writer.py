@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from datamodules.hidden_looks import HIDDEN_MASKS
 from datamodules.synthetic.co3d.camera_path import CameraPath, draw_camera_path
 from datamodules.synthetic.co3d.rendering import BACK, Rendering, render
 from datamodules.synthetic.co3d.scene import BACK_COLOURS, Scene, draw_scene
@@ -23,7 +24,6 @@ from dfm_lightning.geometry.cameras import (
 )
 from dfm_lightning.randomness import generator_for
 
-HIDDEN_MASKS = "hidden_masks"
 _NDC_FORMATS: tuple[NdcFormat, NdcFormat] = ("ndc_isotropic", "ndc_norm_image_bounds")
 # Beyond this distance (in the scene's own units) a depth counts as unknown, as far ground does in reality.
 _FURTHEST_DEPTH = 15.0

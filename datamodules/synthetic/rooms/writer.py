@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from datamodules.hidden_looks import HIDDEN_MASKS
 from datamodules.posed.camera_files import DECIMALS, CameraPath, read_camera_file, write_camera_file
 from datamodules.realestate10k.chunks import INDEX_FILE, EncodedScene, write_chunk
 from datamodules.synthetic.production import produce, write_truth
@@ -27,7 +28,6 @@ from dfm_lightning.geometry.cameras import opencv_to_realestate10k
 from dfm_lightning.randomness import generator_for
 
 EVALUATION_INDEX = "evaluation_index.json"
-HIDDEN_MASKS = "hidden_masks"
 SCENES_PER_CHUNK = 8
 FRAME_INTERVAL_US = 33367
 _ABOUT = (

@@ -17,7 +17,7 @@ from datamodules.realestate10k import RealEstate10kDataModule
 from datamodules.realestate10k.forms import open_reader
 from datamodules.synthetic.rooms import write_synthetic_rooms
 from dfm_lightning.errors import UserError
-from dfm_lightning.types import map_tensors
+from dfm_lightning.types import Batch, map_tensors
 
 DATA = Path(__file__).parents[2] / "data" / "realestate10k"
 REAL = DATA / "000eb6240f06dd5a.txt"
@@ -84,6 +84,9 @@ def test_all_forms_give_the_same_tensors(form: str, rooms: Path, request: pytest
             continue
         for first, second in zip(official, other, strict=True):
             assert list(first.key) == list(second.key)
+            if isinstance(first, Batch):
+                # What the generator knows of its rooms lies beside the official form alone.
+                first = first._replace(truth=second.truth)
             assert_same(first, second)
 
 
