@@ -1,7 +1,7 @@
 """The two parts a stochastic inverse problem consists of: a forward model and a denoiser of signals."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -47,6 +47,9 @@ class ForwardModel(Recorded, nn.Module, ABC):
     return its first part.
     """
 
+    # Arguments that decide what the weights mean, so that a checkpoint's hold, whatever the config says.
+    fixed_by_checkpoint: ClassVar[frozenset[str]] = frozenset()
+
     @abstractmethod
     def forward(self, signal: Any, params: Any) -> Float[Tensor, "b v c h w"]:
         """Observe each signal of the batch under each of its `v` parameters."""
@@ -80,7 +83,10 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
         """The signal, given the noisy target observation, its diffusion level and the conditioning."""
 
     def use_process(self, process: Any) -> None:
-        """Be told the model's noise process (a `NoiseProcess`), once, by a denoiser that needs its rates."""
+        """Take what is needed of the model's noise process (a `NoiseProcess`): it is told once."""
+
+    def use_forward_model(self, forward_model: ForwardModel) -> None:
+        """Take the conventions of the model's forward model that hold here too: it is told once."""
 
     def auxiliary_losses(self, batch: Batch, level: Level, conditioning: Any, signal: Any) -> dict[str, LossTerm]:
         """Losses of the denoiser's own in training, by name, beside those of the signal's observations.

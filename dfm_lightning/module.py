@@ -76,6 +76,8 @@ class DiffusionWithForwardModel(PredictingModule):
         draw_batch: how many of them predict draws in one batch; see `PredictingModule`.
     """
 
+    # What a checkpoint decides about a later run: which weights there are, and what they mean.
+    fixed_by_checkpoint: ClassVar[frozenset[str]] = frozenset({"denoiser", "process"})
     without_effect = frozenset({"optimizer", "target_weight", "novel_weight", "context_dropout"})
     stock_parts: ClassVar[dict[str, type]] = {
         "process": CosineProcess,
@@ -105,6 +107,7 @@ class DiffusionWithForwardModel(PredictingModule):
         self.forward_model = forward_model
         self.process = process or CosineProcess()
         self.denoiser.use_process(self.process)
+        self.denoiser.use_forward_model(forward_model)
         self.sampler = sampler or DDIM()
         self.sampler.check(self.process)
         self.optimizer = settings_of(optimizer)

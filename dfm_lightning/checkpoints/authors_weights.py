@@ -133,7 +133,6 @@ def to_theirs(
     sizes: Sizes,
     kept: Mapping[str, Tensor],
     background: tuple[float, float, float],
-    estimate_background: tuple[float, float, float],
 ) -> dict[str, Tensor]:
     """The state of theirs with the weights of ours, in the order of `layout`.
 
@@ -143,7 +142,7 @@ def to_theirs(
     state = {key: ours[name].float() for key, name in renamed_keys(sizes).items()}
     state |= computed_buffers(sizes)
     state[BACKGROUND] = torch.tensor(background)
-    state[ESTIMATE_BACKGROUND] = torch.tensor(estimate_background)
+    state[ESTIMATE_BACKGROUND] = torch.tensor(background)
     state[LABEL_TABLE] = torch.zeros(LABELS, sizes.width)
     state[LEVEL_BIAS] = ours[OUR_LEVEL_BIAS].float()
     for mlp, name in MLPS["diffusion"].items():

@@ -84,6 +84,11 @@ def stored_settings(sizes: Sizes, heads: int, state: Mapping[str, Tensor]) -> di
     """
     background = state[BACKGROUND].tolist()
     estimate_background = state.get(ESTIMATE_BACKGROUND, state[BACKGROUND]).tolist()
+    if estimate_background != background:
+        raise UserError(
+            f"{BACKGROUND} is {background}, {ESTIMATE_BACKGROUND} is {estimate_background}: here a model has one "
+            "background for both"
+        )
     renderer = "dfm_lightning.forward_models.VolumeRendering"
     denoiser = {
         "encoder": {
@@ -103,7 +108,7 @@ def stored_settings(sizes: Sizes, heads: int, state: Mapping[str, Tensor]) -> di
         },
         "estimate_renderer": {
             "class_path": renderer,
-            "init_args": {"background": estimate_background, "corner_aligned": True},
+            "init_args": {"background": None, "corner_aligned": None},
         },
         "estimate_reduction": 1,
         "mlp_width": sizes.mlp_width,

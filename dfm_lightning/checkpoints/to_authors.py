@@ -45,7 +45,7 @@ CLASSES = {
 FIXED: dict[str, tuple[Any, Any]] = {
     "model.process.levels": (LEVELS, LEVELS),
     "model.forward_model.corner_aligned": (True, False),
-    f"{ESTIMATE_RENDERER}.corner_aligned": (True, False),
+    f"{ESTIMATE_RENDERER}.corner_aligned": (True, True),
     f"{DENOISER}.project_behind": (True, False),
     f"{DENOISER}.estimate_reduction": (1, 1),
     f"{DENOISER}.mlp_blocks_per_view": (BLOCKS_PER_VIEW, BLOCKS_PER_VIEW),
@@ -128,7 +128,8 @@ class _Settings:
             if path.rpartition(".")[2] != expected:
                 raise UserError(f"{name} is {path or 'not stored'}, the authors' code has {expected} only")
         for name, (expected, default) in FIXED.items():
-            value = self.get(name, default)
+            value = self.get(name, None)
+            value = default if value is None else value
             if value != expected:
                 raise UserError(f"{name} is {value}, the authors' code has {expected} only")
 
@@ -167,9 +168,9 @@ class _Settings:
             absolute_pose=bool(self.get(f"{ENCODER}.absolute_pose", False)),
         )
 
-    def background(self, renderer: str) -> tuple[float, float, float]:
-        """The background colour of a renderer."""
-        red, green, blue = self.get(f"{renderer}.background", BLACK)
+    def background(self) -> tuple[float, float, float]:
+        """The background colour, which is one for both renderers."""
+        red, green, blue = self.get("model.forward_model.background", None) or BLACK
         return red, green, blue
 
 
@@ -185,8 +186,8 @@ def _their_state(content: dict[str, Any], key: str, sizes: Sizes, settings: _Set
         if not isinstance(state.get(name), Tensor):
             raise UserError(f"its {key} holds no tensor {name}, which a model of its settings has")
     kept = content.get(KEPT_KEY) or {}
-    backgrounds = settings.background("model.forward_model"), settings.background(ESTIMATE_RENDERER)
-    return to_theirs(state, sizes, kept if {LABEL_TABLE, LEVEL_BIAS} <= set(kept) else {}, *backgrounds)
+    background = settings.background()
+    return to_theirs(state, sizes, kept if {LABEL_TABLE, LEVEL_BIAS} <= set(kept) else {}, background)
 
 
 def _their_checkpoint(averaged: dict[str, Tensor], raw: dict[str, Tensor], step: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a checkpoint decides about a run: the architecture of its model, and nothing else."""
+"""What a checkpoint decides about a run: what the classes of its model declare in `fixed_by_checkpoint`."""
 
 import importlib
 from collections.abc import Iterator
@@ -6,12 +6,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from dfm_lightning.errors import UserError
 from dfm_lightning.weights_file import CONFIG_KEY
-
-# The arguments of a model that decide which weights it has and what they mean.
-ARCHITECTURE = ("denoiser", "process")
-# Those of a forward model that decide what the weights mean: what its pixels are, what lies behind everything.
-OBSERVATION = ("background", "corner_aligned")
 
 
 class EmbedConfig(Callback):
@@ -32,28 +28,39 @@ class EmbedConfig(Callback):
 def architecture_of(config: dict[str, Any], used: dict[str, Any]) -> dict[str, Any]:
     """The part of a stored config that decides a model's architecture, as a config to lay over the one used.
 
-    A forward model's conventions belong to it where the config used has a forward model of the same class. What
-    the stored config leaves open of a part, the config used decides, if its part is of the same class. A class of
-    the config used that is derived from the stored one counts as the same, and is kept: so scores or pictures can
-    be added to a model after its training.
+    The model's arguments that its class fixes belong to it; of a part that is not fixed as a whole, those that the
+    part's class fixes, where the config used has a part of the same class. Settings missing from the stored config
+    come from the config used, if its part is of the same class. A class of the config used that is derived from
+    the stored one counts as the same, and is kept: so scores or pictures can be added to a model after training.
     """
     model = config.get("model", {})
     arguments = model.get("init_args", {})
-    kept = {name: arguments[name] for name in ARCHITECTURE if name in arguments}
     current = used.get("model", {}).get("init_args", {})
-    forward_model = arguments.get("forward_model") or {}
-    observation = {
-        name: value for name, value in forward_model.get("init_args", {}).items() if name in OBSERVATION
-    }
-    used_forward_model = (current.get("forward_model") or {}).get("class_path")
-    if observation and _is_same(forward_model.get("class_path"), used_forward_model):
-        kept["forward_model"] = {"class_path": used_forward_model, "init_args": observation}
+    if model and not isinstance(_imported(model.get("class_path", "")), type):
+        raise UserError(f"the checkpoint's model is a {model.get('class_path')}, which cannot be imported here")
+    fixed = fixed_by(model.get("class_path"))
+    kept = {name: arguments[name] for name in arguments if name in fixed}
+    for name, part in arguments.items():
+        if name in fixed or not isinstance(part, dict) or "class_path" not in part:
+            continue
+        of_part = {n: v for n, v in part.get("init_args", {}).items() if n in fixed_by(part["class_path"])}
+        used_class = (current.get(name) or {}).get("class_path")
+        if of_part and _is_same(part["class_path"], used_class):
+            kept[name] = {"class_path": used_class, "init_args": of_part}
     if not kept:
         return {}
     laid = {name: _laid_over(part, current.get(name)) for name, part in kept.items()}
     used_model = used.get("model", {}).get("class_path")
     class_path = used_model if _is_same(model["class_path"], used_model) else model["class_path"]
     return {"model": {"class_path": class_path, "init_args": laid}}
+
+
+def fixed_by(class_path: str | None) -> frozenset[str]:
+    """List the arguments that a class and those it is derived from declare to be a checkpoint's."""
+    kind = _imported(class_path) if class_path else None
+    if not isinstance(kind, type):
+        return frozenset()
+    return frozenset().union(*(vars(cls).get("fixed_by_checkpoint", ()) for cls in kind.__mro__))
 
 
 def _laid_over(part: Any, used: Any) -> Any:

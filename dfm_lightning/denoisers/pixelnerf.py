@@ -11,6 +11,7 @@ from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField, pixelnerf_fi
 from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
+from dfm_lightning.interfaces import ForwardModel
 from dfm_lightning.networks.image_encoder import ImageEncoder
 from dfm_lightning.networks.radiance_mlp import RadianceMLP
 from dfm_lightning.ranges import check_at_least
@@ -39,8 +40,8 @@ class PixelNeRFDenoiser(SceneDenoiser):
 
     Args:
         encoder: from images to feature maps.
-        estimate_renderer: renders the deterministic estimate; without fine samples. Near, far and
-            corner_aligned should be those of the forward model.
+        estimate_renderer: renders the deterministic estimate; without fine samples. Its near, far, background
+            and corner_aligned are the forward model's.
         estimate_reduction: the estimate is rendered at 1/this of the target's resolution and enlarged: every
             iteration renders the whole of it, so that a small model spends much of its time there. 1 in the
             authors' models. The target's height and width must be multiples of it.
@@ -89,6 +90,11 @@ class PixelNeRFDenoiser(SceneDenoiser):
         self.deterministic_mlp = mlp()
         self.coarse_mlp = mlp()
         self.fine_mlp = mlp()
+
+    def use_forward_model(self, forward_model: ForwardModel) -> None:
+        """Render the estimate by the conventions of the forward model. Raises `UserError` where they disagree."""
+        if isinstance(forward_model, VolumeRendering):
+            self.estimate_renderer.share(forward_model, "denoiser.estimate_renderer")
 
     def condition(self, context: Views, target_params: Cameras) -> PixelNeRFConditioning:
         """Encode the context, and render the deterministic estimate at the target's camera."""

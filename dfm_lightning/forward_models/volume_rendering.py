@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.chunks import in_chunks
 from dfm_lightning.forward_models.patches import random_patches
 from dfm_lightning.forward_models.ray_rendering import RayRendering, RenderedRays, rays_per_chunk, render_rays
@@ -40,13 +41,16 @@ class VolumeRendering(ForwardModel):
     In training mode the points along the rays are random; in evaluation mode they are not, so that the same
     field gives the same image.
 
+    A model has one forward model, whose near, far, background and corner_aligned hold for its denoiser's renderer
+    too: there they are null (see `share`).
+
     Args:
         near: distance along each ray where the scene begins, in scene units.
         far: distance where it ends.
         coarse_samples: points of the coarse pass, spread over the whole ray.
         fine_samples: further points, placed where the coarse pass found something; 0 for no fine pass.
         spacing: whether coarse points are equally spaced in distance or in inverse distance.
-        background: red, green and blue, in [0, 1], of what lies behind the scene.
+        background: red, green and blue, in [0, 1], of what lies behind the scene; black if null.
         jitter: whether each coarse point is moved at random within its stratum in training, but for those at
             the ends (the first, the last two). Off in the authors' models.
         train_proposal: whether gradients flow through the coarse pass, so that a loss can train it. Off in
@@ -58,25 +62,29 @@ class VolumeRendering(ForwardModel):
         checkpointing: compute the points' values again in the backward pass instead of keeping them: a
             training step then takes little more memory than a chunk, and a third more time.
         corner_aligned: whether the outer pixels' centres lie at 0 and 1 of the intrinsics, as in the authors'
-            models, instead of at (i + ½)/N.
+            models, instead of at (i + ½)/N; they are not if null.
     """
 
+    fixed_by_checkpoint = frozenset({"background", "corner_aligned"})
     without_effect = frozenset({"jitter", "train_proposal", "patch_size", "memory_budget_mb", "checkpointing"})
+
+    near: float
+    far: float
 
     def __init__(
         self,
-        near: float,
-        far: float,
+        near: float | None = None,
+        far: float | None = None,
         coarse_samples: int = 64,
         fine_samples: int = 64,
         spacing: Spacing = "distance",
-        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        background: tuple[float, float, float] | None = None,
         jitter: bool = True,
         train_proposal: bool = True,
         patch_size: int = 24,
         memory_budget_mb: float | None = None,
         checkpointing: bool = False,
-        corner_aligned: bool = False,
+        corner_aligned: bool | None = None,
     ) -> None:
         super().__init__()
         check_above(0, near=near, far=far, memory_budget_mb=memory_budget_mb)
@@ -84,20 +92,55 @@ class VolumeRendering(ForwardModel):
         check_at_least(3, coarse_samples=coarse_samples)
         check_at_least(0, fine_samples=fine_samples)
         check_within(0, 1, background=background)
-        if not 0 < near < far:
+        if near is not None and far is not None and near >= far:
             raise ValueError(f"near and far must satisfy 0 < near < far, got {near} and {far}")
-        self.near = near
-        self.far = far
+        given = {"near": near, "far": far, "background": background, "corner_aligned": corner_aligned}
+        self._shared = frozenset(name for name, value in given.items() if value is None)
+        if near is not None:
+            self.near = near
+        if far is not None:
+            self.far = far
         self.coarse_samples = coarse_samples
         self.fine_samples = fine_samples
         self.spacing = spacing
-        self.background = background
+        self.background = background or (0.0, 0.0, 0.0)
         self.jitter = jitter
         self.train_proposal = train_proposal
         self.patch_size = patch_size
         self.memory_budget_mb = memory_budget_mb
         self.checkpointing = checkpointing
-        self.corner_aligned = corner_aligned
+        self.corner_aligned = bool(corner_aligned)
+
+    def share(self, conventions: "VolumeRendering", name: str) -> None:
+        """Take near, far, background and corner_aligned, where they are null, from another renderer of the scenes.
+
+        Args:
+            conventions: the renderer that has them, the forward model.
+            name: what this renderer is called in a config, for messages.
+
+        Raises:
+            UserError: this renderer was given another value.
+        """
+        conventions.require_ends()
+        for setting in ("near", "far", "background", "corner_aligned"):
+            value = getattr(conventions, setting)
+            if setting in self._shared:
+                setattr(self, setting, value)
+            elif getattr(self, setting) != value:
+                raise UserError(
+                    f"{name}.{setting} is {getattr(self, setting)}, but that of the forward model is {value}: "
+                    "leave out the former"
+                )
+
+    def require_ends(self) -> None:
+        """Raise `UserError` where nobody has said where scenes begin and end."""
+        lacking = [name for name in ("near", "far") if name not in vars(self)]
+        if lacking:
+            raise UserError(
+                f"VolumeRendering needs {' and '.join(lacking)}, in scene units: set forward_model.near and far"
+            )
+        if self.near >= self.far:
+            raise UserError(f"near and far must satisfy 0 < near < far, got {self.near} and {self.far}")
 
     def forward(self, signal: RadianceField, params: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """The images, without keeping anything else."""
@@ -142,6 +185,7 @@ class VolumeRendering(ForwardModel):
         return list(in_chunks(render, rays, size, dim=1))
 
     def _how(self) -> RayRendering:
+        self.require_ends()
         return RayRendering(
             near=self.near,
             far=self.far,

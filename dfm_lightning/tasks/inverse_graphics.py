@@ -125,6 +125,7 @@ class InverseGraphics(DiffusionWithForwardModel):
             samples,
             draw_batch,
         )
+        forward_model.require_ends()
         check_at_least(1, autoregressive_steps=autoregressive_steps)
         check_at_least(0, estimate_weight=estimate_weight, perceptual_weight=perceptual_weight)
         check_at_least(0, distortion_weight=distortion_weight, smoothness_weight=smoothness_weight)

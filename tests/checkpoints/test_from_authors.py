@@ -64,13 +64,16 @@ def test_the_constant_label_goes_into_the_bias_of_the_level(tmp_path: Path) -> N
     assert torch.equal(ours["denoiser.encoder.level.mlp.2.bias"], folded)
 
 
-def test_backgrounds_become_settings(tmp_path: Path) -> None:
+def test_the_background_becomes_a_setting(tmp_path: Path) -> None:
     state = random_state()
     state["model.renderer.backgrd_color"] = torch.tensor([1.0, 0.5, 0.25])
+    with pytest.raises(UserError, match="renderer_coarse"):  # two of them
+        converted(checkpoint_of(state), tmp_path, heads=HEADS)
+    state["model.renderer_coarse.backgrd_color"] = torch.tensor([1.0, 0.5, 0.25])
     model = converted(checkpoint_of(state), tmp_path, heads=HEADS)[CONFIG_KEY]["model"]["init_args"]
     assert model["forward_model"]["init_args"]["background"] == [1.0, 0.5, 0.25]
     estimate = model["denoiser"]["init_args"]["estimate_renderer"]["init_args"]
-    assert estimate["background"] == [0.0, 0.0, 0.0]
+    assert estimate["background"] is None
 
 
 def test_what_is_left_out_is_told_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,9 +36,9 @@ def test_a_state_of_full_size_converts_loads_and_denoises(name: str, tmp_path: P
     generator = torch.Generator().manual_seed(0)
     shapes = json.loads(KEYS.read_text())[name]
     state = {key: random_values(shape, generator) for key, shape in shapes.items()}
-    for key in (BACKGROUND, ESTIMATE_BACKGROUND):
-        if key in state:
-            state[key] = state[key].sigmoid()
+    state[BACKGROUND] = state[BACKGROUND].sigmoid()
+    if ESTIMATE_BACKGROUND in state:
+        state[ESTIMATE_BACKGROUND] = state[BACKGROUND]
     checkpoint = converted({"model": state}, tmp_path, weights="raw")
     task = build_task(checkpoint, 0.7, 10.0, (3, 1, 3))
     del checkpoint

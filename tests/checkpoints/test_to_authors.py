@@ -31,7 +31,8 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
 @pytest.mark.parametrize("sizes", [SMALL, POSED], ids=["plain", "posed"])
 def test_there_and_back_every_tensor_is_the_same(sizes: Any, tmp_path: Path) -> None:
     state = random_state(sizes)
-    state["model.renderer.backgrd_color"] = torch.tensor([0.1, 0.2, 0.3])
+    for renderer in ("renderer", "renderer_coarse"):
+        state[f"model.{renderer}.backgrd_color"] = torch.tensor([0.1, 0.2, 0.3])
     content = back(converted(checkpoint_of(state), tmp_path, heads=HEADS), tmp_path)
     assert same(content["model"], state)
     expected = {f"{prefix}{key}" for prefix in ("ema_model.", "online_model.") for key in state}

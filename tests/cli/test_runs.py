@@ -1,5 +1,6 @@
 """Training, resuming, and what a checkpoint carries and decides."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from toy_runs import Run, checkpoint, load
 from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
 from dfm_lightning.cli import main
 from dfm_lightning.cli.architecture import architecture_of
+from dfm_lightning.errors import UserError
 
 
 def is_primitive(value: Any) -> bool:
@@ -78,15 +80,18 @@ def stored(model: str, denoiser: str, forward_model: str = "toy_problem.Slope", 
     """A config of a model with such parts."""
     arguments = {
         "denoiser": {"class_path": f"toy_problem.{denoiser}", "init_args": init},
-        "forward_model": {"class_path": forward_model, "init_args": {"corner_aligned": "width" in init}},
+        "forward_model": {"class_path": forward_model, "init_args": {"gain": 2.0 if "width" in init else 1.0}},
     }
     return {"model": {"class_path": f"toy_problem.{model}", "init_args": arguments}}
 
 
 def test_a_class_derived_from_the_checkpoints_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(folder))
+    slope = importlib.import_module("toy_problem").Slope
     trained = stored("Task", "LinearDenoiser", width=9)
     used = stored("ScoredTask", "ScoredDenoiser", "toy_problem.SteepSlope", bonus=3)
+    assert "forward_model" not in architecture_of(trained, used)["model"]["init_args"]
+    monkeypatch.setattr(slope, "fixed_by_checkpoint", frozenset({"gain"}))
     model = architecture_of(trained, used)["model"]
     assert model["class_path"] == "toy_problem.ScoredTask"
     assert model["init_args"]["denoiser"] == {
@@ -95,13 +100,15 @@ def test_a_class_derived_from_the_checkpoints_is_kept(folder: Path, monkeypatch:
     }
     assert model["init_args"]["forward_model"] == {
         "class_path": "toy_problem.SteepSlope",
-        "init_args": {"corner_aligned": True},
+        "init_args": {"gain": 2.0},
     }
     # The other way round, and for a class that cannot be imported, the checkpoint's are used.
     for config in (trained, stored("Gone", "Gone")):
         model = architecture_of(used, config)["model"]
         assert model["class_path"] == "toy_problem.ScoredTask"
         assert model["init_args"]["denoiser"]["class_path"] == "toy_problem.ScoredDenoiser"
+    with pytest.raises(UserError, match=r"toy_problem\.Gone"):
+        architecture_of(stored("Gone", "Gone"), used)
 
 
 @pytest.mark.slow

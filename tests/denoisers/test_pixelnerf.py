@@ -1,3 +1,4 @@
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -324,3 +325,34 @@ def test_corner_alignment_of_the_estimate_renderer_holds_for_the_lookup_too() ->
     plain = context.params.intrinsics @ torch.tensor([0, 0, 1.0]).double()
     # A position p in corner-aligned coordinates is (p (N − 1) + ½) / N in pixel centres.
     torch.testing.assert_close(corner[..., :2], (plain[..., :2] * (SIZE - 1) + 0.5) / SIZE)
+
+
+# --- conventions ------------------------------------------------------------------------------------------
+
+
+def test_the_estimate_is_rendered_by_the_conventions_of_the_forward_model() -> None:
+    conventions = VolumeRendering(1.5, 6.0, background=(0.2, 0.4, 0.6), corner_aligned=True)
+    estimate = VolumeRendering(coarse_samples=6, fine_samples=0)
+    estimate.share(conventions, "denoiser.estimate_renderer")
+    found = (estimate.near, estimate.far, estimate.background, estimate.corner_aligned)
+    assert found == (1.5, 6.0, (0.2, 0.4, 0.6), True)
+    estimate.share(VolumeRendering(1.0, 6.0), "denoiser.estimate_renderer")  # it has none of its own
+    assert (estimate.near, estimate.background, estimate.corner_aligned) == (1.0, (0.0, 0.0, 0.0), False)
+
+
+@pytest.mark.parametrize(
+    "given", [{"near": 1.0}, {"far": 7.0}, {"background": (0.0, 0.0, 0.0)}, {"corner_aligned": False}], ids=str
+)
+def test_conventions_that_disagree_are_refused(given: dict[str, Any]) -> None:
+    conventions = VolumeRendering(1.5, 6.0, background=(1.0, 1.0, 1.0), corner_aligned=True)
+    (name,) = given
+    with pytest.raises(UserError, match=rf"part\.{name}"):
+        VolumeRendering(**given).share(conventions, "part")
+
+
+@pytest.mark.parametrize(
+    ("ends", "lacking"), [({}, "near and far"), ({"near": 1.0}, "far"), ({"far": 1.0}, "near")]
+)
+def test_a_renderer_without_ends_is_refused(ends: dict[str, float], lacking: str) -> None:
+    with pytest.raises(UserError, match=f"needs {lacking}"):
+        VolumeRendering(**ends).require_ends()

@@ -92,3 +92,20 @@ def test_one_line_says_what_was_changed(capsys: pytest.CaptureFixture[str]) -> N
     assert "said.yaml" in line
     assert "old.Model → new.Model" in line
     assert "model.old → model.group.new" in line
+
+
+def test_conventions_stand_once() -> None:
+    def config(estimate: dict[str, Any]) -> dict[str, Any]:
+        conventions = {"near": 2.0, "far": 8.0, "background": [0.0, 0.0, 0.0], "corner_aligned": False}
+        denoiser = {"estimate_renderer": {"init_args": {"coarse_samples": 6, **conventions, **estimate}}}
+        return config_of({"denoiser": {"init_args": denoiser}, "forward_model": {"init_args": conventions}})
+
+    def estimate(config: dict[str, Any]) -> dict[str, Any]:
+        return config["model"]["init_args"]["denoiser"]["init_args"]["estimate_renderer"]["init_args"]
+
+    migrated, changes = migrate(config({}), "a.yaml")
+    assert estimate(migrated) == {"coarse_samples": 6}
+    assert len(changes) == 4
+    # What the constructor is to refuse.
+    assert estimate(migrate(config({"near": 1.0}), "a.yaml").config) == {"coarse_samples": 6, "near": 1.0}
+    assert estimate(migrate({**config({}), "config_version": 1}, "a.yaml").config)["near"] == 2.0
