@@ -27,6 +27,14 @@ DATA_SETS: dict[str, Callable[..., Any]] = {
 }
 
 
+def camera_file(folder: Path) -> Path:
+    """A file of cameras, of which the first is neither at its world's origin nor unturned."""
+    url, *lines = (write_walks(folder) / "train" / "train3.txt").read_text().splitlines()
+    path = folder / "cameras.txt"
+    path.write_text("\n".join([url, *lines[::-1]]))
+    return path
+
+
 def first(data: Any) -> Request:
     return data.predict_dataloader().dataset[0]
 
@@ -55,7 +63,7 @@ def test_a_circle_looks_at_one_point_from_all_around(make: Callable[..., Any]) -
 
 
 def test_a_file_of_cameras_begins_at_the_context(make: Callable[..., Any], tmp_path: Path) -> None:
-    file = write_walks(tmp_path / "walks") / "train" / "train3.txt"
+    file = camera_file(tmp_path / "walks")
     request = first(make(trajectory=str(file), trajectory_scale=2.0, trajectory_frames=FRAMES))
     given = read_camera_path(file)
     expected = torch.linalg.inv(given[0]) @ given
@@ -82,7 +90,7 @@ def test_a_move_is_in_units_of_the_scenes_depth(make: Callable[..., Any]) -> Non
 
 @pytest.mark.parametrize("module", [toys, walks])
 def test_a_photograph_follows_a_file(module: Callable[..., Any], tmp_path: Path) -> None:
-    file = write_walks(tmp_path / "walks") / "train" / "train3.txt"
+    file = camera_file(tmp_path / "walks")
     image = str(write_photograph(tmp_path / "photograph.png"))
     cameras = first(module(tmp_path, image=image, trajectory=str(file), trajectory_frames=4)).params
     given = read_camera_path(file)[[0, 3, 6, 9]]
