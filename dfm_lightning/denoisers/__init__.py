@@ -2,6 +2,7 @@
 
 from dfm_lightning.denoisers.image_to_motion import ImageToMotion
 from dfm_lightning.denoisers.mlp import MLPDenoiser
+from dfm_lightning.denoisers.operator_denoiser import OperatorConditioning, OperatorDenoiser
 from dfm_lightning.denoisers.patch_to_code import PatchToCode
 from dfm_lightning.denoisers.pixelnerf import PixelNeRFConditioning, PixelNeRFDenoiser
 from dfm_lightning.denoisers.volume import VolumeConditioning, VolumeDenoiser
@@ -9,6 +10,8 @@ from dfm_lightning.denoisers.volume import VolumeConditioning, VolumeDenoiser
 __all__ = [
     "ImageToMotion",
     "MLPDenoiser",
+    "OperatorConditioning",
+    "OperatorDenoiser",
     "PatchToCode",
     "PixelNeRFConditioning",
     "PixelNeRFDenoiser",

@@ -24,6 +24,7 @@ from dfm_lightning.forward_models.linear.observation import (
     check_noise,
     measure,
     one_a_view,
+    sensing,
 )
 from dfm_lightning.forward_models.linear.operator import (
     Ability,
@@ -73,6 +74,7 @@ __all__ = [
     "measure",
     "one_a_view",
     "power_iteration",
+    "sensing",
     "strided_blur",
     "whole_image",
     "zero_operator",

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfm_lightning.errors import UserError
@@ -16,11 +16,18 @@ class Sensing(NamedTuple):
     """How images were measured: the parameters φ of a linear problem.
 
     `operator` is a `LinearOperator` whose tensors begin with `*b`; `noise` is σ_y, the standard deviation of the
-    noise in the measurements, in the measurements' own units.
+    noise in the measurements, in the measurements' own units; infinite where nothing was measured. `label` is the
+    class of the image, for models that know classes; −1 for none.
     """
 
     operator: Any
     noise: Float[Tensor, " *b"]
+    label: Int[Tensor, " *b"]
+
+
+def sensing(operator: Any, leading: tuple[int, ...], noise: float = 0.0, label: int = -1) -> Sensing:
+    """How images were measured: leading dimensions `*b`, with the same noise and class for all."""
+    return Sensing(operator, torch.full(leading, noise), torch.full(leading, label))
 
 
 class _Projected(NamedTuple):

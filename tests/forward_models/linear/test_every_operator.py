@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear import LinearObservation, LinearOperator, Sensing, power_iteration
+from dfm_lightning.forward_models.linear import LinearObservation, LinearOperator, power_iteration, sensing
 from dfm_lightning.types import concatenate, map_tensors, repeat_batch
 
 # What a strided blur counts as 0 is not exactly 0: 10⁻⁵ of the largest singular value.
@@ -125,7 +125,7 @@ def test_wrong_sizes_are_refused(operator: LinearOperator) -> None:
 
 def test_it_travels_as_parameters_of_views(name: str) -> None:
     operator = MAKERS[name]()
-    items = [Sensing(map_tensors(lambda t, i=index: t[i : i + 1], operator), torch.zeros(1)) for index in (0, 1)]
+    items = [sensing(map_tensors(lambda t, i=index: t[i : i + 1], operator), (1,)) for index in (0, 1)]
     params = default_collate(items)
     assert type(params.operator) is type(operator)
     image = torch.randn(2, *SHAPE, generator=generator())
