@@ -293,6 +293,19 @@ class DiffusionWithForwardModel(PredictingModule):
         device = context.observation.device
         return draw_signals(denoise, self.sampler, self.process, noise_names, size, device, self.plan.worked)
 
+    @evaluated
+    def observe(self, signal: Any, params: Any) -> Tensor:
+        """Observe a sampled signal under further parameters.
+
+        Args:
+            signal: a `Prediction.signal`.
+            params: leading dimensions 1 and v.
+
+        Returns:
+            Observations [1 v c h w].
+        """
+        return self.forward_model(signal, params)
+
     def target_size(self, context: Views) -> tuple[int, ...]:
         """Shape (c, h, w) of a target observation."""
         return self.forward_model.target_size(context)

@@ -8,14 +8,31 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
+_SEED: ContextVar[int | None] = ContextVar("seed", default=None)
+
 
 def user_seed() -> int:
-    """The seed given by the user (`--seed_everything`, kept by Lightning in the environment); 0 without one."""
-    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+    """Tell the seed given by the user: that of `with_seed`, or `--seed_everything`'s; 0 without one.
+
+    (Lightning keeps the latter in the environment.)
+    """
+    seed = _SEED.get()
+    return int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
+
+
+@contextmanager
+def with_seed(seed: int | None) -> Iterator[None]:
+    """Let a seed be the user's for a block; None changes nothing."""
+    token = _SEED.set(user_seed() if seed is None else seed)
+    try:
+        yield
+    finally:
+        _SEED.reset(token)
 
 
 def generator_for(*names: str | int, seed: int | None = None) -> torch.Generator:

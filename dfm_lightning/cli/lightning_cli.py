@@ -7,7 +7,6 @@ import pkgutil
 import re
 import sys
 import warnings
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +17,10 @@ from jsonargparse import ActionConfigFile, set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import datamodules
-from dfm_lightning import callbacks, denoisers, diffusion, forward_models, losses, networks, tasks
+from dfm_lightning import __version__, callbacks, denoisers, diffusion, forward_models, losses, networks, tasks
 from dfm_lightning.callbacks.progress import TimeLeft
 from dfm_lightning.checkpoints.shipped import find_checkpoint, shipped_models
 from dfm_lightning.checkpoints.stored_config import holds_weights_only, load_weights, stored_config
@@ -30,7 +28,7 @@ from dfm_lightning.cli.architecture import EmbedConfig, architecture_of, differe
 from dfm_lightning.cli.commands import GROUPS
 from dfm_lightning.cli.configs import name_of_run, shipped_configs
 from dfm_lightning.cli.earlier_settings import classes_of, with_current_options
-from dfm_lightning.cli.messages import missing_class, readable
+from dfm_lightning.cli.messages import missing_class, wrong_input_named, wrong_settings_named
 from dfm_lightning.cli.parser import DfmParser, add_functions
 from dfm_lightning.cli.step_end import EndAfterStep
 from dfm_lightning.cli.surroundings import check_processes, find_starter, say_processes
@@ -67,7 +65,7 @@ def run_lightning(arguments: list[str]) -> None:
     refuse_help_without_class(arguments)
     set_parsing_settings(add_print_completion_argument=True)
     logger = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "runs", "name": name_of_run(arguments)}}
-    try:
+    with wrong_input_named():
         DfmCLI(
             LightningModule,
             LightningDataModule,
@@ -83,13 +81,6 @@ def run_lightning(arguments: list[str]) -> None:
             load_from_checkpoint_support=False,
             args=arguments,
         )
-    except MisconfigurationException as error:  # a datamodule lacks a loader, say
-        raise UserError(str(error)) from error
-    except RuntimeError as error:
-        if "Error(s) in loading state_dict" not in str(error):
-            raise
-        first = str(error).splitlines()[1].strip()
-        raise UserError(f"The checkpoint's weights do not fit the model of the config: {first}") from error
 
 
 def refuse_help_without_class(arguments: list[str]) -> None:
@@ -108,8 +99,7 @@ class DfmCLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """The parser of `dfm` or of one of its commands."""
-        version = metadata.version("dfm-lightning")
-        return DfmParser(dump_header=[f"dfm-lightning=={version}"], version=version, **kwargs)
+        return DfmParser(dump_header=[f"dfm-lightning=={__version__}"], version=__version__, **kwargs)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The arguments that do not belong to model, data or trainer."""
@@ -222,12 +212,8 @@ class DfmCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; what a constructor refuses is the user's mistake."""
-        try:
+        with wrong_settings_named():
             super().instantiate_classes()
-        except ImportError as error:  # of a package that a setting needs
-            raise UserError(f"A setting needs a package that is not installed: {readable(str(error))}") from error
-        except (ValueError, MisconfigurationException) as error:
-            raise UserError(readable(str(error))) from error
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """The trainer, with the callbacks that every run has."""

@@ -3,10 +3,12 @@
 import difflib
 import inspect
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from dfm_lightning.cli.kinds import class_names, settings_within, with_subclasses
@@ -54,6 +56,31 @@ def is_wrong_input(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno is not None and not isinstance(error, _OF_PROCESSES)
     return isinstance(error, UserError)
+
+
+@contextmanager
+def wrong_input_named() -> Iterator[None]:
+    """Let what Lightning and torch raise about the user's input be a `UserError`."""
+    try:
+        yield
+    except MisconfigurationException as error:  # a datamodule lacks a loader, say
+        raise UserError(str(error)) from error
+    except RuntimeError as error:
+        if "Error(s) in loading state_dict" not in str(error):
+            raise
+        first = str(error).splitlines()[1].strip()
+        raise UserError(f"The checkpoint's weights do not fit the model of the config: {first}") from error
+
+
+@contextmanager
+def wrong_settings_named() -> Iterator[None]:
+    """Let what a constructor refuses be a `UserError`."""
+    try:
+        yield
+    except ImportError as error:  # of a package that a setting needs
+        raise UserError(f"A setting needs a package that is not installed: {readable(str(error))}") from error
+    except (ValueError, MisconfigurationException) as error:
+        raise UserError(readable(str(error))) from error
 
 
 def one_line(error: BaseException) -> str:

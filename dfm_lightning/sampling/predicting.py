@@ -1,7 +1,7 @@
 """`PredictingModule`: test and predict for every way of drawing samples, diffusion or not."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dfm_lightning.interfaces import check_kind, check_request
 from dfm_lightning.metrics.samples import energy_score
+from dfm_lightning.randomness import with_seed
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.record import CLASS, Recorded, flat
 from dfm_lightning.sampling.draws import draw_groups
@@ -70,15 +71,51 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
         Whatever mode the module is in, samples are drawn in evaluation mode.
         """
         check_request(request)
-        return advanced_in_evaluation(self, self._draw_pending(request))
+        return advanced_in_evaluation(
+            self, self._draw_pending(request, lambda key: self.plan.pending(key, self.samples))
+        )
 
-    def _draw_pending(self, request: Request) -> Iterator[Prediction]:
+    def draw(
+        self,
+        context: Views,
+        params: Any,
+        samples: int = 1,
+        seed: int | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> list[Prediction]:
+        """Draw samples for one scene or several, each observed under `params`.
+
+        The same samples as `dfm predict --seed_everything SEED` draws for scenes of the same keys.
+
+        Args:
+            context: what the samples are to agree with: of one scene without a dimension for scenes (v c h w), as
+                in a data set's item, or of several scenes (b v c h w).
+            params: what the samples are to be observed under, with the same leading dimensions.
+            samples: how many to draw for each scene.
+            seed: what they depend on besides weights and data; the user's seed if None, 0 without one.
+            keys: names of the scenes, on which their noise depends: by default "scene0" and so on.
+
+        Returns:
+            The samples of the first scene, then those of the second, and so on.
+        """
+        check_at_least(1, samples=samples)
+        if context.observation.ndim == 4:
+            context, params = map_tensors(lambda tensor: tensor[None], (context, params))
+        context, params = map_tensors(lambda tensor: tensor.to(self.device), (context, params))
+        names = [f"scene{row}" for row in range(len(context.observation))] if keys is None else list(keys)
+        request = Request(context, params, names)
+        check_request(request)
+        with with_seed(seed):
+            drawn = self._draw_pending(request, lambda key: list(range(samples)))
+            return list(advanced_in_evaluation(self, drawn))
+
+    def _draw_pending(self, request: Request, pending_of: Callable[[str], list[int]]) -> Iterator[Prediction]:
         request = differentiable(request)
         for index, key in enumerate(request.key):
             context, params = (
                 map_tensors(lambda t, i=index: t[i : i + 1], part) for part in (request.context, request.params)
             )
-            pending = self.plan.pending(key, self.samples)
+            pending = pending_of(key)
             for group in draw_groups(pending, self.draw_batch):
                 for prediction in self.predict_draws(key, context, params, group):
                     if prediction.sample in pending:

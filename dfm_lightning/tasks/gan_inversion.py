@@ -154,6 +154,10 @@ class GANInversion(DiffusionWithForwardModel):
         self.plan.worked(self.samples)
         return on_cpu(evaluated)
 
+    def observe(self, signal: Tensor | SampledCode, params: Tensor) -> Tensor:
+        """See `DiffusionWithForwardModel`; a code or a `SampledCode`."""
+        return super().observe(signal.code if isinstance(signal, SampledCode) else signal, params)
+
     # --- predict ----------------------------------------------------------------------------------------
 
     def predict_draws(self, key: str, context: Views, params: Tensor, draws: range) -> Iterator[Prediction]:

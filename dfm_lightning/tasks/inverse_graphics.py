@@ -279,6 +279,13 @@ class InverseGraphics(DiffusionWithForwardModel):
         scenes = len(cameras.pixels)
         return render_views(self.forward_model, field, cameras, lambda: self.plan.worked(scenes))
 
+    def observe(self, signal: RadianceField | SampledScene, params: Cameras) -> Tensor:
+        """See `DiffusionWithForwardModel`; a field or a `SampledScene`, view after view.
+
+        (A prediction's own `params` are those of a renderer with exact pixel centres: give the request's.)
+        """
+        return self.render(signal.field if isinstance(signal, SampledScene) else signal, params).image
+
     # --- predict ----------------------------------------------------------------------------------------
 
     def predict_draws(self, key: str, context: Views, params: Cameras, draws: range) -> Iterator[Prediction]:
