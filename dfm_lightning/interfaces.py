@@ -83,7 +83,13 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
         """The signal, given the noisy target observation, its diffusion level and the conditioning."""
 
     def use_process(self, process: Any) -> None:
-        """Take what is needed of the model's noise process (a `NoiseProcess`): it is told once."""
+        """Take what is needed of the model's noise process (a `NoiseProcess`): it is told once.
+
+        Here all parts that have a method of this name are told it, as those that embed levels smoothly.
+        """
+        for part in self.modules():
+            if part is not self and hasattr(part, "use_process"):
+                part.use_process(process)
 
     def use_forward_model(self, forward_model: ForwardModel) -> None:
         """Take the conventions of the model's forward model that hold here too: it is told once."""

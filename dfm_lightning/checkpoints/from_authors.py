@@ -116,6 +116,7 @@ def stored_settings(sizes: Sizes, heads: int, state: Mapping[str, Tensor]) -> di
         "mlp_blocks_per_view": BLOCKS_PER_VIEW,
         "octaves": sizes.octaves,
         "project_behind": True,
+        "smooth_levels": False,
     }
     model = {
         "denoiser": {"class_path": "dfm_lightning.denoisers.PixelNeRFDenoiser", "init_args": denoiser},

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dfm_lightning.forward_models import Motion
 from dfm_lightning.interfaces import SignalDenoiser
+from dfm_lightning.networks.embeddings import embed_smoothly
 from dfm_lightning.networks.image_dit import ImageToImage
 from dfm_lightning.ranges import check_above
 from dfm_lightning.types import Level, Moment, Views, at_least_float32
@@ -35,6 +36,8 @@ class ImageToMotion(SignalDenoiser):
             the same.
         sees_target: whether the network is shown the noisy target. If not, it knows the context alone and
             predicts one motion, as a regression does: the baseline that sampling is compared with.
+        smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that what it makes of
+            neighbouring levels does not jitter. The authors' networks are told its number.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class ImageToMotion(SignalDenoiser):
         flow_scale: float = 1.0,
         importance: bool = True,
         sees_target: bool = True,
+        smooth_levels: bool = False,
     ) -> None:
         super().__init__()
         check_above(0, flow_scale=flow_scale)
@@ -53,6 +57,8 @@ class ImageToMotion(SignalDenoiser):
         self.importance = importance
         self.sees_target = sees_target
         self.network = ImageToImage(6, 3 if importance else 2, width, depth, heads, patch)
+        if smooth_levels:
+            embed_smoothly(self.network)
 
     def condition(self, context: Views, target_params: Moment) -> StillImage:
         """See `SignalDenoiser`. The context is one view."""

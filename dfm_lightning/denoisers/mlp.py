@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dfm_lightning.errors import UserError
 from dfm_lightning.interfaces import SignalDenoiser
+from dfm_lightning.networks.embeddings import embed_smoothly
 from dfm_lightning.networks.mlp import LevelMLP
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.types import Level, Views, named_tensors
@@ -33,10 +34,17 @@ class MLPDenoiser(SignalDenoiser):
             {flow: [2, 16, 16], gain: [1]}: then a signal is a dictionary of tensors.
         width: hidden numbers of the network; even.
         depth: its residual blocks.
+        smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that what it makes of
+            neighbouring levels does not jitter.
     """
 
     def __init__(
-        self, inputs: int, signal_shape: list[int] | dict[str, list[int]], width: int = 128, depth: int = 3
+        self,
+        inputs: int,
+        signal_shape: list[int] | dict[str, list[int]],
+        width: int = 128,
+        depth: int = 3,
+        smooth_levels: bool = False,
     ) -> None:
         super().__init__()
         check_at_least(1, inputs=inputs)
@@ -47,6 +55,8 @@ class MLPDenoiser(SignalDenoiser):
         shapes = signal_shape.values() if isinstance(signal_shape, dict) else [signal_shape]
         self.sizes = [math.prod(shape) for shape in shapes]
         self.network = LevelMLP(inputs, sum(self.sizes), width, depth)
+        if smooth_levels:
+            embed_smoothly(self.network)
 
     def condition(self, context: Views, target_params: Any) -> Flattened:
         """See `SignalDenoiser`."""

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.interfaces import SignalDenoiser
+from dfm_lightning.networks.embeddings import embed_smoothly
 from dfm_lightning.networks.image_dit import ImageToCodes
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.types import Level, Views
@@ -31,6 +32,8 @@ class PatchToCode(SignalDenoiser):
         depth: number of transformer blocks.
         heads: attention heads of each block.
         patch: side of the square of pixels that is one token.
+        smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that what it makes of
+            neighbouring levels does not jitter. The authors' networks are told its number.
     """
 
     mean: Tensor
@@ -44,12 +47,15 @@ class PatchToCode(SignalDenoiser):
         depth: int = 28,
         heads: int = 16,
         patch: int = 4,
+        smooth_levels: bool = False,
     ) -> None:
         super().__init__()
         check_at_least(1, code_width=code_width, layers=layers)
         self.code_width = code_width
         self.layers = layers
         self.network = ImageToCodes(7, layers, code_width, width, depth, heads, patch)
+        if smooth_levels:
+            embed_smoothly(self.network)
         # Not stored with the weights: they belong to the generator.
         self.register_buffer("mean", torch.zeros(code_width), persistent=False)
         self.register_buffer("spread", torch.ones(code_width), persistent=False)

@@ -12,6 +12,7 @@ from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
 from dfm_lightning.interfaces import ForwardModel
+from dfm_lightning.networks.embeddings import embed_smoothly
 from dfm_lightning.networks.image_encoder import ImageEncoder
 from dfm_lightning.networks.radiance_mlp import RadianceMLP
 from dfm_lightning.ranges import check_at_least
@@ -51,6 +52,8 @@ class PixelNeRFDenoiser(SceneDenoiser):
         octaves: frequencies in the positional encoding of points.
         project_behind: whether a point behind a camera has features of the image position it projects to,
             mirrored, as in the authors' models. Otherwise such a view contributes the point's position alone.
+        smooth_levels: whether the networks are told a level by its signal-to-noise ratio, so that what they make
+            of neighbouring levels does not jitter. The authors' networks are told its number.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class PixelNeRFDenoiser(SceneDenoiser):
         mlp_blocks_per_view: int = 3,
         octaves: int = 6,
         project_behind: bool = False,
+        smooth_levels: bool = False,
     ) -> None:
         super().__init__()
         check_at_least(1, estimate_reduction=estimate_reduction, mlp_width=mlp_width, mlp_blocks=mlp_blocks)
@@ -90,6 +94,8 @@ class PixelNeRFDenoiser(SceneDenoiser):
         self.deterministic_mlp = mlp()
         self.coarse_mlp = mlp()
         self.fine_mlp = mlp()
+        if smooth_levels:
+            embed_smoothly(self)
 
     def use_forward_model(self, forward_model: ForwardModel) -> None:
         """Render the estimate by the conventions of the forward model. Raises `UserError` where they disagree."""

@@ -11,6 +11,7 @@ from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.denoisers.volume_field import LiftedViews, VolumeField, lifted_views
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
+from dfm_lightning.networks.embeddings import ratio_sinusoids
 from dfm_lightning.networks.point_decoder import PointDecoder
 from dfm_lightning.networks.unet import UNet
 from dfm_lightning.ranges import check_at_least, check_below_one
@@ -212,10 +213,7 @@ class VolumeDenoiser(SceneDenoiser):
         self, signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]
     ) -> Float[Tensor, "b c"]:
         """A vector of each level, smooth in the logarithm of its signal-to-noise ratio."""
-        ratio = 2 * (signal_rate.clamp(min=1e-4).log() - noise_rate.clamp(min=1e-4).log())
-        frequencies = torch.exp(torch.linspace(-3.0, 1.0, _LEVEL_WAVES, device=ratio.device))
-        angles = ratio[:, None] * frequencies
-        return self.level(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        return self.level(ratio_sinusoids(signal_rate, noise_rate, 2 * _LEVEL_WAVES))
 
     def _encode(
         self, images: Tensor, signal_rate: Tensor, noise_rate: Tensor, condition: Tensor

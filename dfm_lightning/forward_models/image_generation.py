@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dfm_lightning.geometry.images import downsample
 from dfm_lightning.interfaces import ForwardModel
+from dfm_lightning.networks.frozen import Frozen
 from dfm_lightning.networks.stylegan2.generator import Generator
 from dfm_lightning.networks.stylegan2.sampling import CodeStatistics, code_statistics
 from dfm_lightning.networks.stylegan2.storage import find_generator, generator_hash, read_generator
@@ -27,14 +28,13 @@ class ImageGeneration(ForwardModel):
 
     def __init__(self, generator: str) -> None:
         super().__init__()
-        # In a tuple, where torch does not look for parameters.
-        self._frozen = (read_generator(find_generator(generator)).requires_grad_(False),)
+        self._frozen = Frozen(read_generator(find_generator(generator)))
         self.fingerprint = generator_hash(self.generator)
 
     @property
     def generator(self) -> Generator:
         """The frozen generator."""
-        return self._frozen[0]
+        return self._frozen.network
 
     def identities(self) -> dict[str, Any]:
         """The generator itself, not its name."""

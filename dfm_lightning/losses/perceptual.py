@@ -1,21 +1,18 @@
 """LPIPS as a training loss, kept apart from what is trained."""
 
-import copy
-from typing import Any
-
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from dfm_lightning.networks.frozen import Frozen
 from dfm_lightning.networks.perceptual import SMALLEST_IMAGE, Trunk, load_lpips
 
 
 class PerceptualLoss:
     """The perceptual distance LPIPS between rendered and true images.
 
-    Not an `nn.Module`, so that its frozen network is part of no checkpoint, no moving average and no list of
-    parameters. The weights are read by `prepare`, which training calls at its start; a model that is only
-    tested does not need them.
+    Its network is `Frozen`. The weights are read by `prepare`, which training calls at its start; a model that is
+    only tested does not need them.
 
     Args:
         trunk: the network whose features are compared; the paper's is VGG-16.
@@ -26,7 +23,7 @@ class PerceptualLoss:
     def __init__(self, trunk: Trunk = "vgg", weights: str | None = None) -> None:
         self.trunk: Trunk = trunk
         self.weights = weights
-        self._network: nn.Module | None = None
+        self._network: Frozen | None = None
 
     def prepare(self) -> None:
         """Read the weights. `UserError` says which file is missing and where to get it."""
@@ -43,7 +40,3 @@ class PerceptualLoss:
         network = self._network.to(image.device)
         with torch.autocast(image.device.type, enabled=False):
             return network(image.float(), target.float()).mean()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "PerceptualLoss":
-        """A copy (the moving average copies the whole task) shares the network, which never changes."""
-        return copy.copy(self)

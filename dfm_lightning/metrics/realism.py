@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.errors import UserError
+from dfm_lightning.networks.frozen import Frozen
 from dfm_lightning.networks.inception import load_inception
 
 # A covariance has as many degrees of freedom as there are images: below this FID says more of their number.
@@ -66,7 +67,7 @@ class RealismMetrics:
 
     def __init__(self, weights: str | None = None) -> None:
         self.missing: dict[str, str] = {}
-        self._network: torch.nn.Module | None = None
+        self._network: Frozen | None = None
         try:
             self._network = load_inception(weights)
         except UserError as error:

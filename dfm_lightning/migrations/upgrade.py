@@ -13,12 +13,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from dfm_lightning.errors import UserError
 from dfm_lightning.migrations.conventions_once import conventions_once
+from dfm_lightning.migrations.levels_by_number import levels_by_number
 from dfm_lightning.migrations.moved import MOVED_CLASSES, MOVED_SETTINGS, MovedSetting
 
 VERSION_KEY = "config_version"
 # Each step takes a config of the version that is its place in this list, counted from 0, to the next one: it
 # changes the config and returns what it changed, each as "old → new".
-STEPS: list[Callable[[dict[str, Any]], list[str]]] = [conventions_once]
+STEPS: list[Callable[[dict[str, Any]], list[str]]] = [conventions_once, levels_by_number]
 CONFIG_VERSION = len(STEPS)
 
 _said: set[str] = set()

@@ -8,7 +8,7 @@ from timm.layers import Mlp, PatchEmbed
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-from dfm_lightning.networks.embeddings import level_sinusoids, position_embedding_2d
+from dfm_lightning.networks.embeddings import LevelSinusoids, position_embedding_2d
 from dfm_lightning.ranges import check_above, check_at_least
 
 
@@ -35,7 +35,7 @@ class LevelEmbedding(nn.Module):
 
     def __init__(self, width: int, sinusoids: int = 256) -> None:
         super().__init__()
-        self.sinusoids = sinusoids
+        self.sinusoids = LevelSinusoids(sinusoids)
         first, second = nn.Linear(sinusoids, width), nn.Linear(width, width)
         for layer in (first, second):
             nn.init.normal_(layer.weight, std=0.02)
@@ -44,7 +44,7 @@ class LevelEmbedding(nn.Module):
 
     def forward(self, level: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
         """The vector of each level."""
-        return self.mlp(level_sinusoids(level, self.sinusoids, "cosine_first", next(self.parameters()).dtype))
+        return self.mlp(self.sinusoids(level, next(self.parameters()).dtype))
 
 
 class _TanhGELU(nn.GELU):

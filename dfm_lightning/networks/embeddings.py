@@ -3,11 +3,13 @@
 import math
 import operator
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Real
-from torch import Tensor
+from torch import Tensor, nn
+
+from dfm_lightning.errors import UserError
 
 SinusoidOrder = Literal["cosine_first", "sine_first"]
 
@@ -81,6 +83,68 @@ def level_sinusoids(
     angles = level[..., None].to(exact) * torch.exp(index * (-math.log(10_000) / steps))
     waves = (angles.cos(), angles.sin()) if order == "cosine_first" else (angles.sin(), angles.cos())
     return torch.cat(waves, dim=-1).to(dtype)
+
+
+def ratio_sinusoids(
+    signal_rate: Float[Tensor, "*b"], noise_rate: Float[Tensor, "*b"], width: int
+) -> Float[Tensor, "*b width"]:
+    """Sines, then cosines, of the logarithm of the signal-to-noise ratio α²/σ², at frequencies e^−3 to e^1.
+
+    Smooth: neighbouring levels have neighbouring embeddings. Rates count as 1e-4 at least.
+    """
+    ratio = 2 * (signal_rate.clamp(min=1e-4).log() - noise_rate.clamp(min=1e-4).log())
+    angles = ratio[..., None] * torch.exp(torch.linspace(-3.0, 1.0, width // 2, device=ratio.device))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class LevelSinusoids(nn.Module):
+    """Embed the diffusion levels that a network is told, without parameters.
+
+    By the level itself, as in `level_sinusoids`; or, where `smooth` is set (see `embed_smoothly`), by its
+    signal-to-noise ratio, as in `ratio_sinusoids`. At periods down to 2π levels, the former tells levels apart
+    that hardly differ, and what a network makes of them jitters.
+
+    Args:
+        width: numbers in the embedding; even.
+        order: of `level_sinusoids`.
+    """
+
+    def __init__(self, width: int, order: SinusoidOrder = "cosine_first") -> None:
+        super().__init__()
+        self.width = width
+        self.order: SinusoidOrder = order
+        self.smooth = False
+        self._process: tuple[Any, ...] = ()
+
+    def use_process(self, process: Any) -> None:
+        """Be told the model's noise process, whose rates a smooth embedding needs.
+
+        Raises:
+            UserError: denoisers are told something else than this process's levels.
+        """
+        if self.smooth and getattr(process, "data_std", None) is not None:
+            raise UserError("levels are embedded smoothly by their rates: set data_std of the process to null")
+        # In a tuple, so as to be no child of two modules: the model owns it.
+        self._process = (process,)
+
+    def forward(self, level: Real[Tensor, "*b"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*b width"]:
+        """Embed each level; computed in float32 at least."""
+        if not self.smooth:
+            return level_sinusoids(level, self.width, self.order, dtype)
+        if not self._process:
+            raise UserError(
+                "a smooth embedding of levels needs the noise process: call the denoiser's use_process"
+            )
+        flat = level.flatten()
+        rates = self._process[0].rates(flat, flat.to(torch.promote_types(dtype, torch.float32)))
+        return ratio_sinusoids(*(rate.view(level.shape) for rate in rates), self.width).to(dtype)
+
+
+def embed_smoothly(network: nn.Module) -> None:
+    """Make all parts of a network embed levels by their signal-to-noise ratio."""
+    for part in network.modules():
+        if isinstance(part, LevelSinusoids):
+            part.smooth = True
 
 
 def harmonic_embedding(values: Float[Tensor, "*b d"], octaves: int = 6) -> Float[Tensor, "*b e"]:

@@ -6,13 +6,14 @@ from pathlib import Path
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
+from dfm_lightning.networks.frozen import Frozen
 from dfm_lightning.networks.weight_files import find_weights, not_the_weights, read_weights
 
 WEIGHTS_FILE = URL_INCEPTION_V3.rsplit("/", 1)[1]
 FEATURES = 2048
 
 
-def load_inception(weights: str | Path | None = None) -> FeatureExtractorInceptionV3:
+def load_inception(weights: str | Path | None = None) -> Frozen[FeatureExtractorInceptionV3]:
     """torch-fidelity's Inception-v3 with frozen weights: (8-bit images [n, 3, h, w],) → (features [n, 2048],).
 
     Args:
@@ -33,6 +34,6 @@ def load_inception(weights: str | Path | None = None) -> FeatureExtractorIncepti
     copy.seek(0)
     try:
         with torch.random.fork_rng(devices=[]):
-            return FeatureExtractorInceptionV3("inception-v3", [str(FEATURES)], copy)
+            return Frozen(FeatureExtractorInceptionV3("inception-v3", [str(FEATURES)], copy))
     except RuntimeError as error:
         raise not_the_weights(path, content, URL_INCEPTION_V3, error) from error

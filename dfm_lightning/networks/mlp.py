@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfm_lightning.networks.embeddings import level_sinusoids
+from dfm_lightning.networks.embeddings import LevelSinusoids
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.types import Level
 
@@ -38,7 +38,7 @@ class LevelMLP(nn.Module):
     def __init__(self, inputs: int, outputs: int, width: int = 128, depth: int = 2) -> None:
         super().__init__()
         check_at_least(1, inputs=inputs, outputs=outputs, width=width, depth=depth)
-        self.width = width
+        self.sinusoids = LevelSinusoids(width)
         self.values_in = nn.Linear(inputs, width)
         self.level_in = nn.Linear(width, width)
         self.blocks = nn.Sequential(*[GatedBlock(width) for _ in range(depth)])
@@ -46,5 +46,5 @@ class LevelMLP(nn.Module):
 
     def forward(self, values: Float[Tensor, "b inputs"], level: Level) -> Float[Tensor, "b outputs"]:
         """The output vector of each element of the batch at its level."""
-        waves = level_sinusoids(level, self.width, "cosine_first", dtype=values.dtype)
+        waves = self.sinusoids(level, values.dtype)
         return self.out(F.silu(self.blocks(self.values_in(values) + self.level_in(waves))))

@@ -8,6 +8,7 @@ import lpips
 import torch
 from torch import nn
 
+from dfm_lightning.networks.frozen import Frozen
 from dfm_lightning.networks.weight_files import find_weights, not_the_weights, read_weights
 
 Trunk = Literal["vgg", "alex"]
@@ -24,7 +25,7 @@ def trunk_path(trunk: Trunk, weights: str | Path | None = None) -> Path:
     return find_weights(name, f"{URL}{name}", "LPIPS needs torchvision's weights of its trunk", weights)
 
 
-def load_lpips(trunk: Trunk, weights: str | Path | None = None) -> nn.Module:
+def load_lpips(trunk: Trunk, weights: str | Path | None = None) -> Frozen:
     """LPIPS with frozen weights: (images in [−1, 1], images in [−1, 1]) → distances [n, 1, 1, 1]."""
     path = trunk_path(trunk, weights)
     # The trunk is first made with random weights; training's random numbers shall not depend on that.
@@ -33,7 +34,7 @@ def load_lpips(trunk: Trunk, weights: str | Path | None = None) -> nn.Module:
         warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
         network = lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
     _load_trunk(network.net, path)
-    return network.eval().requires_grad_(False)
+    return Frozen(network)
 
 
 def _load_trunk(trunk: nn.Module, path: Path) -> None:

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfm_lightning.networks.embeddings import level_sinusoids, positional_encoding
+from dfm_lightning.networks.embeddings import LevelSinusoids, positional_encoding
 
 
 class ModulatedBlock(nn.Module):
@@ -66,6 +66,7 @@ class RadianceMLP(nn.Module):
         # applied to the maps once instead of to each point.
         self.position_in = nn.Linear(3 + 6 * octaves, width)
         self.feature_in = nn.Linear(feature_channels, width, bias=False)
+        self.sinusoids = LevelSinusoids(width, "sine_first")
         self.level_mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, 4 * width))
         self.modulations = nn.ModuleList(nn.Linear(4 * width, 2 * width) for _ in range(blocks))
         self.blocks = nn.ModuleList(ModulatedBlock(width) for _ in range(blocks))
@@ -85,7 +86,7 @@ class RadianceMLP(nn.Module):
     def modulation(self, level: Int[Tensor, "b v"]) -> Float[Tensor, "b v k 2 d"]:
         """Scale and shift of each of the k blocks, for each view's diffusion level."""
         dtype = self.position_in.weight.dtype
-        condition = F.silu(self.level_mlp(level_sinusoids(level, self.width, "sine_first", dtype)))
+        condition = F.silu(self.level_mlp(self.sinusoids(level, dtype)))
         return torch.stack([layer(condition).unflatten(-1, (2, -1)) for layer in self.modulations], dim=2)
 
     def forward(

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.denoisers import ImageToMotion
-from dfm_lightning.diffusion import NoiseProcess, Sampler
+from dfm_lightning.diffusion import GuidanceSpace, NoiseProcess, Sampler
 from dfm_lightning.forward_models import ImageWarping
 from dfm_lightning.losses import PerceptualLoss, edge_aware_flow_smoothness
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
@@ -68,6 +68,11 @@ class MotionPrediction(DiffusionWithForwardModel):
             stays. Too much of it keeps everything still.
         perceptual: LPIPS between warped and true frames; without it there is none.
         perceptual_weight: its weight.
+        context_dropout: probability that a training batch has its image dropped, so that the model can be guided; 0
+            for models sampled without guidance.
+        guidance_scale: classifier-free guidance in sampling; 1 is none.
+        guidance_space: where guidance extrapolates. "signal": the guided frame is the image warped by the guided
+            motion. "observation": the motion stays unguided.
         samples: number of motions drawn for each image in test and predict.
         draw_batch: how many of them predict draws in one batch; see `DiffusionWithForwardModel`.
         samples_at_once: how many of them are drawn in one batch in test.
@@ -98,6 +103,9 @@ class MotionPrediction(DiffusionWithForwardModel):
         magnitude_weight: float = 0.0,
         perceptual: PerceptualLoss | None = None,
         perceptual_weight: float = 0.2,
+        context_dropout: float = 0.0,
+        guidance_scale: float = 1.0,
+        guidance_space: GuidanceSpace = "signal",
         samples: int = 8,
         samples_at_once: int = 64,
         draw_batch: int = 1,
@@ -110,6 +118,9 @@ class MotionPrediction(DiffusionWithForwardModel):
             optimizer,
             target_weight,
             novel_weight,
+            context_dropout,
+            guidance_scale,
+            guidance_space,
             samples=samples,
             draw_batch=draw_batch,
         )

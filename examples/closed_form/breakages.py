@@ -83,5 +83,5 @@ def level_embedding_of_zeros() -> Iterator[None]:
     def zeros(level: Level, width: int, *_: Any, dtype: torch.dtype) -> Float[Tensor, "b w"]:
         return torch.zeros(*level.shape, width, dtype=dtype)
 
-    with mock.patch("dfm_lightning.networks.mlp.level_sinusoids", zeros):
+    with mock.patch("dfm_lightning.networks.embeddings.level_sinusoids", zeros):
         yield
