@@ -88,8 +88,9 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
         Here all parts that have a method of this name are told it, as those that embed levels smoothly.
         """
         for part in self.modules():
-            if part is not self and hasattr(part, "use_process"):
-                part.use_process(process)
+            tell = getattr(part, "use_process", None)
+            if part is not self and callable(tell):
+                tell(process)
 
     def use_forward_model(self, forward_model: ForwardModel) -> None:
         """Take the conventions of the model's forward model that hold here too: it is told once."""

@@ -2,10 +2,11 @@
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from dfm_lightning.errors import UserError
+from dfm_lightning.networks.frozen import Frozen
 from dfm_lightning.networks.perceptual import SMALLEST_IMAGE, Trunk, load_lpips
 
 # Equal images have no error and an infinite PSNR, which no average survives.
@@ -51,7 +52,7 @@ class ImageMetrics:
 
     def __init__(self, lpips_trunk: Trunk = "vgg", lpips_weights: str | None = None) -> None:
         self.missing: dict[str, str] = {}
-        self._lpips: nn.Module | None = None
+        self._lpips: Frozen | None = None
         try:
             self._lpips = load_lpips(lpips_trunk, lpips_weights)
         except UserError as error:

@@ -6,7 +6,7 @@ _DENOISERS = ("ImageToMotion", "MLPDenoiser", "PatchToCode", "PixelNeRFDenoiser"
 
 
 def levels_by_number(config: dict[str, Any]) -> list[str]:
-    """Write down what the config of a whole run left unsaid, as there was no other way; overlays stay as they are."""
+    """Write down what the config of a whole run left unsaid, as there was no other way. Overlays stay the same."""
     denoiser = (config.get("model") or {}).get("init_args", {}).get("denoiser")
     if "seed_everything" not in config or not isinstance(denoiser, dict):
         return []

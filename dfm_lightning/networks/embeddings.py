@@ -130,14 +130,14 @@ class LevelSinusoids(nn.Module):
     def forward(self, level: Real[Tensor, "*b"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*b width"]:
         """Embed each level; computed in float32 at least."""
         if not self.smooth:
-            return level_sinusoids(level, self.width, self.order, dtype)
+            return level_sinusoids(level, self.width, self.order, dtype=dtype)
         if not self._process:
             raise UserError(
                 "a smooth embedding of levels needs the noise process: call the denoiser's use_process"
             )
         flat = level.flatten()
-        rates = self._process[0].rates(flat, flat.to(torch.promote_types(dtype, torch.float32)))
-        return ratio_sinusoids(*(rate.view(level.shape) for rate in rates), self.width).to(dtype)
+        signal, noise = self._process[0].rates(flat, flat.to(torch.promote_types(dtype, torch.float32)))
+        return ratio_sinusoids(signal.view(level.shape), noise.view(level.shape), self.width).to(dtype)
 
 
 def embed_smoothly(network: nn.Module) -> None:

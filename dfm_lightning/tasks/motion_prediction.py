@@ -68,8 +68,8 @@ class MotionPrediction(DiffusionWithForwardModel):
             stays. Too much of it keeps everything still.
         perceptual: LPIPS between warped and true frames; without it there is none.
         perceptual_weight: its weight.
-        context_dropout: probability that a training batch has its image dropped, so that the model can be guided; 0
-            for models sampled without guidance.
+        context_dropout: probability that a training batch has its image dropped, so that the model can be guided;
+            0 for models sampled without guidance.
         guidance_scale: classifier-free guidance in sampling; 1 is none.
         guidance_space: where guidance extrapolates. "signal": the guided frame is the image warped by the guided
             motion. "observation": the motion stays unguided.

@@ -1,17 +1,23 @@
 import importlib.util
 import math
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from dfm_lightning.denoisers import MLPDenoiser
+from dfm_lightning.diffusion import CosineProcess
+from dfm_lightning.errors import UserError
 from dfm_lightning.networks import embeddings
 from dfm_lightning.networks.embeddings import (
+    LevelSinusoids,
     harmonic_embedding,
     level_sinusoids,
     position_embedding_2d,
     positional_encoding,
+    ratio_sinusoids,
 )
 
 
@@ -154,3 +160,43 @@ def test_the_embedding_is_compiled_as_a_constant(dynamic: bool | None) -> None:
         assert torch.equal(compiled(image), part(image))
     assert len(graphs) == 3
     assert max(graphs) <= 3, "nothing but the product and the sum"
+
+
+# --- smooth in the signal-to-noise ratio ------------------------------------------------------------------
+
+
+def test_ratio_sinusoids_are_those_of_the_logarithm() -> None:
+    signal, noise = 0.8, 0.6
+    ratio = math.log(signal**2 / noise**2)
+    waves = [wave(ratio * math.exp(power)) for wave in (math.sin, math.cos) for power in (-3.0, -1.0, 1.0)]
+    found = ratio_sinusoids(torch.tensor([signal]), torch.tensor([noise]), 6)
+    torch.testing.assert_close(found[0], torch.tensor(waves))
+
+
+def test_neighbouring_levels_are_embedded_alike() -> None:
+    def steps(smooth: bool) -> Tensor:
+        """The change of the embedding from one level to the next, in units of its length."""
+        embedding = LevelSinusoids(64)
+        embedding.smooth = smooth
+        embedding.use_process(CosineProcess(1000))
+        waves = embedding(torch.arange(50, 950))
+        return waves.diff(dim=0).norm(dim=1) / waves[0].norm()
+
+    assert steps(smooth=True).max() < 0.1 < 0.2 < steps(smooth=False).min()
+
+
+def test_a_denoiser_embeds_smoothly_what_its_process_says() -> None:
+    torch.manual_seed(0)
+    plain, smooth = MLPDenoiser(2, [1], width=8), MLPDenoiser(2, [1], width=8, smooth_levels=True)
+    smooth.load_state_dict(plain.state_dict())
+    level, values = torch.tensor([3, 700]), torch.rand(2, 2)
+    with pytest.raises(UserError, match="use_process"):
+        smooth.network(values, level)
+    process = CosineProcess(1000)
+    for denoiser in (plain, smooth):
+        denoiser.use_process(process)
+    waves = ratio_sinusoids(*process.rates(level, level.float()), 8)
+    with mock.patch.object(LevelSinusoids, "forward", return_value=waves):
+        expected = plain.network(values, level)
+    torch.testing.assert_close(smooth.network(values, level), expected)
+    assert not torch.equal(plain.network(values, level), expected)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dfm_lightning.denoisers import ImageToMotion
-from dfm_lightning.diffusion import DDIM
+from dfm_lightning.diffusion import DDIM, ObservationDenoiser
 from dfm_lightning.forward_models import ImageWarping, Motion
 from dfm_lightning.losses import edge_aware_flow_smoothness, edge_aware_smoothness
 from dfm_lightning.tasks import MotionPrediction
@@ -207,3 +207,37 @@ def test_a_little_training_tells_two_motions_apart_and_a_regression_does_not() -
     # Of 64 draws with even chances, fewer than 16 fall to one side in 0.01% of cases.
     assert min(left, right) >= 0.25
     assert ways[False].std() < 1e-4
+
+
+# --- guidance ---------------------------------------------------------------------------------------------
+
+
+def test_guidance_extrapolates_the_motion_from_that_without_an_image() -> None:
+    model = trained_a_little(task(guidance_scale=3.0)).eval()
+    data = batch(1)
+    context, params, noisy = data.context, data.target.params, torch.rand(1, 1, 3, SIZE, SIZE)
+    dropped = context._replace(observation=torch.zeros_like(context.observation))
+    level = torch.tensor([300])
+
+    def motion(views: Views) -> Motion:
+        return model.denoiser(noisy, level, model.denoiser.condition(views, params))
+
+    with torch.no_grad():
+        denoise = ObservationDenoiser(
+            model.denoiser, model.forward_model, context, params, guidance_scale=3.0, guidance_space="signal"
+        )
+        guided, known, unknown = denoise(noisy, level), motion(context), motion(dropped)
+        flow = unknown.flow + 3 * (known.flow - unknown.flow)
+        torch.testing.assert_close(guided.source.flow, flow, rtol=1e-4, atol=1e-4)
+        names = [("test", "clip0", 0)]
+        drawn = [
+            task(model.denoiser, guidance_scale=scale).eval().sample(context, params, names, (3, SIZE, SIZE))
+            for scale in (1.0, 3.0)
+        ]
+    assert not torch.equal(drawn[0].signal.flow, drawn[1].signal.flow)
+
+
+def test_training_drops_images() -> None:
+    model = task(context_dropout=0.5).train()
+    torch.manual_seed(0)
+    assert 0 < sum(model.drops_context() for _ in range(50)) < 50

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.networks.frozen import Frozen
 from dfm_lightning.networks.stylegan2.generator import Generator
 from dfm_lightning.networks.stylegan2.storage import find_generator, generator_hash, read_generator
 
@@ -54,15 +55,15 @@ class GeneratorSamples:
 
     def __init__(self, generator: str, truncation: float = 0.5) -> None:
         self.truncation = truncation
-        self._generator = read_generator(find_generator(generator)).requires_grad_(False)
-        self.fingerprint = generator_hash(self._generator)
-        self.resolution = self._generator.architecture.resolution
+        self._generator = Frozen(read_generator(find_generator(generator)))
+        self.fingerprint = generator_hash(self._generator.network)
+        self.resolution = self._generator.network.architecture.resolution
 
     @torch.no_grad()
     def draw(
         self, seeds: Sequence[int], device: torch.device
     ) -> tuple[Float[Tensor, "b w_dim"], Float[Tensor, "b 3 h w"]]:
         """The code of each seed, and its image, clamped to [-1, 1] as image files are."""
-        network = self._generator.to(device)
+        network = self._generator.to(device).network
         codes = network.codes(draw_noise(network, seeds), draw_labels(network, seeds), self.truncation)
         return codes[:, 0], network(codes).clamp(-1, 1)
