@@ -2,6 +2,7 @@
 
 from dfm_lightning.callbacks.code_report import CodeReport
 from dfm_lightning.callbacks.code_writer import CodeWriter
+from dfm_lightning.callbacks.linear_writer import LinearWriter
 from dfm_lightning.callbacks.motion_report import MotionReport
 from dfm_lightning.callbacks.motion_writer import MotionWriter
 from dfm_lightning.callbacks.prediction_writer import PredictionWriter
@@ -15,6 +16,7 @@ from dfm_lightning.callbacks.test_report import TestReport
 __all__ = [
     "CodeReport",
     "CodeWriter",
+    "LinearWriter",
     "MotionReport",
     "MotionWriter",
     "PredictionWriter",

@@ -3,6 +3,7 @@
 from dfm_lightning.tasks.deterministic_scenes import DeterministicInverseGraphics
 from dfm_lightning.tasks.gan_inversion import EvaluatedPatch, GANInversion, SampledCode
 from dfm_lightning.tasks.inverse_graphics import InverseGraphics
+from dfm_lightning.tasks.linear_inverse import LinearInverseProblem, LinearSolution
 from dfm_lightning.tasks.motion_prediction import EvaluatedMotion, MotionPrediction
 from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene
 
@@ -13,6 +14,8 @@ __all__ = [
     "EvaluatedScene",
     "GANInversion",
     "InverseGraphics",
+    "LinearInverseProblem",
+    "LinearSolution",
     "MotionPrediction",
     "RenderedViews",
     "SampledCode",

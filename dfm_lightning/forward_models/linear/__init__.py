@@ -16,6 +16,7 @@ from dfm_lightning.forward_models.linear.laws import (
 )
 from dfm_lightning.forward_models.linear.masks import Mask, Zero, mask_operator, whole_image, zero_operator
 from dfm_lightning.forward_models.linear.matrices import CompressedSensing, Matrix, matrix_operator
+from dfm_lightning.forward_models.linear.measurements import LinearMeasurements
 from dfm_lightning.forward_models.linear.observation import (
     LinearObservation,
     Projection,
@@ -48,6 +49,7 @@ __all__ = [
     "Downsampling",
     "Downsamplings",
     "GaussianBlurs",
+    "LinearMeasurements",
     "LinearObservation",
     "LinearOperator",
     "Mask",

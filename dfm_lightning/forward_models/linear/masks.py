@@ -41,9 +41,9 @@ class Mask(LinearOperator, _Seen):
         """See `LinearOperator.norm`: 1, or 0 where nothing is seen."""
         return self.mask.flatten(1).amax(dim=1)
 
-    def measured_numbers(self) -> Float[Tensor, " b"]:
-        """See `LinearOperator.measured_numbers`: the visible ones."""
-        return self.mask.flatten(1).sum(dim=1) * self.image_shape[0]
+    def measured_places(self) -> Float[Tensor, "b c h w"]:
+        """See `LinearOperator.measured_places`: the visible ones."""
+        return self.mask.expand(-1, self.image_shape[0], -1, -1)
 
     def decompose(self) -> Decomposition:
         """See `LinearOperator.decompose`: in pixels."""
@@ -100,6 +100,10 @@ class Zero(LinearOperator, _Unseen):
     def measurement_shape(self) -> tuple[int, int, int]:
         """See `LinearOperator.measurement_shape`."""
         return (self.image_shape[0], 1, 1)
+
+    def measured_places(self) -> Float[Tensor, "b c 1 1"]:
+        """See `LinearOperator.measured_places`: none."""
+        return self.blank.new_zeros(self.batch, *self.measurement_shape)
 
     def norm(self) -> Float[Tensor, " b"]:
         """See `LinearOperator.norm`: 0."""

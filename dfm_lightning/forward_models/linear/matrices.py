@@ -43,9 +43,9 @@ class Matrix(LinearOperator, _Rows):
         """See `LinearOperator.norm`: by the singular values."""
         return torch.linalg.matrix_norm(self.rows.flatten(2).double(), ord=2).to(self.rows.dtype)
 
-    def measured_numbers(self) -> Float[Tensor, " b"]:
-        """See `LinearOperator.measured_numbers`: the rows that are not of zeros."""
-        return (self.rows.flatten(2) != 0).any(dim=2).sum(dim=1).to(self.rows)
+    def measured_places(self) -> Float[Tensor, "b m 1 1"]:
+        """See `LinearOperator.measured_places`: the rows that are not of zeros."""
+        return (self.rows.flatten(2) != 0).any(dim=2).to(self.rows)[..., None, None]
 
     def decompose(self) -> Decomposition:
         """See `LinearOperator.decompose`."""
@@ -92,7 +92,9 @@ def relative_cut(matrix: Float[Tensor, "*b m n"]) -> float:
 def matrix_operator(rows: Float[Tensor, "*b m c h w"]) -> Matrix:
     """The operator of a matrix whose rows are laid out as images; its pseudo-inverse is computed in float64."""
     matrix = rows.flatten(-3)
-    inverse = torch.linalg.pinv(matrix.double(), rtol=relative_cut(matrix)).mT
+    # By the small triangle of Aᵀ = Q R: A† = Q (Rᵀ)†.
+    basis, triangle = torch.linalg.qr(matrix.double().mT)
+    inverse = (basis @ torch.linalg.pinv(triangle.mT, rtol=relative_cut(matrix))).mT
     return Matrix(rows, inverse.reshape(rows.shape).to(rows.dtype))
 
 

@@ -99,6 +99,8 @@ def measure(
 ) -> Float[Tensor, "b p q r"]:
     """Measure images, y = A x + σ_y z, with noise from a generator on the CPU.
 
+    What fills a measurement up, as zeros stand for unseen pixels, has no noise.
+
     Raises:
         UserError: σ_y is negative or not finite.
     """
@@ -107,7 +109,7 @@ def measure(
     if noise == 0:
         return clean
     drawn = torch.randn(clean.shape, generator=generator, dtype=torch.float32)
-    return clean + noise * drawn.to(clean)
+    return clean + noise * drawn.to(clean) * operator.measured_places().to(clean)
 
 
 def check_noise(noise: float) -> None:

@@ -96,8 +96,12 @@ class LinearOperator(ABC):
         return power_iteration(self)
 
     def measured_numbers(self) -> Float[Tensor, " b"]:
-        """Return how many numbers of a measurement depend on the image: here all of them."""
-        return torch.full((self.batch,), float(math.prod(self.measurement_shape)))
+        """Return how many numbers of a measurement depend on the image."""
+        return self.measured_places().flatten(1).sum(dim=1)
+
+    def measured_places(self) -> Float[Tensor, "b p q r"]:
+        """Return 1 for the numbers of a measurement that depend on the image, 0 for others: here all 1."""
+        return torch.ones(self.batch, *self.measurement_shape)
 
     def decompose(self) -> Decomposition:
         """Return the singular value decomposition of each operator.

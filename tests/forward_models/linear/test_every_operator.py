@@ -7,7 +7,13 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear import LinearObservation, LinearOperator, power_iteration, sensing
+from dfm_lightning.forward_models.linear import (
+    LinearObservation,
+    LinearOperator,
+    measure,
+    power_iteration,
+    sensing,
+)
 from dfm_lightning.types import concatenate, map_tensors, repeat_batch
 
 # What a strided blur counts as 0 is not exactly 0: 10⁻⁵ of the largest singular value.
@@ -64,6 +70,19 @@ def test_an_element_does_not_depend_on_the_others(operator: LinearOperator) -> N
     for function in ("adjoint", "pseudo_inverse"):
         whole = getattr(operator, function)(measurement)
         assert getattr(alone, function)(measurement[1:]) == pytest.approx(whole[1:], abs=1e-12)
+
+
+def test_what_is_not_measured_has_no_noise(name: str, operator: LinearOperator) -> None:
+    image = drawn(2, *SHAPE)
+    noisy = measure(operator, image, 0.5, generator())
+    depends = (dense(operator) != 0).any(dim=2).view(2, *operator.measurement_shape)
+    # (A blur's coefficients count all, though the imaginary part of a mean is 0.)
+    expected = depends if "strided" not in name else torch.ones_like(depends)
+    assert torch.equal(noisy != operator.apply(image), expected)
+    assert torch.equal(operator.measured_numbers().long(), expected.flatten(1).sum(dim=1))
+    for wrong in (-0.1, float("nan")):
+        with pytest.raises(UserError, match="σ_y"):
+            measure(operator, image, wrong, generator())
 
 
 def test_copies_share_the_operator(operator: LinearOperator) -> None:

@@ -1,0 +1,288 @@
+"""Linear inverse problems: images from linear measurements of them, by a model that knows the operator or not."""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.denoisers import OperatorDenoiser
+from dfm_lightning.denoisers.operator_denoiser import edm_weight
+from dfm_lightning.diffusion import Heun, Karras, NoiseProcess, Sampler, VarianceExploding
+from dfm_lightning.diffusion.zero_shot import ZeroShotSolver, linear_problem
+from dfm_lightning.errors import UserError
+from dfm_lightning.forward_models.linear import LinearObservation, one_a_view
+from dfm_lightning.losses.principal_directions import direction_losses, nppc_losses, orthogonal_directions
+from dfm_lightning.metrics import psnr, spread, ssim
+from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
+from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice
+from dfm_lightning.randomness import named_noise
+from dfm_lightning.ranges import Number, check_at_least
+from dfm_lightning.sampling import NoiseNames, evaluated
+from dfm_lightning.types import (
+    Batch,
+    Level,
+    LossTerm,
+    Prediction,
+    Sample,
+    Views,
+    as_request,
+    at_least_float32,
+    map_tensors,
+    repeat_batch,
+    select_views,
+)
+
+DirectionLoss = Literal["invfusion", "nppc"]
+# Steps in which InvFusion's two losses of directions reach their weights; NPPC's second begins and ends its rise.
+_INVFUSION_RAMPS = (32, 64)
+_NPPC_RAMP = (100, 200)
+_NPPC_WEIGHT = 0.1
+
+
+class LinearSolution(NamedTuple):
+    """A drawn image, and what is known of all that fit the measurement.
+
+    `mean` estimates the posterior's mean (of least squared error). `directions` are its principal directions,
+    orthogonal, each as long as the standard deviation along it; none if the model has no head for them.
+    """
+
+    image: Float[Tensor, "1 c h w"]
+    mean: Float[Tensor, "c h w"]
+    directions: Float[Tensor, "k c h w"]
+
+
+class LinearInverseProblem(DiffusionWithForwardModel):
+    """Images whose linear measurements are given; trained with EDM's loss and its learned weighting.
+
+    One model, several uses: samples of the posterior by `sampler`, its mean by one step at the highest noise, its
+    principal directions where the denoiser has a head for them, images without any measurement, and, by `solver`,
+    zero-shot solutions that use the model without measurement. Trained on targets that are measurements, it is
+    operator-aware DFM.
+
+    Args:
+        denoiser: predicts images.
+        process: the noising of images; EDM's, with its distribution of noise levels in training (EDM2), if none.
+        sampler: the reverse process; Heun's of 32 steps and 63 evaluations if none.
+        optimizer: see `DiffusionWithForwardModel`.
+        solver: draws samples in place of the sampler, for a model that is not told the measurement.
+        unconditional: whether samples ignore the measurement.
+        direction_weight: weight of the losses of principal directions, which take a second evaluation.
+        direction_loss: by InvFusion's formulas and ramps, or by NPPC's.
+        context_dropout: probability that a training batch has its measurement dropped; the class instead, for
+            denoisers that know classes.
+        guidance_scale: classifier-free guidance in sampling, away from what is dropped; 1 is none.
+        samples: number of images drawn for each measurement in test and predict.
+        draw_batch: how many of them are drawn in one batch; see `PredictingModule`.
+    """
+
+    without_effect = frozenset({"direction_weight", "direction_loss"})
+    stock_parts: ClassVar[dict[str, type]] = {
+        "process": VarianceExploding,
+        "sampler": Heun,
+        "optimizer": AdamWithWarmup,
+    }
+    denoiser: OperatorDenoiser
+
+    def __init__(
+        self,
+        denoiser: OperatorDenoiser,
+        process: NoiseProcess | None = None,
+        sampler: Sampler | None = None,
+        optimizer: OptimizerChoice | None = None,
+        solver: ZeroShotSolver | None = None,
+        unconditional: bool = False,
+        direction_weight: Number = 0.0,
+        direction_loss: DirectionLoss = "invfusion",
+        context_dropout: float = 0.0,
+        guidance_scale: float = 1.0,
+        samples: int = 8,
+        draw_batch: int = 1,
+    ) -> None:
+        super().__init__(
+            denoiser,
+            LinearObservation(),
+            process or VarianceExploding(training_log_noise=(-0.8, 1.6)),
+            sampler or Heun(32, spacing=Karras()),
+            optimizer,
+            context_dropout=context_dropout,
+            guidance_scale=guidance_scale,
+            samples=samples,
+            draw_batch=draw_batch,
+        )
+        check_at_least(0, direction_weight=direction_weight)
+        if direction_weight > 0 and not denoiser.directions:
+            raise UserError(
+                "direction_weight needs a denoiser with a head for directions: set denoiser.directions"
+            )
+        self.solver = solver
+        self.unconditional = unconditional
+        self.direction_weight = direction_weight
+        self.direction_loss = direction_loss
+
+    # --- training ---------------------------------------------------------------------------------------
+
+    def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
+        """See `DiffusionWithForwardModel`: λ/eᵘ times the squared error, plus u, at each image's noise level."""
+        observed, compared = denoised.observed.observation, denoised.compared.observation
+        error = (observed.to(at_least_float32(observed)) - compared).square().flatten(1).mean(dim=1)
+        expected = self.denoiser.loss_variance(denoised.level).to(error.dtype)
+        weight = edm_weight(self.denoiser.noise_of(denoised.level), self.denoiser.data_std).to(error.dtype)
+        return {"target": LossTerm((weight / expected.exp() * error + expected).mean(), self.target_weight)}
+
+    def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
+        """See `DiffusionWithForwardModel`: the losses of principal directions, at the highest noise."""
+        if not self.direction_weight:
+            return {}
+        clean = denoised.batch.target.observation
+        level = self._highest(len(clean), clean.device)
+        noisy = self.process.add_noise(clean, torch.randn_like(clean), level).to(clean.dtype)
+        mean, directions = self.denoiser.evaluate(
+            *self.process.denoiser_input(noisy, level), denoised.conditioning
+        )
+        error = (mean - clean[:, 0]).to(at_least_float32(mean))
+        step, weight = self.global_step, float(self.direction_weight)
+        if self.direction_loss == "invfusion":
+            aligned, lengths = (
+                part.mean() for part in direction_losses(error.detach(), directions.to(error.dtype))
+            )
+            first, second = (min(1.0, (step + 1) / ramp) ** 2 for ramp in _INVFUSION_RAMPS)
+        else:
+            explained, each = nppc_losses(error.detach(), directions.to(error.dtype))
+            aligned, lengths = explained.mean(), each.mean()
+            begin, end = _NPPC_RAMP
+            first, second = 1.0, _NPPC_WEIGHT * min(max((step - begin) / (end - begin), 0.0), 1.0)
+        return {
+            "mean": LossTerm(error.square().mean(), weight),
+            "directions": LossTerm(aligned, weight * first),
+            "lengths": LossTerm(lengths, weight * second),
+        }
+
+    def _highest(self, batch: int, device: torch.device) -> Level:
+        dtype = torch.long if self.process.integer_levels else torch.float32
+        return torch.full((batch,), self.process.last_level, dtype=dtype, device=device)
+
+    # --- sampling ---------------------------------------------------------------------------------------
+
+    def on_test_start(self) -> None:
+        """See `PredictingModule`; refuse a model that is asked for what it was not trained to use."""
+        super().on_test_start()
+        self.check_conditioning()
+
+    def on_predict_start(self) -> None:
+        """See `on_test_start`."""
+        super().on_predict_start()
+        self.check_conditioning()
+
+    def check_conditioning(self) -> None:
+        """Raise `UserError` where measurements are to be used by a model that is given none."""
+        given = self.denoiser.backprojection or self.denoiser.is_operator_aware
+        if not given and self.solver is None and not self.unconditional:
+            raise UserError(
+                "this model was trained without measurements (no A†y, no level with the operator): "
+                "set model.solver to a zero-shot solver, or model.unconditional to true"
+            )
+
+    @evaluated
+    def sample(self, context: Views, target_params: Any, noise_names: NoiseNames, size: tuple[int, ...]) -> Sample:
+        """See `DiffusionWithForwardModel`; by the zero-shot solver if there is one."""
+        if self.solver is None:
+            seen = self.without_measurement(context) if self.unconditional else context
+            return super().sample(seen, target_params, noise_names, size)
+        copies = len(noise_names) // len(context.observation)
+        context, target_params = repeat_batch(context, copies), repeat_batch(target_params, copies)
+        conditioning = self.denoiser.condition(self.without_measurement(context), target_params)
+        draws, device = count(), context.observation.device
+
+        def draw_noise() -> Float[Tensor, "b c h w"]:
+            number = next(draws)
+            return named_noise([(*name, number) for name in noise_names], size, device)
+
+        def denoise(noisy: Tensor, level: Level) -> Tensor:
+            self.plan.worked(len(noise_names))
+            return self.denoiser(noisy[:, None], level, conditioning)
+
+        problem = linear_problem(
+            one_a_view(context.params.operator), context.observation[:, 0], context.params.noise[:, 0]
+        )
+        image = self.solver.solve(denoise, problem, draw_noise(), self.process, draw_noise)
+        return Sample(image, image[:, None])
+
+    @evaluated
+    def posterior(
+        self, key: str, context: Views, target_params: Any
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k c h w"]]:
+        """The posterior's mean, by one step at the highest noise, and its principal directions."""
+        context = self.without_measurement(context) if self.unconditional else context
+        conditioning = self.denoiser.condition(context, target_params)
+        scenes, device = len(context.observation), context.observation.device
+        level = self._highest(scenes, device)
+        size = (1, *self.target_size(context))
+        noise = named_noise([("mean", key)] * scenes, size, device).to(context.observation.dtype)
+        noisy = self.process.add_noise(torch.zeros_like(noise), noise, level).to(noise.dtype)
+        mean, directions = self.denoiser.evaluate(*self.process.denoiser_input(noisy, level), conditioning)
+        return mean, orthogonal_directions(directions)
+
+    def without_measurement(self, context: Views) -> Views:
+        """The context of which nothing was measured."""
+        unknown = torch.full_like(context.params.noise, float("inf"))
+        return Views(torch.zeros_like(context.observation), context.params._replace(noise=unknown))
+
+    def work(self, batch: Any) -> int:
+        """See `DiffusionWithForwardModel.work`."""
+        evaluations = self.sampler.evaluations if self.solver is None else self.solver.evaluations
+        return len(batch.key) * self.draws * (evaluations + 1)
+
+    def predict_draws(self, key: str, context: Views, params: Any, draws: range) -> Iterator[Prediction]:
+        """See `PredictingModule`: each image with the posterior's mean and principal directions."""
+        mean, directions = self.posterior(key, context, select_views(params, slice(0, 1)))
+        for prediction in super().predict_draws(key, context, params, draws):
+            solution = LinearSolution(prediction.signal, mean[0], directions[0])
+            yield prediction._replace(signal=solution)
+
+    # --- test -------------------------------------------------------------------------------------------
+
+    @evaluated
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, dict[str, dict[str, float]]]:
+        """Score the images drawn for each measurement against `truth["image"]`; see `score_images`."""
+        drawn: dict[str, list[LinearSolution]] = {}
+        for prediction in self.predictions(as_request(batch)):
+            drawn.setdefault(prediction.key, []).append(prediction.signal)
+        scores = {}
+        for row, key in enumerate(batch.key):
+            if key in drawn:
+                context = map_tensors(lambda tensor, i=row: tensor[i : i + 1], batch.context)
+                scores[key] = score_images(drawn[key], batch.truth["image"][row], context)
+        return {"scores": scores}
+
+
+def score_images(
+    solutions: list[LinearSolution], truth: Float[Tensor, "c h w"], context: Views
+) -> dict[str, float]:
+    """Score images drawn for one measurement.
+
+    psnr_mean and psnr_best, of the images on average and of the best; psnr_of_mean, of the model's estimate of
+    their mean; ssim_mean; consistency, the root mean square of A x̂ − y; and, of several images, spread (see
+    `metrics.spread`), and coverage: the share of pixels whose true value lies within the values drawn. For
+    images from the posterior that is `coverage_expected`, (n − 1)/(n + 1) of n images.
+    """
+    images = torch.cat([solution.image for solution in solutions])
+    number, truths = len(images), truth.expand(len(images), -1, -1, -1)
+    operator = repeat_batch(one_a_view(context.params.operator), number)
+    residual = operator.apply(images) - context.observation[:, 0]
+    quality = psnr(images, truths)
+    scores = {
+        "psnr_mean": float(quality.mean()),
+        "psnr_best": float(quality.max()),
+        "psnr_of_mean": float(psnr(solutions[0].mean[None], truth[None])[0]),
+        "ssim_mean": float(ssim(images, truths).mean()),
+        "consistency": float(residual.square().mean().sqrt()),
+    }
+    if number > 1:
+        within = (images.amin(dim=0) <= truth) & (truth <= images.amax(dim=0))
+        scores["spread"] = float(spread(images).mean())
+        scores["coverage"] = float(within.float().mean())
+        scores["coverage_expected"] = (number - 1) / (number + 1)
+    return scores
