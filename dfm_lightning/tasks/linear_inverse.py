@@ -202,12 +202,14 @@ class LinearInverseProblem(DiffusionWithForwardModel):
 
         def denoise(noisy: Tensor, level: Level) -> Tensor:
             self.plan.worked(len(noise_names))
-            return self.denoiser(noisy[:, None], level, conditioning)
+            # Operators may compute in double precision, whatever the network does.
+            return self.denoiser(noisy[:, None].to(context.observation.dtype), level, conditioning)
 
         problem = linear_problem(
             one_a_view(context.params.operator), context.observation[:, 0], context.params.noise[:, 0]
         )
         image = self.solver.solve(denoise, problem, draw_noise(), self.process, draw_noise)
+        image = image.to(context.observation.dtype)
         return Sample(image, image[:, None])
 
     @evaluated

@@ -7,9 +7,15 @@ import torch
 
 from dfm_lightning.denoisers import OperatorDenoiser
 from dfm_lightning.diffusion import Heun, Karras
-from dfm_lightning.diffusion.zero_shot import DDNM, DPS
+from dfm_lightning.diffusion.zero_shot import DDNM, DDRM, DPS, PiGDM
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear import LinearMeasurements, Matrices, Nothing, PatchMasks
+from dfm_lightning.forward_models.linear import (
+    LinearMeasurements,
+    Matrices,
+    Nothing,
+    PatchMasks,
+    StridedMotionBlurs,
+)
 from dfm_lightning.tasks import LinearInverseProblem, LinearSolution
 from dfm_lightning.types import Batch, as_request
 
@@ -104,6 +110,14 @@ def test_zero_shot_solvers_run_on_the_model_without_measurement(solver: Any) -> 
     task.draw_batch = 1
     alone = [prediction.signal.image for prediction in task.predictions(as_request(batch))]
     assert torch.cat(alone) == pytest.approx(torch.cat(images), abs=1e-3)
+
+
+@pytest.mark.parametrize("solver", [DDRM(3), PiGDM(3)], ids=lambda s: type(s).__name__)
+def test_operators_that_compute_in_double_precision_are_no_hindrance(solver: Any) -> None:
+    task = model(solver=solver)
+    batch = problems(StridedMotionBlurs((2,), approximate=False))
+    image = next(iter(task.predictions(as_request(batch)))).signal.image
+    assert image.dtype == torch.float32
 
 
 def test_targets_that_are_measurements_teach_the_seen_part_alone() -> None:
