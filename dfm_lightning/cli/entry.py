@@ -77,8 +77,7 @@ def _terminated(failure: SharedFailure, termination: Termination) -> int:
     if failure.claim(status):
         print("dfm: terminated", file=sys.stderr)
     termination.wait_for_others()
-    # Lightning kills the first process as soon as another one ends otherwise than with 0.
-    return status if first_process() else 0
+    return status if failure.shows_status else 0
 
 
 def _run(arguments: list[str]) -> None:

@@ -31,7 +31,7 @@ from dfm_lightning.cli.earlier_settings import classes_of, with_current_options
 from dfm_lightning.cli.messages import missing_class, wrong_input_named, wrong_settings_named
 from dfm_lightning.cli.parser import DfmParser, add_functions
 from dfm_lightning.cli.step_end import EndAfterStep
-from dfm_lightning.cli.surroundings import check_processes, find_starter, say_processes
+from dfm_lightning.cli.surroundings import check_processes, check_strategy, find_starter, say_processes
 from dfm_lightning.cli.termination import current_termination
 from dfm_lightning.errors import UserError
 from dfm_lightning.migrations import CONFIG_VERSION, VERSION_KEY
@@ -229,6 +229,7 @@ class DfmCLI(LightningCLI):
         check_at_least(0, **_given(config, "gradient_clip_val", "log_every_n_steps"))
         if not isinstance(config.get("val_check_interval"), (str, dict)):
             check_above(0, **_given(config, "val_check_interval"))
+        check_strategy(config.get("strategy"))
         starter = None if config.get("plugins") else find_starter()  # (a plugin may say who starts processes)
         check_processes(starter, config.get("devices"), config.get("num_nodes"))
         trainer = super()._instantiate_trainer(config, callbacks)

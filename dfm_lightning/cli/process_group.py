@@ -1,12 +1,35 @@
-"""The process group of a run does not outlive the run."""
+"""The process group of a run: who speaks for it when it fails, and that it does not outlive the run."""
 
 import gc
 import sys
 import threading
 from types import ModuleType
 
-# Seconds for it: a group whose processes have all finished their work is gone at once.
+# Seconds to leave a group: one whose processes have all finished is gone at once.
 _PATIENCE = 5.0
+
+
+_CLAIMS = "dfm/failures"
+
+
+def is_first_to_claim() -> bool | None:
+    """Claim a failure for this process, as each process of its group may; None without a group.
+
+    The claims are counted in the store of the group, which processes on all machines share.
+
+    Returns:
+        Whether this process was the first, and is to say what is wrong.
+
+    Raises:
+        ConnectionError: the store has gone with the process that keeps it.
+    """
+    distributed = _joined()
+    if distributed is None:
+        return None
+    try:
+        return distributed.distributed_c10d._get_default_store().add(_CLAIMS, 1) == 1
+    except RuntimeError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def leave_process_group(patience: float = _PATIENCE) -> bool:
@@ -22,16 +45,22 @@ def leave_process_group(patience: float = _PATIENCE) -> bool:
     Returns:
         Whether this process is in no group now, or in one that Lightning destroys.
     """
-    distributed = sys.modules.get("torch.distributed")  # not imported for this: it takes seconds
-    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
-        return True
-    if distributed.get_backend() == "nccl":
+    distributed = _joined()
+    if distributed is None or distributed.get_backend() == "nccl":
         return True
     # In a thread, since the destructor of a group waits for the group's own threads.
     thread = threading.Thread(target=_destroy, args=(distributed,), name="leave-process-group", daemon=True)
     thread.start()
     thread.join(patience)
     return not thread.is_alive()
+
+
+def _joined() -> ModuleType | None:
+    """`torch.distributed` if this process is in a group. It is not imported for this, which takes seconds."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    return distributed
 
 
 def _destroy(distributed: ModuleType) -> None:

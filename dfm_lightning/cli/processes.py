@@ -10,12 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
+from dfm_lightning.cli.process_group import is_first_to_claim
+from dfm_lightning.cli.surroundings import is_started_by_slurm
 from dfm_lightning.cli.termination import signal_of_status
 
 # Lightning starts further processes by running the command again, with the environment of the first.
 _VARIABLE = "DFM_FAILURE_FILE"
-# Set in all processes of a run that has several.
-_RANK = "LOCAL_RANK"
 # Seconds between two looks at the file, and how long a process that has failed leaves the others to see it.
 _POLL = 0.2
 _NOTICE = 1.0
@@ -24,7 +24,7 @@ _OUTLIVES = 10.0
 
 
 class SharedFailure:
-    """The first failure among the processes that a run has on one machine: the exit status, in a file.
+    """The first failure among the processes of a run: the exit status, in a file.
 
     When a process ends, those that wait for it fail too, with errors that say nothing about the cause; or they
     wait for ever. So a failure is claimed by the process that is the first to have one, and the others follow it.
@@ -32,10 +32,12 @@ class SharedFailure:
     Args:
         path: the file, in a folder that is there as long as the first process runs. None where there is no place
             for it: then each process speaks for itself.
+        is_own: this process has made the folder, and was started by nobody who shares it.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, is_own: bool = False) -> None:
         self.path = path
+        self.is_own = is_own
         self._mine = False
 
     def claim(self, status: int, may_follow: bool = False) -> bool:
@@ -45,20 +47,37 @@ class SharedFailure:
             status: the exit status of all processes.
             may_follow: the failure may be a consequence of another process's, which is given time to claim it.
         """
-        if self.path is None:
-            self._mine = True
-            return True
-        if may_follow and _RANK in os.environ:
-            self._wait_for_others(self.path.parent)
-        try:
-            with self.path.open("x") as file:
-                file.write(str(status))
-        except (FileExistsError, FileNotFoundError):  # of another process; or the first process has ended
-            return False
-        except OSError:  # a full disk, say: better each process says it than none
-            pass
+        if self.path is not None:
+            if may_follow and local_rank() is not None:
+                self._wait_for_others(self.path.parent)
+            try:
+                with self.path.open("x") as file:
+                    file.write(str(status))
+            except (FileExistsError, FileNotFoundError):  # of another process; or the first process has ended
+                return False
+            except OSError:  # a full disk, say: better each process says it than none
+                pass
         self._mine = True
-        return True
+        return self._is_first_of_all(may_follow)
+
+    def _is_first_of_all(self, may_follow: bool) -> bool:
+        try:
+            first = is_first_to_claim()
+        except ConnectionError:  # the process that counts has ended, which a consequence of that need not say
+            return not may_follow
+        if first is None:
+            # The processes have not met yet. Those of one machine have the same arguments and files: what one of them
+            # refuses, all refuse.
+            return may_follow or not self.is_own or first_process()
+        return first
+
+    @property
+    def shows_status(self) -> bool:
+        """Whether this process may end with the status of a failure.
+
+        Lightning kills the first process as soon as one that it has started ends otherwise than with 0.
+        """
+        return self.is_own or first_process()
 
     def status(self) -> int | None:
         """The exit status that another process has claimed, if one has."""
@@ -73,16 +92,15 @@ class SharedFailure:
     def followed_status(self, own: int) -> int:
         """The exit status of this process once one of them has failed, which else had been `own`.
 
-        That of the run is the first process's. Lightning kills this as soon as another one ends otherwise than
-        with 0, so those that follow end with that.
+        That of the run is the first process's; the others end with 0 where they may show no status.
         """
         if self._mine:
             return own
-        return (self.status() or own) if first_process() else 0
+        return (self.status() or own) if self.shows_status else 0
 
     def is_left_alone(self) -> bool:
         """Whether the first process of the run has ended: its folder is gone."""
-        return not first_process() and self.path is not None and not self.path.parent.exists()
+        return not self.is_own and not first_process() and self.path is not None and not self.path.parent.exists()
 
     def give_up(self, status: int) -> NoReturn:
         """End this process at once, whatever it is waiting for, and with it the run."""
@@ -90,11 +108,11 @@ class SharedFailure:
         sys.stdout.flush()
         sys.stderr.flush()
         # The main thread may be waiting in a collective operation, where no exception reaches it.
-        os._exit(status if first_process() else 0)
+        os._exit(status if self.shows_status else 0)
 
     def notify(self) -> None:
         """Leave the other processes, if there are any, the time to see that this one has failed."""
-        if self._mine and _RANK in os.environ:
+        if self._mine and local_rank() is not None:
             time.sleep(_NOTICE)
 
     def _wait_for_others(self, folder: Path) -> None:
@@ -104,8 +122,14 @@ class SharedFailure:
 
 
 def first_process() -> bool:
-    """Whether this process is the only one of its run on this machine, or has started the others."""
-    return os.environ.get(_RANK, "0") == "0"
+    """Whether this process is the only one of its run on this machine, or the first."""
+    return local_rank() in (None, "0")
+
+
+def local_rank() -> str | None:
+    """The number of this process among those of its run on this machine; None if it seems to be alone."""
+    slurm = "SLURM_LOCALID" if is_started_by_slurm() else ""
+    return os.environ.get("LOCAL_RANK", os.environ.get(slurm))
 
 
 @contextmanager
@@ -127,7 +151,7 @@ def shared_failure() -> Iterator[SharedFailure]:
     with place as folder:
         os.environ[_VARIABLE] = str(Path(folder) / "status")
         try:
-            with _followed(SharedFailure(Path(folder) / "status")) as failure:
+            with _followed(SharedFailure(Path(folder) / "status", is_own=True)) as failure:
                 yield failure
         finally:
             del os.environ[_VARIABLE]

@@ -6,11 +6,12 @@ three others, or does the work of four alone; and four that are started to do th
 
 import os
 from collections.abc import Iterable
-from typing import Any, NamedTuple
-
-from lightning.pytorch import Trainer
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfm_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
 # Names of jobs in which SLURM is to start no processes, as Lightning has it.
 _INTERACTIVE = ("bash", "interactive")
@@ -38,13 +39,39 @@ class Starter(NamedTuple):
     remedy: str
 
 
+# Strategies that lay parts of the weights on each device.
+_SHARDING = ("fsdp", "deepspeed", "modelparallel")
+
+
+def is_started_by_slurm() -> bool:
+    """Whether SLURM has started this process, alone or beside others."""
+    return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in _INTERACTIVE
+
+
+def check_strategy(strategy: Any) -> None:
+    """Refuse strategies that split the weights between devices.
+
+    Args:
+        strategy: as the trainer takes it: a name, or an object.
+
+    Raises:
+        UserError: it does.
+    """
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    if name.lower().replace("_", "").startswith(_SHARDING):
+        raise UserError(
+            f"trainer.strategy '{name}' splits the weights between devices, but averaged weights, checkpoints and the "
+            "stages of training need them whole on each: set trainer.strategy to ddp"
+        )
+
+
 def find_starter() -> Starter | None:
     """Who has started this process and others beside it, as the variables of the environment have it.
 
     Raises:
         UserError: the variables do not fit each other.
     """
-    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in _INTERACTIVE:
+    if is_started_by_slurm():
         return _slurm()
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return _torchrun()
@@ -90,7 +117,7 @@ def check_processes(starter: Starter | None, devices: Any, machines: Any) -> Non
             _require(("MASTER_ADDR", "MASTER_PORT"), f"{reason}, so this process is one of several")
 
 
-def say_processes(trainer: Trainer, starter: Starter | None) -> None:
+def say_processes(trainer: "Trainer", starter: Starter | None) -> None:
     """Say how many processes a run has, once."""
     if trainer.is_global_zero:
         machines = "1 machine" if trainer.num_nodes == 1 else f"{trainer.num_nodes} machines"

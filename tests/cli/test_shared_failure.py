@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 from dfm_lightning.cli import processes
 from dfm_lightning.cli.processes import SharedFailure, shared_failure
@@ -89,3 +90,30 @@ def test_a_process_that_is_left_alone_ends(path: Path, monkeypatch: pytest.Monke
         assert ended.wait(5)
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert not SharedFailure(path.parent / "run" / "status").is_left_alone()
+
+
+def test_of_processes_started_elsewhere_the_first_of_a_machine_speaks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Before they have met: each has a folder of its own, and the same arguments."""
+    for variables in ({"LOCAL_RANK": "{}"}, {"SLURM_NTASKS": "2", "SLURM_LOCALID": "{}"}):
+        said = []
+        for rank in range(2):
+            with monkeypatch.context() as patch:
+                patch.delenv("LOCAL_RANK", raising=False)
+                for name, value in variables.items():
+                    patch.setenv(name, value.format(rank))
+                failure = SharedFailure(tmp_path / f"{len(variables)}{rank}", is_own=True)
+                said.append(failure.claim(2))
+                assert failure.followed_status(2) == 2
+        assert said == [True, False]
+
+
+def test_processes_that_have_met_count_in_their_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        claims = [SharedFailure(tmp_path / str(rank), is_own=True).claim(2) for rank in range(3)]
+    finally:
+        dist.destroy_process_group()
+    assert claims == [True, False, False]

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 
 from dfm_lightning.cli import main
-from dfm_lightning.cli.surroundings import check_processes, find_starter, say_processes
+from dfm_lightning.cli.surroundings import check_processes, check_strategy, find_starter, say_processes
 from dfm_lightning.errors import UserError
 
 SLURM = {
@@ -132,3 +133,14 @@ def test_a_run_that_does_not_fit_ends_at_once(
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "SLURM_NTASKS is 4" in lines[0]
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "fsdp_cpu_offload", FSDPStrategy(), "deepspeed_stage_2"])
+def test_strategies_that_split_the_weights_are_refused(strategy: object) -> None:
+    with pytest.raises(UserError, match=r"fsdp|FSDPStrategy|deepspeed"):
+        check_strategy(strategy)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "ddp", "ddp_spawn", DDPStrategy()])
+def test_strategies_with_whole_weights_are_taken(strategy: object) -> None:
+    check_strategy(strategy)
