@@ -28,10 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
     A defect keeps its traceback; DFM_DEBUG=1 shows it for wrong input too.
     Of several processes one says what is wrong.
     """
+    status = DEFECT
     try:
-        return _main(sys.argv[1:] if arguments is None else arguments)
+        status = _main(sys.argv[1:] if arguments is None else arguments)
     finally:
-        leave_process_group()
+        leave_process_group(failed=status != 0)
+    return status
 
 
 def _main(arguments: list[str]) -> int:

@@ -5,10 +5,10 @@ import sys
 import threading
 from types import ModuleType
 
-# Seconds to leave a group: one whose processes have all finished is gone at once.
-_PATIENCE = 5.0
-
-
+# Seconds to leave a group. One whose processes have all finished is gone at once, unless the machine is very busy; one
+# that was abandoned in the middle of a collective operation waits for its peers.
+_FINISHED = 60.0
+_ABANDONED = 5.0
 _CLAIMS = "dfm/failures"
 
 
@@ -32,15 +32,15 @@ def is_first_to_claim() -> bool | None:
         raise ConnectionError(str(error)) from error
 
 
-def leave_process_group(patience: float = _PATIENCE) -> bool:
+def leave_process_group(failed: bool = False) -> bool:
     """Destroy the default process group of this process and the groups within it.
 
     The threads of a group that is still alive while the interpreter shuts down can abort a process whose work is
     done. Lightning destroys groups of NCCL at exit, and no others.
 
     Args:
-        patience: seconds to wait. A group that was abandoned in the middle of a collective operation waits for its
-            peers; it is left behind then, and ends with the process.
+        failed: the run has failed, so that the group may have been abandoned while it waits for its peers. It is not
+            waited for then, and ends with the process.
 
     Returns:
         Whether this process is in no group now, or in one that Lightning destroys.
@@ -51,7 +51,7 @@ def leave_process_group(patience: float = _PATIENCE) -> bool:
     # In a thread, since the destructor of a group waits for the group's own threads.
     thread = threading.Thread(target=_destroy, args=(distributed,), name="leave-process-group", daemon=True)
     thread.start()
-    thread.join(patience)
+    thread.join(_ABANDONED if failed else _FINISHED)
     return not thread.is_alive()
 
 

@@ -66,8 +66,8 @@ class SharedFailure:
         except ConnectionError:  # the process that counts has ended, which a consequence of that need not say
             return not may_follow
         if first is None:
-            # The processes have not met yet. Those of one machine have the same arguments and files: what one of them
-            # refuses, all refuse.
+            # The processes have not met yet. Those of one machine have the same arguments and files, and refuse
+            # the same.
             return may_follow or not self.is_own or first_process()
         return first
 

@@ -60,8 +60,8 @@ def check_strategy(strategy: Any) -> None:
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     if name.lower().replace("_", "").startswith(_SHARDING):
         raise UserError(
-            f"trainer.strategy '{name}' splits the weights between devices, but averaged weights, checkpoints and the "
-            "stages of training need them whole on each: set trainer.strategy to ddp"
+            f"trainer.strategy '{name}' splits the weights between devices, but averaged weights, checkpoints and "
+            "the stages of training need them whole on each: set trainer.strategy to ddp"
         )
 
 

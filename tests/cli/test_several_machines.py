@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from toy_runs import checkpoint
 
+from dfm_lightning.cli import main
+
 pytestmark = pytest.mark.slow
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1")
@@ -57,41 +59,39 @@ def on_two(start: Callable, *arguments: str) -> tuple[list[int], list[str]]:
     return [process.returncode for process in started], printed
 
 
-@pytest.mark.parametrize("start", [torchrun, slurm])
-def test_two_machines_share_a_run(folder: Path, start: Callable) -> None:
-    options = ("--config", "toy.yaml", "--data.scenes", "5", "--data.batch_size", "2", *MACHINES)
-    recorder = "--trainer.callbacks+=toy_problem.Recorder"
-    for command, expected in (
-        ("test", [f"test{scene}" for scene in range(5)]),
-        ("predict", [f"predict{scene} {sample}" for scene in range(5) for sample in range(2)]),
-    ):
-        statuses, printed = on_two(
-            start, command, *options, "--model.samples", "2", recorder, f"--trainer.callbacks.folder={command}"
-        )
-        assert statuses == [0, 0], printed
-        assert "".join(printed).lower().count(f"2 processes on 2 machines, started by {start.__name__}") == 1
-        shares = [(folder / command / f"{rank}.txt").read_text().splitlines() for rank in range(2)]
-        assert all(shares)
-        assert sorted(shares[0] + shares[1]) == expected
+@pytest.mark.parametrize(
+    ("start", "command", "expected"),
+    [
+        (torchrun, "test", [f"test{scene}" for scene in range(5)]),
+        (slurm, "predict", [f"predict{scene} {sample}" for scene in range(5) for sample in range(2)]),
+    ],
+)
+def test_two_machines_share_the_scenes(folder: Path, start: Callable, command: str, expected: list[str]) -> None:
+    options = ("--config", "toy.yaml", "--data.scenes", "5", "--data.batch_size", "2", "--model.samples", "2")
+    recorder = ("--trainer.callbacks+=toy_problem.Recorder", "--trainer.callbacks.folder=records")
+    statuses, printed = on_two(start, command, *options, *MACHINES, *recorder)
+    assert statuses == [0, 0], printed
+    assert "".join(printed).lower().count(f"2 processes on 2 machines, started by {start.__name__}") == 1
+    shares = [(folder / "records" / f"{rank}.txt").read_text().splitlines() for rank in range(2)]
+    assert all(shares)
+    assert sorted(shares[0] + shares[1]) == expected
 
 
-@pytest.mark.parametrize("start", [torchrun, slurm])
-def test_a_failure_on_one_machine_is_said_once(folder: Path, start: Callable) -> None:
-    statuses, printed = on_two(start, "fit", "--config", "toy.yaml", *MACHINES, *FAILING[:1], f"{FAILING[1]}=1")
+def test_a_failure_on_one_machine_is_said_once(folder: Path) -> None:
+    statuses, printed = on_two(torchrun, "fit", "--config", "toy.yaml", *MACHINES, *FAILING[:1], f"{FAILING[1]}=1")
     assert all(statuses)
     assert "".join(printed).count("dfm: this cannot be used") == 1
     assert "lightning/pytorch" not in "".join(printed)  # (torchrun has a traceback of its own)
 
 
-def test_a_training_of_two_machines_goes_on_with_one_process(folder: Path) -> None:
+def test_a_training_of_two_machines_goes_on_with_one_process(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fit = ("fit", "--config", "toy.yaml", "--data.batch_size", "2")
     statuses, printed = on_two(slurm, *fit, *MACHINES, "--trainer.max_steps", "10")
     assert statuses == [0, 0], printed
     path = checkpoint(folder / "runs" / "toy" / "version_0", 10)
-    one = subprocess.run(
-        [sys.executable, "-m", "dfm_lightning", *fit, "--ckpt_path", str(path)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert one.returncode == 0, one.stderr
-    assert "1 process" in one.stdout
+    capsys.readouterr()
+    assert main([*fit, "--ckpt_path", str(path)]) == 0
+    assert "1 process\n" in capsys.readouterr().out
     assert checkpoint(folder / "runs" / "toy" / "version_1").is_file()
