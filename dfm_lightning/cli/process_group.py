@@ -5,8 +5,8 @@ import sys
 import threading
 from types import ModuleType
 
-# Seconds to leave a group. One whose processes have all finished is gone at once, unless the machine is very busy; one
-# that was abandoned in the middle of a collective operation waits for its peers.
+# Seconds to leave a group. One whose processes have all finished is gone at once, unless the machine is very busy;
+# one that was abandoned in the middle of a collective operation waits for its peers.
 _FINISHED = 60.0
 _ABANDONED = 5.0
 _CLAIMS = "dfm/failures"
@@ -39,8 +39,8 @@ def leave_process_group(failed: bool = False) -> bool:
     done. Lightning destroys groups of NCCL at exit, and no others.
 
     Args:
-        failed: the run has failed, so that the group may have been abandoned while it waits for its peers. It is not
-            waited for then, and ends with the process.
+        failed: the run has failed, so that the group may have been abandoned while it waits for its peers. It is
+            given little time then, and ends with the process.
 
     Returns:
         Whether this process is in no group now, or in one that Lightning destroys.
