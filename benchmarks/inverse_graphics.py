@@ -32,7 +32,7 @@ MEASUREMENTS = ("training iteration", "context and estimate", "denoising step", 
 def build_model(config: Path, checkpointing: bool) -> InverseGraphics:
     """The model of a config, without the perceptual loss, whose weights may not be there."""
     settings = yaml.safe_load(config.read_text())["model"]
-    settings["init_args"].pop("perceptual", None)
+    settings["init_args"].get("objective", {}).pop("perceptual", None)
     if checkpointing:
         for renderer in (settings["init_args"]["forward_model"], estimate_renderer(settings)):
             renderer["init_args"]["checkpointing"] = True

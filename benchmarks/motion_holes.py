@@ -17,7 +17,7 @@ from dfm_lightning.denoisers import ImageToMotion
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.forward_models import ImageWarping
 from dfm_lightning.forward_models.image_warping import HoleFilling
-from dfm_lightning.tasks import MotionPrediction
+from dfm_lightning.tasks import MotionObjective, MotionPrediction
 from dfm_lightning.types import Batch, Moment, Views
 
 SIZE, BATCH, WAY = 16, 16, 2.0
@@ -45,9 +45,7 @@ def trained(holes: HoleFilling, hole_weight: float, importance: bool, steps: int
         ImageToMotion(width=32, depth=2, heads=2, patch=4, importance=importance),
         ImageWarping(holes),
         sampler=DDIM(20),
-        hole_weight=hole_weight,
-        smoothness_weight=0.002,
-        edge_strength=10.0,
+        objective=MotionObjective(hole_weight=hole_weight, smoothness_weight=0.002, edge_strength=10.0),
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     futures, context = torch.stack([disc(-WAY), disc(WAY)]), disc(0).expand(BATCH, 1, -1, -1, -1)

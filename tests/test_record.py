@@ -51,7 +51,14 @@ from dfm_lightning.networks.image_encoder import ImageEncoder
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.record import CLASS, Recorded, describe, flat
 from dfm_lightning.sampling import PredictingModule
-from dfm_lightning.tasks import DeterministicInverseGraphics, GANInversion, InverseGraphics, MotionPrediction
+from dfm_lightning.tasks import (
+    DeterministicInverseGraphics,
+    GANInversion,
+    InverseGraphics,
+    MotionObjective,
+    MotionPrediction,
+    SceneObjective,
+)
 
 # --- every argument of every class of the package ---------------------------------------------------------------
 
@@ -122,8 +129,7 @@ OTHERS: dict[str, Any] = {
     "process": lambda: CosineProcess(999),
     "sampler": lambda: DDIM(steps=3),
     "optimizer": AdamWithWarmup,
-    "perceptual": PerceptualLoss,
-    "smoothness_depths": (0.1, 1.0),
+    "objective": lambda: SceneObjective(fill_depth=False),
     "position_grid": 2,
     "lpips_weights": "lpips.pth",
     "inception_weights": "inception.pth",
@@ -132,7 +138,6 @@ OTHERS: dict[str, Any] = {
     "temperature": 0.5,
     "eta": 0.5,
     "threshold_quantile": 0.9,
-    "hole_weight": 0.5,
     "grid": lambda: ObjectCube(4.0, 1.0),
     "image_widths": [8, 16],
     "volume_widths": [8, 16],
@@ -144,6 +149,7 @@ OTHERS: dict[str, Any] = {
     "momentum": 0.5,
 }
 OTHERS_OF: dict[tuple[type, str], Any] = {
+    (MotionPrediction, "objective"): lambda: MotionObjective(hole_weight=0.5),
     (DiffusionWithForwardModel, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
     (InverseGraphics, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
     (DeterministicInverseGraphics, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
@@ -276,8 +282,7 @@ RENDERING = {
 }
 TRAINING = {
     "optimizer": AdamWithWarmup(1.0), "target_weight": 9.0, "novel_weight": 9.0, "context_dropout": 0.9,
-    "estimate_weight": 9.0, "perceptual": PerceptualLoss(), "perceptual_weight": 9.0, "distortion_weight": 9.0,
-    "smoothness_weight": 9.0, "smoothness_depths": (0.1, 0.2), "fill_depth": False, "proposal_weight": 9.0,
+    "objective": SceneObjective(9.0, PerceptualLoss(), 9.0, 9.0, 9.0, (0.1, 0.2), False, 9.0),
     "warm_start_steps": 100, "random_context_views": False, "samples": 2,
 }  # fmt: skip
 

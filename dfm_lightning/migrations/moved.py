@@ -22,4 +22,19 @@ class MovedSetting(NamedTuple):
     new: str
 
 
-MOVED_SETTINGS: list[MovedSetting] = []
+_OBJECTIVES = {
+    "InverseGraphics": (
+        "estimate_weight", "perceptual", "perceptual_weight", "distortion_weight", "smoothness_weight",
+        "smoothness_depths", "fill_depth", "proposal_weight",
+    ),
+    "MotionPrediction": (
+        "hole_weight", "smoothness_weight", "edge_strength", "magnitude_weight", "perceptual", "perceptual_weight",
+    ),
+}  # fmt: skip
+_OBJECTIVES["DeterministicInverseGraphics"] = _OBJECTIVES["InverseGraphics"]
+
+MOVED_SETTINGS: list[MovedSetting] = [
+    MovedSetting(owner, f"model.init_args.{name}", f"model.init_args.objective.{name}")
+    for owner, names in _OBJECTIVES.items()
+    for name in names
+]

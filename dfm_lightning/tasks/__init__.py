@@ -5,6 +5,7 @@ from dfm_lightning.tasks.gan_inversion import EvaluatedPatch, GANInversion, Samp
 from dfm_lightning.tasks.inverse_graphics import InverseGraphics
 from dfm_lightning.tasks.linear_inverse import LinearInverseProblem, LinearSolution
 from dfm_lightning.tasks.motion_prediction import EvaluatedMotion, MotionPrediction
+from dfm_lightning.tasks.objectives import MotionObjective, SceneObjective
 from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "InverseGraphics",
     "LinearInverseProblem",
     "LinearSolution",
+    "MotionObjective",
     "MotionPrediction",
     "RenderedViews",
     "SampledCode",
     "SampledScene",
+    "SceneObjective",
 ]

@@ -12,12 +12,13 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.trajectories import comes_back
 from dfm_lightning.interfaces import RadianceField, SignalDenoiser
-from dfm_lightning.losses import PerceptualLoss, edge_aware_smoothness, ray_distortion
+from dfm_lightning.losses import edge_aware_smoothness, ray_distortion
 from dfm_lightning.metrics.visibility import seen_from
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import OptimizerChoice
-from dfm_lightning.ranges import check_ascending, check_at_least
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.sampling import evaluated, one_by_one
+from dfm_lightning.tasks.objectives import SceneObjective
 from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene, render_views
 from dfm_lightning.types import (
     Batch,
@@ -48,17 +49,7 @@ class InverseGraphics(DiffusionWithForwardModel):
             `torch.optim`, for a constant rate.
         target_weight: weight of the loss at the target's camera (DFM eq. 8).
         novel_weight: weight of the loss at novel cameras (DFM eq. 9).
-        estimate_weight: weight of the deterministic estimate's squared error at the target view.
-        perceptual: LPIPS between rendered patches and images; without it there is none.
-        perceptual_weight: its weight.
-        distortion_weight: weight of the distortion of the weights along rays (mip-NeRF 360).
-        smoothness_weight: weight of the edge-aware smoothness of disparity.
-        smoothness_depths: least and greatest depth in the smoothness, in scene units; the renderer's near and
-            far if null. The authors have 1e-3 and 80.
-        fill_depth: whether in the smoothness what a ray misses to be opaque counts as lying at `far`. Otherwise
-            it counts as depth 0, as in the authors' code, and empty rays look nearer than anything.
-        proposal_weight: weight of the squared error of what the coarse pass alone renders. Without it (0, as
-            in the authors' code) the coarse pass never learns where the scene is.
+        objective: weights and settings of the other losses.
         warm_start_steps: iterations at the start that train the deterministic part alone. Then the joint field's
             MLPs begin as copies of the deterministic one's, as in the authors' two stages, and what has not been
             trained before has a warm-up of the learning rate of its own.
@@ -75,12 +66,7 @@ class InverseGraphics(DiffusionWithForwardModel):
             trajectory (and at its end, unless it comes back to its beginning); each becomes context of the next.
     """
 
-    without_effect = frozenset(
-        {
-            "estimate_weight", "perceptual", "perceptual_weight", "distortion_weight", "smoothness_weight",
-            "smoothness_depths", "fill_depth", "proposal_weight", "warm_start_steps", "random_context_views",
-        }
-    )  # fmt: skip
+    without_effect = frozenset({"objective", "warm_start_steps", "random_context_views"})
 
     denoiser: Any
     forward_model: VolumeRendering
@@ -94,14 +80,7 @@ class InverseGraphics(DiffusionWithForwardModel):
         optimizer: OptimizerChoice | None = None,
         target_weight: float = 1.0,
         novel_weight: float = 1.0,
-        estimate_weight: float = 1.0,
-        perceptual: PerceptualLoss | None = None,
-        perceptual_weight: float = 0.2,
-        distortion_weight: float = 0.02,
-        smoothness_weight: float = 0.02,
-        smoothness_depths: tuple[float, float] | None = None,
-        fill_depth: bool = True,
-        proposal_weight: float = 1.0,
+        objective: SceneObjective | None = None,
         warm_start_steps: int = 0,
         random_context_views: bool = True,
         context_dropout: float = 0.0,
@@ -127,18 +106,8 @@ class InverseGraphics(DiffusionWithForwardModel):
         )
         forward_model.require_ends()
         check_at_least(1, autoregressive_steps=autoregressive_steps)
-        check_at_least(0, estimate_weight=estimate_weight, perceptual_weight=perceptual_weight)
-        check_at_least(0, distortion_weight=distortion_weight, smoothness_weight=smoothness_weight)
-        check_at_least(0, proposal_weight=proposal_weight, warm_start_steps=warm_start_steps)
-        check_ascending(0, smoothness_depths=smoothness_depths)
-        self.estimate_weight = estimate_weight
-        self.perceptual = perceptual
-        self.perceptual_weight = perceptual_weight
-        self.distortion_weight = distortion_weight
-        self.smoothness_weight = smoothness_weight
-        self.smoothness_depths = smoothness_depths or (forward_model.near, forward_model.far)
-        self.fill_depth = fill_depth
-        self.proposal_weight = proposal_weight
+        check_at_least(0, warm_start_steps=warm_start_steps)
+        self.objective = objective or SceneObjective()
         self.warm_start_steps = warm_start_steps
         self.random_context_views = random_context_views
         self.autoregressive_steps = autoregressive_steps
@@ -151,8 +120,8 @@ class InverseGraphics(DiffusionWithForwardModel):
                 f"inverse graphics does not work with --trainer.precision {precision}, which rounds cameras and "
                 f"pixels to a few digits: use {precision.replace('true', 'mixed')}, or 32-true"
             )
-        if stage == "fit" and self.perceptual is not None:
-            self.perceptual.prepare()
+        if stage == "fit" and self.objective.perceptual is not None:
+            self.objective.perceptual.prepare()
 
     # --- training ---------------------------------------------------------------------------------------
 
@@ -183,32 +152,33 @@ class InverseGraphics(DiffusionWithForwardModel):
         signal is needed for."""
         if self.warming_up:
             conditioning = self.denoiser.condition(batch.context, batch.target.params)
-            return {"estimate": LossTerm(self._estimate_error(batch, conditioning), self.estimate_weight)}
+            error = self._estimate_error(batch, conditioning)
+            return {"estimate": LossTerm(error, self.objective.estimate_weight)}
         return super().losses(batch, context_dropped)
 
     def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
         """The losses beside the squared errors of the rendered views; those of weight 0 are not computed."""
         terms = {}
         # An estimate of a dropped context has nothing to go by.
-        if self.estimate_weight > 0 and not denoised.context_dropped:
+        if self.objective.estimate_weight > 0 and not denoised.context_dropped:
             error = self._estimate_error(denoised.batch, denoised.conditioning)
-            terms["estimate"] = LossTerm(error, self.estimate_weight)
-        if self.proposal_weight > 0:
+            terms["estimate"] = LossTerm(error, self.objective.estimate_weight)
+        if self.objective.proposal_weight > 0:
             proposal = denoised.observed.auxiliary.proposal_observation
             error = (proposal - denoised.compared.observation).float().square().mean()
-            terms["proposal"] = LossTerm(error, self.proposal_weight)
-        if self.distortion_weight > 0:
+            terms["proposal"] = LossTerm(error, self.objective.proposal_weight)
+        if self.objective.distortion_weight > 0:
             details = denoised.observed.auxiliary
             distortion = ray_distortion(
                 details.weights, details.distances, self.forward_model.near, self.forward_model.far
             )
-            terms["distortion"] = LossTerm(distortion, self.distortion_weight)
-        if self.smoothness_weight > 0:
-            terms["smoothness"] = LossTerm(self._smoothness(denoised), self.smoothness_weight)
-        if self.perceptual is not None:
+            terms["distortion"] = LossTerm(distortion, self.objective.distortion_weight)
+        if self.objective.smoothness_weight > 0:
+            terms["smoothness"] = LossTerm(self._smoothness(denoised), self.objective.smoothness_weight)
+        if self.objective.perceptual is not None:
             rendered, true = denoised.observed.observation, denoised.compared.observation
-            distance = self.perceptual(rendered.flatten(0, 1), true.flatten(0, 1))
-            terms["perceptual"] = LossTerm(distance, self.perceptual_weight)
+            distance = self.objective.perceptual(rendered.flatten(0, 1), true.flatten(0, 1))
+            terms["perceptual"] = LossTerm(distance, self.objective.perceptual_weight)
         return terms
 
     def _estimate_error(self, batch: Batch, conditioning: Any) -> Tensor:
@@ -218,10 +188,11 @@ class InverseGraphics(DiffusionWithForwardModel):
     def _smoothness(self, denoised: DenoisedBatch) -> Tensor:
         details = denoised.observed.auxiliary
         depth = details.depth
-        if self.fill_depth:
+        if self.objective.fill_depth:
             depth = depth + (1 - details.opacity) * self.forward_model.far
         image = denoised.compared.observation
-        return edge_aware_smoothness(depth.flatten(0, 1), image.flatten(0, 1), *self.smoothness_depths)
+        ends = self.objective.smoothness_depths or (self.forward_model.near, self.forward_model.far)
+        return edge_aware_smoothness(depth.flatten(0, 1), image.flatten(0, 1), *ends)
 
     # --- test -------------------------------------------------------------------------------------------
 

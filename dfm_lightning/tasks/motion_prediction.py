@@ -8,11 +8,12 @@ from torch import Tensor
 from dfm_lightning.denoisers import ImageToMotion
 from dfm_lightning.diffusion import GuidanceSpace, NoiseProcess, Sampler
 from dfm_lightning.forward_models import ImageWarping
-from dfm_lightning.losses import PerceptualLoss, edge_aware_flow_smoothness
+from dfm_lightning.losses import edge_aware_flow_smoothness
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import OptimizerChoice
-from dfm_lightning.ranges import check_at_least, check_within
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.sampling import evaluated
+from dfm_lightning.tasks.objectives import MotionObjective
 from dfm_lightning.types import (
     Batch,
     LossTerm,
@@ -60,14 +61,7 @@ class MotionPrediction(DiffusionWithForwardModel):
             `torch.optim`, for a constant rate.
         target_weight: weight of the squared error of the target frame (DFM eq. 8).
         novel_weight: weight of that of frames in between, if the data gives any (DFM eq. 9).
-        hole_weight: how much an error counts where the warped image has a hole: 1 as anywhere else, 0 not at all.
-            The coverage is taken as it is: no gradient tells the motion to make holes.
-        smoothness_weight: weight of the edge-aware smoothness of the flow.
-        edge_strength: how much the image's edges lower the price of the flow's changes.
-        magnitude_weight: weight of the flow's mean length in pixels: what need not move, and what nothing shows,
-            stays. Too much of it keeps everything still.
-        perceptual: LPIPS between warped and true frames; without it there is none.
-        perceptual_weight: its weight.
+        objective: weights and settings of the losses.
         context_dropout: probability that a training batch has its image dropped, so that the model can be guided;
             0 for models sampled without guidance.
         guidance_scale: classifier-free guidance in sampling; 1 is none.
@@ -78,12 +72,7 @@ class MotionPrediction(DiffusionWithForwardModel):
         samples_at_once: how many of them are drawn in one batch in test.
     """
 
-    without_effect = frozenset(
-        {
-            "hole_weight", "smoothness_weight", "edge_strength", "magnitude_weight", "perceptual",
-            "perceptual_weight", "samples_at_once",
-        }
-    )  # fmt: skip
+    without_effect = frozenset({"objective", "samples_at_once"})
 
     denoiser: ImageToMotion
     forward_model: ImageWarping
@@ -97,12 +86,7 @@ class MotionPrediction(DiffusionWithForwardModel):
         optimizer: OptimizerChoice | None = None,
         target_weight: float = 1.0,
         novel_weight: float = 1.0,
-        hole_weight: float = 1.0,
-        smoothness_weight: float = 0.02,
-        edge_strength: float = 1.0,
-        magnitude_weight: float = 0.0,
-        perceptual: PerceptualLoss | None = None,
-        perceptual_weight: float = 0.2,
+        objective: MotionObjective | None = None,
         context_dropout: float = 0.0,
         guidance_scale: float = 1.0,
         guidance_space: GuidanceSpace = "signal",
@@ -124,31 +108,23 @@ class MotionPrediction(DiffusionWithForwardModel):
             samples=samples,
             draw_batch=draw_batch,
         )
-        check_at_least(0, smoothness_weight=smoothness_weight, edge_strength=edge_strength)
-        check_at_least(0, magnitude_weight=magnitude_weight, perceptual_weight=perceptual_weight)
-        check_within(0, 1, hole_weight=hole_weight)
+        self.objective = objective or MotionObjective()
         check_at_least(1, samples_at_once=samples_at_once)
-        self.hole_weight = hole_weight
-        self.smoothness_weight = smoothness_weight
-        self.edge_strength = edge_strength
-        self.magnitude_weight = magnitude_weight
-        self.perceptual = perceptual
-        self.perceptual_weight = perceptual_weight
         self.samples_at_once = samples_at_once
 
     def setup(self, stage: str) -> None:
         """Read the perceptual loss's weights before the first iteration, not after an hour of loading data."""
-        if stage == "fit" and self.perceptual is not None:
-            self.perceptual.prepare()
+        if stage == "fit" and self.objective.perceptual is not None:
+            self.objective.perceptual.prepare()
 
     # --- training ---------------------------------------------------------------------------------------
 
     def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
         """The squared errors, holes weighted as asked for."""
-        if self.hole_weight == 1:
+        if self.objective.hole_weight == 1:
             return super().observation_losses(denoised)
         coverage = denoised.observed.auxiliary.coverage.detach()
-        weight = (coverage + self.hole_weight * (1 - coverage)).sqrt()
+        weight = (coverage + self.objective.hole_weight * (1 - coverage)).sqrt()
         observed, compared = denoised.observed, denoised.compared
         weighted = denoised._replace(
             observed=observed._replace(observation=observed.observation * weight),
@@ -159,18 +135,18 @@ class MotionPrediction(DiffusionWithForwardModel):
     def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
         """Smoothness and length of the flow, perceptual distance of all frames; those of weight 0 are left out."""
         terms = {}
-        if self.smoothness_weight > 0:
+        if self.objective.smoothness_weight > 0:
             image = denoised.batch.target.params.image[:, 0]
-            roughness = edge_aware_flow_smoothness(denoised.signal.flow, image, self.edge_strength)
-            terms["smoothness"] = LossTerm(roughness, self.smoothness_weight)
-        if self.magnitude_weight > 0:
+            roughness = edge_aware_flow_smoothness(denoised.signal.flow, image, self.objective.edge_strength)
+            terms["smoothness"] = LossTerm(roughness, self.objective.smoothness_weight)
+        if self.objective.magnitude_weight > 0:
             # The root has no gradient at zero, where training begins.
             length = (denoised.signal.flow.square().sum(dim=1) + _LENGTH_OFFSET).sqrt()
-            terms["magnitude"] = LossTerm(length.mean(), self.magnitude_weight)
-        if self.perceptual is not None:
+            terms["magnitude"] = LossTerm(length.mean(), self.objective.magnitude_weight)
+        if self.objective.perceptual is not None:
             warped, true = denoised.observed.observation, denoised.compared.observation
-            distance = self.perceptual(warped.flatten(0, 1), true.flatten(0, 1))
-            terms["perceptual"] = LossTerm(distance, self.perceptual_weight)
+            distance = self.objective.perceptual(warped.flatten(0, 1), true.flatten(0, 1))
+            terms["perceptual"] = LossTerm(distance, self.objective.perceptual_weight)
         return terms
 
     # --- test -------------------------------------------------------------------------------------------

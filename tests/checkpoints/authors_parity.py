@@ -33,7 +33,7 @@ from dfm_lightning.geometry.cameras import pixel_grid
 from dfm_lightning.geometry.rays import ray_directions, ray_origins
 from dfm_lightning.module import DenoisedBatch
 from dfm_lightning.networks.embeddings import level_sinusoids, positional_encoding
-from dfm_lightning.tasks import InverseGraphics
+from dfm_lightning.tasks import InverseGraphics, SceneObjective
 from dfm_lightning.types import Batch, Cameras, Views, select_views
 
 DATA = Path(__file__).parents[1] / "data" / "authors_dfm_small.pt"
@@ -111,11 +111,13 @@ def build_task(
         **{name: instantiate(part) for name, part in model.items()},
         target_weight=0.5,
         novel_weight=0.5,
-        distortion_weight=0.005,
-        smoothness_weight=0.002,
-        smoothness_depths=(1e-3, 80.0),
-        fill_depth=False,
-        proposal_weight=0.0,
+        objective=SceneObjective(
+            distortion_weight=0.005,
+            smoothness_weight=0.002,
+            smoothness_depths=(1e-3, 80.0),
+            fill_depth=False,
+            proposal_weight=0.0,
+        ),
         random_context_views=False,
         guidance_space="observation",
     )

@@ -13,7 +13,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.cameras import build_cameras, look_at
 from dfm_lightning.geometry.scene_grids import CubeFrame, ObjectCube, SceneGrid, ViewFrustum
-from dfm_lightning.tasks import InverseGraphics
+from dfm_lightning.tasks import InverseGraphics, SceneObjective
 from dfm_lightning.types import Batch, Request, Views, map_tensors, select_views
 
 SIZE = 8
@@ -138,10 +138,9 @@ def model_of(**settings: Any) -> InverseGraphics:
     return InverseGraphics(
         denoiser(),
         VolumeRendering(2.0, 8.0, 8, 0, patch_size=4),
-        estimate_weight=0.0,
-        proposal_weight=0.0,
-        distortion_weight=0.0,
-        smoothness_weight=0.0,
+        objective=SceneObjective(
+            estimate_weight=0.0, proposal_weight=0.0, distortion_weight=0.0, smoothness_weight=0.0
+        ),
         samples=2,
         **settings,
     )

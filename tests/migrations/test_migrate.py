@@ -94,6 +94,19 @@ def test_one_line_says_what_was_changed(capsys: pytest.CaptureFixture[str]) -> N
     assert "model.old → model.group.new" in line
 
 
+def test_losses_are_settings_of_the_objective() -> None:
+    flat = {"smoothness_weight": 0.3, "perceptual": None, "samples": 4}
+    for owner in ("InverseGraphics", "MotionPrediction", "DeterministicInverseGraphics"):
+        config, _ = migrate(config_of(flat, f"dfm_lightning.tasks.{owner}"), "a.yaml")
+        assert config["model"]["init_args"] == {
+            "samples": 4,
+            "objective": {"smoothness_weight": 0.3, "perceptual": None},
+        }
+        assert migrated_option("model.smoothness_weight", {"model": owner}) == "model.objective.smoothness_weight"
+    own = config_of(flat, "mine.Task")
+    assert migrate(own, "a.yaml").config == own
+
+
 def test_conventions_stand_once() -> None:
     def config(estimate: dict[str, Any]) -> dict[str, Any]:
         conventions = {"near": 2.0, "far": 8.0, "background": [0.0, 0.0, 0.0], "corner_aligned": False}

@@ -9,11 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.tasks import DeterministicInverseGraphics
+from dfm_lightning.tasks import DeterministicInverseGraphics, SceneObjective
 from dfm_lightning.types import Batch, Views, concatenate, map_tensors
 
 OPTIONS: dict[str, Any] = {
-    "proposal_weight": 0.0, "distortion_weight": 0.0, "smoothness_weight": 0.0, "random_context_views": False
+    "objective": SceneObjective(proposal_weight=0.0, distortion_weight=0.0, smoothness_weight=0.0),
+    "random_context_views": False,
 }  # fmt: skip
 
 

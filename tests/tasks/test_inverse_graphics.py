@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.errors import UserError
 from dfm_lightning.losses import edge_aware_smoothness, ray_distortion
-from dfm_lightning.tasks import InverseGraphics, RenderedViews, SampledScene
+from dfm_lightning.tasks import InverseGraphics, RenderedViews, SampledScene, SceneObjective
 from dfm_lightning.types import map_tensors, select_views
 
 
@@ -49,7 +49,7 @@ def test_each_regulariser_is_what_it_says() -> None:
 
 
 def test_the_authors_losses_can_be_had() -> None:
-    model = task(proposal_weight=0.0, smoothness_depths=(1e-3, 80.0), fill_depth=False)
+    model = task(objective=SceneObjective(proposal_weight=0.0, smoothness_depths=(1e-3, 80.0), fill_depth=False))
     denoised = model.denoise_noised(batch(["a"]))
     details, compared = denoised.observed.auxiliary, denoised.compared.observation
     terms = model.regularisers(denoised)
@@ -66,7 +66,7 @@ def test_perceptual_loss_compares_target_and_novel_patches() -> None:
         seen.append((rendered, true))
         return torch.tensor(3.0)
 
-    model.perceptual = perceptual
+    model.objective.perceptual = perceptual
     denoised = model.denoise_noised(batch(["a", "b"]))
     assert model.regularisers(denoised)["perceptual"] == (torch.tensor(3.0), 0.2)
     torch.testing.assert_close(seen[0][1], denoised.compared.observation.flatten(0, 1))
@@ -121,10 +121,10 @@ def test_the_smoothness_weight_reaches_the_total() -> None:
     scenes = batch(["a"])
     totals = []
     for weight in (0.0, 0.5):
-        model = task(smoothness_weight=weight, random_context_views=False)
+        model = task(objective=SceneObjective(smoothness_weight=weight), random_context_views=False)
         totals.append(model.training_step(scenes, 0).item())
     torch.manual_seed(0)
-    model = task(smoothness_weight=0.5)
+    model = task(objective=SceneObjective(smoothness_weight=0.5))
     terms = model.losses(scenes)
     assert totals[1] - totals[0] == pytest.approx(0.5 * terms["smoothness"].value.item(), rel=1e-4)
 

@@ -8,7 +8,7 @@ from dfm_lightning.denoisers import ImageToMotion
 from dfm_lightning.diffusion import DDIM, ObservationDenoiser
 from dfm_lightning.forward_models import ImageWarping, Motion
 from dfm_lightning.losses import edge_aware_flow_smoothness, edge_aware_smoothness
-from dfm_lightning.tasks import MotionPrediction
+from dfm_lightning.tasks import MotionObjective, MotionPrediction
 from dfm_lightning.types import Batch, Moment, Views
 
 SIZE = 16
@@ -70,7 +70,7 @@ def test_flow_smoothness_is_that_of_disparity_for_each_component() -> None:
 
 
 def test_losses_are_what_they_say() -> None:
-    model = trained_a_little(task(smoothness_weight=0.3, edge_strength=2.0))
+    model = trained_a_little(task(objective=MotionObjective(smoothness_weight=0.3, edge_strength=2.0)))
     denoised = model.denoise_noised(batch())
     terms = {**model.observation_losses(denoised), **model.regularisers(denoised)}
     assert set(terms) == {"target", "novel", "smoothness"}
@@ -84,19 +84,19 @@ def test_losses_are_what_they_say() -> None:
 
 
 def test_the_length_of_the_flow_can_cost() -> None:
-    model = trained_a_little(task(magnitude_weight=0.5))
+    model = trained_a_little(task(objective=MotionObjective(magnitude_weight=0.5)))
     denoised = model.denoise_noised(batch())
     found = model.regularisers(denoised)["magnitude"]
     assert found.value.item() == pytest.approx(denoised.signal.flow.norm(dim=1).mean().item(), rel=1e-2)
     assert found.weight == 0.5
-    still = task(magnitude_weight=0.5)
+    still = task(objective=MotionObjective(magnitude_weight=0.5))
     denoised = still.denoise_noised(batch())
     sum(term.value for term in still.regularisers(denoised).values()).backward()
     assert still.denoiser.network.output.linear.weight.grad.isfinite().all()
 
 
 def test_holes_can_weigh_less() -> None:
-    model = trained_a_little(task(network(flow_scale=5.0), hole_weight=0.25))
+    model = trained_a_little(task(network(flow_scale=5.0), objective=MotionObjective(hole_weight=0.25)))
     denoised = model.denoise_noised(batch())
     coverage = denoised.observed.auxiliary.coverage
     assert coverage.min() == 0
@@ -107,14 +107,14 @@ def test_holes_can_weigh_less() -> None:
 
 
 def test_perceptual_loss_sees_all_frames() -> None:
-    model = task(perceptual_weight=0.5)
+    model = task(objective=MotionObjective(perceptual_weight=0.5))
     seen: list[tuple[Tensor, Tensor]] = []
 
     def perceptual(warped: Tensor, true: Tensor) -> Tensor:
         seen.append((warped, true))
         return torch.tensor(3.0)
 
-    model.perceptual = perceptual
+    model.objective.perceptual = perceptual
     assert model.regularisers(model.denoise_noised(batch()))["perceptual"] == (torch.tensor(3.0), 0.5)
     assert seen[0][0].shape == (4, 3, SIZE, SIZE)
 
@@ -147,7 +147,7 @@ def test_a_regression_does_not_see_the_target() -> None:
     with pytest.raises(ValueError, match="flow_scale"):
         network(flow_scale=0.0)
     with pytest.raises(ValueError, match="hole_weight"):
-        task(hole_weight=2.0)
+        MotionObjective(hole_weight=2.0)
     with pytest.raises(ValueError, match="samples_at_once"):
         task(samples_at_once=0)
 
@@ -186,7 +186,10 @@ def test_a_little_training_tells_two_motions_apart_and_a_regression_does_not() -
     middle = disc(0)[0] > 0.2
     ways = {}
     for sees_target in (True, False):
-        model = task(network(sees_target=sees_target), smoothness_weight=0.002, edge_strength=10.0)
+        model = task(
+            network(sees_target=sees_target),
+            objective=MotionObjective(smoothness_weight=0.002, edge_strength=10.0),
+        )
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
         torch.manual_seed(0)
         for _ in range(300):

@@ -29,7 +29,7 @@ from dfm_lightning.forward_models import ImageWarping, VolumeRendering
 from dfm_lightning.interfaces import ForwardModel
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.networks.image_encoder import ImageEncoder
-from dfm_lightning.tasks import InverseGraphics, MotionPrediction
+from dfm_lightning.tasks import InverseGraphics, MotionObjective, MotionPrediction
 from dfm_lightning.types import Batch, Moment, Prediction, Request, Views, as_request
 
 Precision = Literal["32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true"]
@@ -115,10 +115,9 @@ def motion() -> tuple[MotionPrediction, Scenes]:
     denoiser = ImageToMotion(width=16, depth=1, heads=2, patch=4)
     for parameter in denoiser.network.output.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    options = {"smoothness_weight": 0.1, "magnitude_weight": 0.1, "hole_weight": 0.5, "samples": 2}
-    return MotionPrediction(denoiser, ImageWarping("backward"), sampler=DDIM(2), **options), Scenes(
-        scene, as_request(scene)
-    )
+    objective = MotionObjective(smoothness_weight=0.1, magnitude_weight=0.1, hole_weight=0.5)
+    model = MotionPrediction(denoiser, ImageWarping("backward"), sampler=DDIM(2), objective=objective, samples=2)
+    return model, Scenes(scene, as_request(scene))
 
 
 def gan(folder: Path) -> tuple[Any, Scenes]:
