@@ -7,9 +7,9 @@ from typing import NamedTuple
 from rich.progress import track
 
 from datamodules.captures import is_capture
+from datamodules.file_faults import FileFault
 from datamodules.image_files import UnreadableError
 from datamodules.posed.scenes import Scene, SceneReader, Split
-from datamodules.problems import Problem
 from datamodules.realestate10k.forms import SPLITS, AbsentSplitError, open_reader
 from dfm_lightning.errors import UserError
 
@@ -91,7 +91,7 @@ def _inspect(split: Split, reader: SceneReader) -> SplitReport:
     return SplitReport(split, reader.description, lengths, unreadable)
 
 
-def verify_root(root: Path) -> list[Problem]:
+def verify_root(root: Path) -> list[FileFault]:
     """Read every camera and every picture of a root of RealEstate10k, or of a capture.
 
     Args:
@@ -101,14 +101,14 @@ def verify_root(root: Path) -> list[Problem]:
         What cannot be used, scene by scene; nothing if all is well.
     """
     opened = open_splits(Path(root))
-    problems = [Problem(split, why) for split, why in opened.broken.items()]
+    problems = [FileFault(split, why) for split, why in opened.broken.items()]
     for split, reader in opened.readers.items():
         for key in track(reader.keys(), f"Reading the scenes of {split}", transient=True):
             try:
                 found = _check(reader.scene(key))
             except UnreadableError as error:
                 found = [str(error)]
-            problems += [Problem(f"{split}/{key}", what) for what in found]
+            problems += [FileFault(f"{split}/{key}", what) for what in found]
     return problems
 
 

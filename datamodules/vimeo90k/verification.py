@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from rich.progress import track
 
+from datamodules.file_faults import FileFault
 from datamodules.image_files import UnreadableError, open_picture, read_picture
-from datamodules.problems import Problem
 from datamodules.vimeo90k.layout import Clip, ClipRoot, Split, find_roots
 from datamodules.vimeo90k.truth import ClipTruths, DirectionLaw, open_truths
 from dfm_lightning.errors import UserError
@@ -73,7 +73,7 @@ def _size(clip: Clip) -> str:
         return str(error)
 
 
-def verify_root(root: Path) -> list[Problem]:
+def verify_root(root: Path) -> list[FileFault]:
     """Read every list, frame and true motion of a root of clips.
 
     Returns:
@@ -82,32 +82,32 @@ def verify_root(root: Path) -> list[Problem]:
     return [problem for each in find_roots(Path(root)) for problem in _verify(each)]
 
 
-def _verify(root: ClipRoot) -> list[Problem]:
-    problems: list[Problem] = []
+def _verify(root: ClipRoot) -> list[FileFault]:
+    problems: list[FileFault] = []
     truths = open_truths(root.folder)
     for split in _SPLITS:
         try:
             clips = root.clips(split)
         except UserError as error:
-            problems.append(Problem(root.form.list_file(split), str(error)))
+            problems.append(FileFault(root.form.list_file(split), str(error)))
             continue
         for clip in track(clips, f"Reading the {split} clips of {root.folder.name}"):
             problems += _verify_clip(clip, truths)
     return problems
 
 
-def _verify_clip(clip: Clip, truths: ClipTruths | None) -> list[Problem]:
+def _verify_clip(clip: Clip, truths: ClipTruths | None) -> list[FileFault]:
     problems, sizes = [], set()
     for path in clip.frames:
         try:
             sizes.add(read_picture(path, str(path)).size)
         except UnreadableError as error:
-            problems.append(Problem(clip.name, str(error)))
+            problems.append(FileFault(clip.name, str(error)))
     if len(sizes) > 1:
-        problems.append(Problem(clip.name, "its frames are of different sizes"))
+        problems.append(FileFault(clip.name, "its frames are of different sizes"))
     if truths is not None:
         try:
             truths.read(clip.name)
         except UserError as error:
-            problems.append(Problem(clip.name, str(error)))
+            problems.append(FileFault(clip.name, str(error)))
     return problems

@@ -2,6 +2,7 @@
 
 from dfm_lightning.callbacks.code_report import CodeReport
 from dfm_lightning.callbacks.code_writer import CodeWriter
+from dfm_lightning.callbacks.evaluation_report import EvaluationReport
 from dfm_lightning.callbacks.linear_writer import LinearWriter
 from dfm_lightning.callbacks.motion_report import MotionReport
 from dfm_lightning.callbacks.motion_writer import MotionWriter
@@ -11,11 +12,11 @@ from dfm_lightning.callbacks.scene_report import SceneReport
 from dfm_lightning.callbacks.scene_writer import SceneWriter
 from dfm_lightning.callbacks.score_report import ScoreReport
 from dfm_lightning.callbacks.tensor_writer import TensorWriter
-from dfm_lightning.callbacks.test_report import TestReport
 
 __all__ = [
     "CodeReport",
     "CodeWriter",
+    "EvaluationReport",
     "LinearWriter",
     "MotionReport",
     "MotionWriter",
@@ -25,5 +26,4 @@ __all__ = [
     "SceneWriter",
     "ScoreReport",
     "TensorWriter",
-    "TestReport",
 ]

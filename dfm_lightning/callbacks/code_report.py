@@ -7,11 +7,11 @@ import torch
 from lightning.pytorch import Trainer
 
 from dfm_lightning.callbacks.code_scores import AttributeReader, score_patch
+from dfm_lightning.callbacks.evaluation_report import Arrays, EvaluationReport
 from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.realism import compare_kept, kept_features
 from dfm_lightning.callbacks.report_tables import Scores
-from dfm_lightning.callbacks.test_report import Arrays, TestReport
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import RealismMetrics
 from dfm_lightning.ranges import check_at_least
@@ -21,7 +21,7 @@ from dfm_lightning.tasks import EvaluatedPatch
 MOST_SAMPLES = 8
 
 
-class CodeReport(TestReport):
+class CodeReport(EvaluationReport):
     """Scores sampled codes by their images: consistent with the patch, different elsewhere, realistic.
 
     `score_patch` says what is measured. FID and KID compare the images of all samples with the true ones.
@@ -36,7 +36,7 @@ class CodeReport(TestReport):
         overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
     """
 
-    shown = (
+    headline = (
         "psnr_best", "psnr_mean", "mean_code_psnr", "spread", "agree",
         "distance_best", "distance_mean", "mean_code_distance",
     )  # fmt: skip
@@ -57,23 +57,23 @@ class CodeReport(TestReport):
         self._realism: RealismMetrics | None = None
 
     def prepare(self, trainer: Trainer, model: Predictor) -> None:
-        """See `TestReport`."""
+        """See `EvaluationReport`."""
         self._realism = RealismMetrics(self.inception_weights)
         self.missing.update(self._realism.missing)
 
     def measured_with(self) -> dict[str, Any]:
-        """See `TestReport`."""
+        """See `EvaluationReport`."""
         reader = None if self.attributes is None else type(self.attributes).__name__
         return {"attributes": reader, "metrics": f"fid and kid{', missing' if self.missing else ''}"}
 
     def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
-        """See `TestReport` and `score_patch`."""
+        """See `EvaluationReport` and `score_patch`."""
         if not isinstance(scene, EvaluatedPatch):
             raise UserError(f"CodeReport measures sampled codes, got {type(scene).__name__}: use another report")
         return score_patch(scene, self.attributes)
 
     def sheet(self, scene: EvaluatedPatch) -> RGB:
-        """See `TestReport`: the patch, the true image, the mean code's, samples."""
+        """See `EvaluationReport`: the patch, the true image, the mean code's, samples."""
         images = {"patch": scene.truth * scene.mask, "true": scene.truth, "mean code": scene.mean_image}
         for number, sample in enumerate(scene.samples[:MOST_SAMPLES]):
             images[f"sample {number + 1}"] = sample
@@ -81,12 +81,12 @@ class CodeReport(TestReport):
         return labelled_grid([row], list(images), [""], self.sheet_cell)
 
     def keep(self, scene: EvaluatedPatch, device: torch.device) -> Arrays:
-        """See `TestReport`: the features of the true and the sampled images."""
+        """See `EvaluationReport`: the features of the true and the sampled images."""
         assert self._realism is not None
         return kept_features(self._realism, "image", scene.truth[None], scene.samples, device)
 
     def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
-        """See `TestReport`: FID and KID."""
+        """See `EvaluationReport`: FID and KID."""
         scores, notes = compare_kept(kept)
         self.notes.update(notes)
         return scores

@@ -8,11 +8,11 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from dfm_lightning.callbacks.evaluation_report import Arrays, EvaluationReport
 from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
 from dfm_lightning.callbacks.output.flow import flow_colours
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.report_tables import Scores
-from dfm_lightning.callbacks.test_report import Arrays, TestReport
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, best_and_mean, spread, vector_spread
 from dfm_lightning.metrics.motion import UNDECIDED, direction_shares, end_point_error, sampled_directions
@@ -26,7 +26,7 @@ from dfm_lightning.types import map_tensors
 _MOST_SAMPLES = 8
 
 
-class MotionReport(TestReport):
+class MotionReport(EvaluationReport):
     """Scores sampled motions by the frames they lead to and, of synthetic clips, by the true motion.
 
     Of the frames, for target and novel ones: PSNR, SSIM and LPIPS of the best of the first few samples and on
@@ -47,7 +47,7 @@ class MotionReport(TestReport):
         overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
     """
 
-    shown = (
+    headline = (
         "psnr_best", "psnr_mean", "ssim_mean", "lpips_mean", "no_motion_psnr", "spread", "holes",
         "epe_best", "epe_mean", "epe_no_motion", "flow_spread",
     )  # fmt: skip
@@ -73,19 +73,19 @@ class MotionReport(TestReport):
         self._metrics: ImageMetrics | None = None
 
     def prepare(self, trainer: Trainer, model: Predictor) -> None:
-        """See `TestReport`."""
+        """See `EvaluationReport`."""
         self._metrics = ImageMetrics(self.lpips_trunk, self.lpips_weights)
         self.missing.update(self._metrics.missing)
         if model.samples < self.best_of:
             self.notes["best"] = f"of {model.samples} samples, where best_of asks for {self.best_of}"
 
     def measured_with(self) -> dict[str, Any]:
-        """See `TestReport`."""
+        """See `EvaluationReport`."""
         missing = ", missing" if "lpips" in self.missing else ""
         return {"metrics": f"lpips {self.lpips_trunk}{missing}"}
 
     def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
-        """See `TestReport`."""
+        """See `EvaluationReport`."""
         if not isinstance(scene, EvaluatedMotion):
             raise UserError(f"MotionReport measures motions, got {type(scene).__name__}: use another report")
         assert self._metrics is not None
@@ -95,7 +95,7 @@ class MotionReport(TestReport):
         return scores
 
     def sheet(self, scene: EvaluatedMotion) -> RGB:
-        """See `TestReport`: image, true frame and samples; below, the flows, with the colours of the wheel."""
+        """See `EvaluationReport`: image, true frame and samples; below, the flows, in the wheel's colours."""
         full = self.full_colour * min(scene.image.shape[-2:])
         samples = range(min(_MOST_SAMPLES, len(scene.samples)))
         columns = ["image", "true", *(f"sample {number + 1}" for number in samples)]
@@ -114,7 +114,7 @@ class MotionReport(TestReport):
         return labelled_grid(rows, columns, [*scene.roles, "flow"], self.sheet_cell)
 
     def keep(self, scene: EvaluatedMotion, device: torch.device) -> Arrays:
-        """See `TestReport`: the directions that the samples of each shape take."""
+        """See `EvaluationReport`: the directions that the samples of each shape take."""
         if not scene.true_motion:
             return {}
         flow, directions = scene.true_motion["flow"], scene.true_motion["directions"]
@@ -133,7 +133,7 @@ class MotionReport(TestReport):
         }
 
     def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
-        """See `TestReport`: how often samples take each direction, by its angle."""
+        """See `EvaluationReport`: how often samples take each direction, by its angle."""
         parts = [arrays for arrays in kept if arrays]
         if not parts:
             return {}

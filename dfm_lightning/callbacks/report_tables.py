@@ -30,11 +30,11 @@ def columns_of(scores: list[Scores]) -> list[str]:
     return list(dict.fromkeys(name for row in scores for name in row))
 
 
-def as_csv(scenes: SceneScores, average: dict[str, Scores], together: dict[str, Scores]) -> str:
+def as_csv(scenes: SceneScores, average: dict[str, Scores], joint: dict[str, Scores]) -> str:
     """A line for each scene and role, then one for each role on average, and of all scenes together."""
     lines = [(key, role, scores) for key, roles in scenes.items() for role, scores in roles.items()]
     lines += [("average", role, scores) for role, scores in average.items()]
-    lines += [("together", role, scores) for role, scores in together.items()]
+    lines += [("together", role, scores) for role, scores in joint.items()]
     columns = columns_of([scores for _, _, scores in lines])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -44,11 +44,11 @@ def as_csv(scenes: SceneScores, average: dict[str, Scores], together: dict[str, 
     return text.getvalue()
 
 
-def as_table(roles: dict[str, Scores], shown: Sequence[str]) -> list[list[str]]:
+def as_table(roles: dict[str, Scores], names: Sequence[str]) -> list[list[str]]:
     """Some of the scores, a column for each role; the first row is the head."""
     rows = [
         [name.replace("_", " "), *(f"{scores[name]:.3f}" if name in scores else "–" for scores in roles.values())]
-        for name in shown
+        for name in names
     ]
     return [["", *roles], *rows]
 

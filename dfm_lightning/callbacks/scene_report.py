@@ -8,12 +8,12 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from dfm_lightning.callbacks.contact_sheet import contact_sheet
+from dfm_lightning.callbacks.evaluation_report import Arrays, EvaluationReport
 from dfm_lightning.callbacks.look_scores import compare_looks, looks_of_scene
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.realism import compare_kept, kept_features
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.scene_scores import score_scene
-from dfm_lightning.callbacks.test_report import Arrays, TestReport
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, RealismMetrics
 from dfm_lightning.networks.perceptual import Trunk
@@ -24,7 +24,7 @@ from dfm_lightning.tasks import EvaluatedScene
 from dfm_lightning.types import LookLaw, map_tensors
 
 
-class SceneReport(TestReport):
+class SceneReport(EvaluationReport):
     """Scores sampled 3D scenes by their views, beside the deterministic estimate and what needs no model.
 
     FID and KID compare the sampled views of all scenes with the true ones: of each role, and of all views but
@@ -42,7 +42,7 @@ class SceneReport(TestReport):
         overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
     """
 
-    shown = (
+    headline = (
         "psnr_best", "psnr_mean", "psnr_seen", "mean_psnr", "ssim_mean", "lpips_mean", "spread", "spread_seen",
         "spread_hidden", "distance_error", "estimate_psnr", "repeat_context_psnr", "mean_image_psnr",
     )  # fmt: skip
@@ -68,7 +68,7 @@ class SceneReport(TestReport):
         self._look_law: LookLaw | None = None
 
     def prepare(self, trainer: Trainer, model: Predictor) -> None:
-        """See `TestReport`."""
+        """See `EvaluationReport`."""
         self._metrics = ImageMetrics(self.lpips_trunk, self.lpips_weights)
         self._realism = RealismMetrics(self.inception_weights)
         self.missing.update(self._metrics.missing | self._realism.missing)
@@ -79,7 +79,7 @@ class SceneReport(TestReport):
         self._look_law = look_law() if look_law else None
 
     def measured_with(self) -> dict[str, Any]:
-        """See `TestReport`."""
+        """See `EvaluationReport`."""
         lpips = f"lpips {self.lpips_trunk}{', missing' if 'lpips' in self.missing else ''}"
         mean_image = None if self._mean_image is None else contents_of(self._mean_image)
         law = (
@@ -94,7 +94,7 @@ class SceneReport(TestReport):
         }
 
     def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
-        """See `TestReport` and `score_scene`."""
+        """See `EvaluationReport` and `score_scene`."""
         if not isinstance(scene, EvaluatedScene):
             raise UserError(f"SceneReport measures 3D scenes, got {type(scene).__name__}: use another report")
         assert self._metrics is not None
@@ -104,11 +104,11 @@ class SceneReport(TestReport):
         return scores
 
     def sheet(self, scene: EvaluatedScene) -> RGB:
-        """See `TestReport`."""
+        """See `EvaluationReport`."""
         return contact_sheet(scene, self.sheet_cell)
 
     def keep(self, scene: EvaluatedScene, device: torch.device) -> Arrays:
-        """See `TestReport`: the features of true and sampled views by role, and the samples' looks."""
+        """See `EvaluationReport`: the features of true and sampled views by role, and the samples' looks."""
         assert self._realism is not None
         kept: Arrays = {} if self._look_law is None else looks_of_scene(scene, self._look_law)
         for role in dict.fromkeys(role for role in scene.roles if role != "context"):
@@ -119,7 +119,7 @@ class SceneReport(TestReport):
         return kept
 
     def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
-        """See `TestReport`: FID and KID, and the looks of what is hidden from the context."""
+        """See `EvaluationReport`: FID and KID, and the looks of what is hidden from the context."""
         arrays = list(kept)
         scores, notes = compare_kept(iter(arrays))
         if self._look_law is not None:

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from dfm_lightning.callbacks.evaluation_report import EvaluationReport
 from dfm_lightning.callbacks.report_tables import Scores
-from dfm_lightning.callbacks.test_report import TestReport
 from dfm_lightning.errors import UserError
 from dfm_lightning.scene_scores import ScoresScenes, scores_in
 
@@ -20,7 +20,7 @@ class ScoredScene(NamedTuple):
     scores: Scores
 
 
-class ScoreReport(TestReport):
+class ScoreReport(EvaluationReport):
     """Writes down the scores that `test_step` gives under "scores", scene by scene, and their averages.
 
     For a problem of one's own, which needs no report of its own then. Without pictures.
@@ -33,14 +33,14 @@ class ScoreReport(TestReport):
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """See `TestReport`; what an interrupted test has written counts in the averages that are logged."""
+        """See `EvaluationReport`; what an interrupted test has written counts in the averages that are logged."""
         super().on_test_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
         for key in batch.key:
             if key in self._scores and isinstance(pl_module, ScoresScenes):
                 pl_module.scene_scores.add(key, self._scores[key][ROLE])
 
     def scenes(self, outputs: Any) -> list[ScoredScene]:
-        """See `TestReport`."""
+        """See `EvaluationReport`."""
         if not isinstance(outputs, dict) or "scores" not in outputs:
             raise UserError(
                 "ScoreReport needs scores by scene: let test_step give "
@@ -52,8 +52,8 @@ class ScoreReport(TestReport):
         ]
 
     def measure(self, scene: ScoredScene, device: torch.device) -> dict[str, Scores]:
-        """See `TestReport`."""
+        """See `EvaluationReport`."""
         return {ROLE: scene.scores}
 
     def sheet(self, scene: ScoredScene) -> None:
-        """See `TestReport`: none."""
+        """See `EvaluationReport`: none."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from dfm_lightning.checkpoints.from_authors import convert_dfm
+from dfm_lightning.checkpoints.from_original import convert_dfm
 from dfm_lightning.checkpoints.shipped import export_weights
 from dfm_lightning.checkpoints.stylegan2 import convert_stylegan2
-from dfm_lightning.checkpoints.to_authors import convert_to_dfm
+from dfm_lightning.checkpoints.to_original import convert_to_dfm
 
 # Each a typed function whose docstring explains its parameters; it prints what there is to say.
 COMMANDS: dict[str, Callable[..., None]] = {

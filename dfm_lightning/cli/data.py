@@ -9,7 +9,7 @@ import datamodules.co3d.verification
 import datamodules.realestate10k.verification
 import datamodules.vimeo90k.verification
 from datamodules.captures.poses import find_poses
-from datamodules.problems import Problem
+from datamodules.file_faults import FileFault
 from datamodules.synthetic.commands import COMMANDS as GENERATORS
 from dfm_lightning.cli.gan_samples import draw_gan_samples
 from dfm_lightning.errors import UserError
@@ -22,7 +22,7 @@ class Layout(NamedTuple):
 
     signs: tuple[str, ...]
     inspect: Callable[[Path], Any]
-    verify: Callable[[Path], list[Problem]]
+    verify: Callable[[Path], list[FileFault]]
 
 
 # "auto" takes the first whose sign is there.

@@ -80,27 +80,29 @@ def render_rays(
     field: RadianceField,
     origins: Float[Tensor, "b n 3"],
     directions: Float[Tensor, "b n 3"],
-    how: RayRendering,
+    settings: RayRendering,
 ) -> RenderedRays:
     """What rays with the given origins and unit directions see of the field."""
     batch, rays, _ = directions.shape
-    distances = coarse_distances(how.near, how.far, how.coarse_samples, how.spacing, directions)
+    distances = coarse_distances(
+        settings.near, settings.far, settings.coarse_samples, settings.spacing, directions
+    )
     distances = distances.expand(batch, rays, -1)
-    if how.jitter:
+    if settings.jitter:
         distances = jittered_between_ends(distances)
-    if how.fine_samples == 0:
+    if settings.fine_samples == 0:
         return composite_rays(
-            query_along_rays(field, origins, directions, distances, "coarse"), distances, how.background
+            query_along_rays(field, origins, directions, distances, "coarse"), distances, settings.background
         )
-    with torch.set_grad_enabled(torch.is_grad_enabled() and how.train_proposal):
+    with torch.set_grad_enabled(torch.is_grad_enabled() and settings.train_proposal):
         values = query_along_rays(field, origins, directions, distances, "coarse")
-        coarse = composite_rays(values, distances, how.background)
-    fine = importance_distances(distances, coarse.weights, how.fine_samples, how.random_importance)
+        coarse = composite_rays(values, distances, settings.background)
+    fine = importance_distances(distances, coarse.weights, settings.fine_samples, settings.random_importance)
     distances = torch.cat([distances, fine], dim=-1).sort(dim=-1).values
     values = query_along_rays(field, origins, directions, distances, "fine")
-    return composite_rays(values, distances, how.background)._replace(proposal_colour=coarse.colour)
+    return composite_rays(values, distances, settings.background)._replace(proposal_colour=coarse.colour)
 
 
-def rays_per_chunk(field: RadianceField, how: RayRendering, batch: int, budget: int, item: int) -> int:
+def rays_per_chunk(field: RadianceField, settings: RayRendering, batch: int, budget: int, item: int) -> int:
     """How many rays of each element of a batch fit into a memory budget in bytes, at `item` bytes a number."""
-    return max(1, budget // (batch * how.points_per_ray * field.floats_per_point * item))
+    return max(1, budget // (batch * settings.points_per_ray * field.floats_per_point * item))

@@ -169,22 +169,24 @@ class VolumeRendering(ForwardModel):
         """The cameras with the intrinsics that rendering uses (see `corner_aligned`)."""
         return corner_aligned(cameras) if self.corner_aligned else cameras
 
-    def _render(self, field: RadianceField, cameras: Cameras, keep: Callable[[RenderedRays], Any]) -> list[Any]:
-        """What `keep` takes of each chunk of rays; the rays of all views stand in one dimension."""
-        how = self._how()
+    def _render(self, field: RadianceField, cameras: Cameras, select: Callable[[RenderedRays], Any]) -> list[Any]:
+        """What `select` takes of each chunk of rays; the rays of all views stand in one dimension."""
+        settings = self._settings()
         directions = ray_directions(self.aligned(cameras))
         origins = ray_origins(cameras)[:, :, None, None].expand_as(directions)
         rays = origins.flatten(1, 3), directions.flatten(1, 3)
-        size = rays_per_chunk(field, how, len(directions), self._budget(directions), directions.element_size())
+        size = rays_per_chunk(
+            field, settings, len(directions), self._budget(directions), directions.element_size()
+        )
 
         def render(origins: Tensor, directions: Tensor) -> Any:
             if self.checkpointing and torch.is_grad_enabled():
-                return keep(checkpoint(render_rays, field, origins, directions, how, use_reentrant=False))
-            return keep(render_rays(field, origins, directions, how))
+                return select(checkpoint(render_rays, field, origins, directions, settings, use_reentrant=False))
+            return select(render_rays(field, origins, directions, settings))
 
         return list(in_chunks(render, rays, size, dim=1))
 
-    def _how(self) -> RayRendering:
+    def _settings(self) -> RayRendering:
         self.require_ends()
         return RayRendering(
             near=self.near,

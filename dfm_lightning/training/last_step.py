@@ -111,10 +111,10 @@ def _lies_in(path: Any, folder: Any) -> bool:
 
 
 @contextmanager
-def _saving_last(callback: ModelCheckpoint, how: Any) -> Iterator[None]:
+def _saving_last(callback: ModelCheckpoint, save_last: Any) -> Iterator[None]:
     given = callback.save_last
-    callback.save_last = how
-    if how and not given:
+    callback.save_last = save_last
+    if save_last and not given:
         callback.last_model_path = callback.format_checkpoint_name({}, callback.CHECKPOINT_NAME_LAST)
     try:
         yield

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from dfm_lightning.callbacks import SceneReport
 from dfm_lightning.callbacks.contact_sheet import contact_sheet
+from dfm_lightning.callbacks.evaluation_report import merge_scores
 from dfm_lightning.callbacks.report_tables import as_csv, average_scores
 from dfm_lightning.callbacks.scene_scores import score_scene
-from dfm_lightning.callbacks.test_report import merge_scores
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, RealismMetrics, compare_features, psnr, spread

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfm_lightning.checkpoints.authors_layout import Sizes, layout
-from dfm_lightning.checkpoints.authors_weights import computed_buffers
+from dfm_lightning.checkpoints.original_layout import Sizes, layout
+from dfm_lightning.checkpoints.original_weights import computed_buffers
 
 SMALL = Sizes("diffusion", 16, 16, 1, 4, 2, 6, 4, 8, 5, 2, 7, False)
 POSED = SMALL._replace(absolute_pose=True)

@@ -13,8 +13,8 @@ from authors_parity import build_task, converted
 from small_authors import HEADS, PIXELNERF, POSED, SMALL, checkpoint_of, random_state
 from torch import Tensor
 
-from dfm_lightning.checkpoints.authors_layout import layout, recognise
-from dfm_lightning.checkpoints.from_authors import convert_dfm
+from dfm_lightning.checkpoints.from_original import convert_dfm
+from dfm_lightning.checkpoints.original_layout import layout, recognise
 from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
 from dfm_lightning.cli import main
 from dfm_lightning.errors import UserError

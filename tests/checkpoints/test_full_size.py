@@ -8,7 +8,7 @@ import torch
 from authors_parity import build_task, converted
 from torch import Tensor
 
-from dfm_lightning.checkpoints.authors_layout import BACKGROUND, ESTIMATE_BACKGROUND
+from dfm_lightning.checkpoints.original_layout import BACKGROUND, ESTIMATE_BACKGROUND
 from dfm_lightning.diffusion import ObservationDenoiser
 from dfm_lightning.geometry.cameras import build_cameras
 from dfm_lightning.types import Cameras, Views, map_tensors

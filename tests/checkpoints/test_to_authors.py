@@ -8,9 +8,9 @@ import torch
 from authors_parity import converted
 from small_authors import HEADS, POSED, SMALL, checkpoint_of, random_state
 
-from dfm_lightning.checkpoints.from_authors import KEPT_KEY, convert_dfm
+from dfm_lightning.checkpoints.from_original import KEPT_KEY, convert_dfm
 from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
-from dfm_lightning.checkpoints.to_authors import CURRENT_KEY, convert_to_dfm
+from dfm_lightning.checkpoints.to_original import CURRENT_KEY, convert_to_dfm
 from dfm_lightning.cli import main
 from dfm_lightning.errors import UserError
 

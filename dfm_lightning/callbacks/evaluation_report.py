@@ -37,7 +37,7 @@ Arrays = dict[str, np.ndarray]
 REPORT_FILES = ("report.json", "report.csv", "index.html")
 
 
-class TestReport(Recorded, Callback, ABC):
+class EvaluationReport(Recorded, Callback, ABC):
     """Measures the scenes of `dfm test` and writes report.json, report.csv, index.html and sheets/.
 
     report.json holds what is needed to have the same numbers again: seed, weights, sampler, number of samples
@@ -47,7 +47,7 @@ class TestReport(Recorded, Callback, ABC):
     otherwise (of another number of samples, say), or on other data, is measured anew.
 
     A problem's report says how a scene is measured (`measure`) and shown (`sheet`), and which scores a person
-    looks at first (`shown`). A scene is what the task's `test_step` gives under "scenes": a NamedTuple with a
+    looks at first (`headline`). A scene is what the task's `test_step` gives under "scenes": a NamedTuple with a
     `key`. What takes many scenes at once (FID, tests of a distribution) is computed by `together` from what
     `keep` keeps of each scene, which is stored beside its scores.
 
@@ -56,12 +56,10 @@ class TestReport(Recorded, Callback, ABC):
         overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
     """
 
-    __test__ = False  # not a test of pytest's
-
     without_effect = frozenset({"output", "overwrite"})
 
     # Empty for all scores.
-    shown: ClassVar[tuple[str, ...]] = ()
+    headline: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, output: str, overwrite: bool = False) -> None:
         self.output = Path(output)
@@ -243,10 +241,10 @@ class TestReport(Recorded, Callback, ABC):
             "config": config_of(trainer),
         }
         average = average_scores(scenes.values())
-        together = self.together(self._read_kept(key) for key in scenes)
+        joint = self.together(self._read_kept(key) for key in scenes)
         report = {
             "average": average,
-            "together": together,
+            "together": joint,
             "missing": self.missing,
             "notes": self.notes,
             "settings": settings,
@@ -254,24 +252,24 @@ class TestReport(Recorded, Callback, ABC):
         }
         as_json, as_lines, page = (self.output / name for name in REPORT_FILES)
         write_json(as_json, report)
-        write_text(as_lines, as_csv(scenes, average, together))
-        write_page(page, "Test", self._page(scenes, average, together))
+        write_text(as_lines, as_csv(scenes, average, joint))
+        write_page(page, "Test", self._page(scenes, average, joint))
         print_table(self._table(average, average))
-        if together:
-            print_table(together_table(together))
+        if joint:
+            print_table(joint_table(joint))
         for name, note in self.notes.items():
             print(f"{name}: {note}")
         print(f"test report: {page}")
 
-    def _page(self, scenes: SceneScores, average: dict[str, Scores], together: dict[str, Scores]) -> list[Section]:
+    def _page(self, scenes: SceneScores, average: dict[str, Scores], joint: dict[str, Scores]) -> list[Section]:
         used = {**self._made_with, **self._measured_with}
         settings = ", ".join(f"{name} {value}" for name, value in used.items())
         missing = "".join(f" {name} is missing: {why}" for name, why in self.missing.items())
         table = self._table(average, average)
         sections = [Section(f"Average of {len(scenes)} scenes", settings + "." + missing, table=table)]
-        if together:
+        if joint:
             notes = " ".join(f"{name}: {note}" for name, note in self.notes.items())
-            sections.append(Section("All scenes together", notes, table=together_table(together)))
+            sections.append(Section("All scenes together", notes, table=joint_table(joint)))
         for key, scores in scenes.items():
             path = self._sheet_file(key)
             sheets: list[Picture | Video] = [Picture(path.relative_to(self.output), key)] if path.exists() else []
@@ -279,12 +277,12 @@ class TestReport(Recorded, Callback, ABC):
         return sections
 
     def _table(self, scores: dict[str, Scores], average: dict[str, Scores]) -> list[list[str]]:
-        return as_table(scores, self.shown or columns_of(list(average.values())))
+        return as_table(scores, self.headline or columns_of(list(average.values())))
 
 
-def together_table(together: dict[str, Scores]) -> list[list[str]]:
+def joint_table(joint: dict[str, Scores]) -> list[list[str]]:
     """All scores of all scenes together."""
-    return as_table(together, columns_of(list(together.values())))
+    return as_table(joint, columns_of(list(joint.values())))
 
 
 def data_by_key(batch: Batch) -> dict[str, Sketch]:

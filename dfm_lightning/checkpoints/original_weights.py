@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dfm_lightning.checkpoints.authors_layout import (
+from dfm_lightning.checkpoints.original_layout import (
     BACKGROUND,
     COLOUR_AND_DENSITY,
     ENCODER,

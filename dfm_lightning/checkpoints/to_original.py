@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfm_lightning.checkpoints.authors_file import AVERAGED, ONLINE, load_data
-from dfm_lightning.checkpoints.authors_layout import (
+from dfm_lightning.checkpoints.from_original import KEPT_KEY
+from dfm_lightning.checkpoints.original_file import AVERAGED, ONLINE, load_data
+from dfm_lightning.checkpoints.original_layout import (
     BLOCKS_PER_VIEW,
     COLOUR_AND_DENSITY,
     LABEL_TABLE,
@@ -18,8 +19,7 @@ from dfm_lightning.checkpoints.authors_layout import (
     Sizes,
     renamed_keys,
 )
-from dfm_lightning.checkpoints.authors_weights import OUR_LEVEL_BIAS, to_theirs
-from dfm_lightning.checkpoints.from_authors import KEPT_KEY
+from dfm_lightning.checkpoints.original_weights import OUR_LEVEL_BIAS, to_theirs
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
 from dfm_lightning.migrations import migrate_with_notice

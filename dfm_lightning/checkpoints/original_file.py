@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from dfm_lightning.checkpoints.authors_layout import Layout, Sizes, layout, recognise
 from dfm_lightning.checkpoints.inert_pickle import printable
+from dfm_lightning.checkpoints.original_layout import Layout, Sizes, layout, recognise
 from dfm_lightning.errors import UserError
 
 Weights = Literal["ema", "raw"]

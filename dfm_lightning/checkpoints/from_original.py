@@ -8,15 +8,15 @@ import lightning
 import torch
 from torch import Tensor
 
-from dfm_lightning.checkpoints.authors_file import Weights, read_authors_file
-from dfm_lightning.checkpoints.authors_layout import (
+from dfm_lightning.checkpoints.original_file import Weights, read_authors_file
+from dfm_lightning.checkpoints.original_layout import (
     BACKGROUND,
     BLOCKS_PER_VIEW,
     ESTIMATE_BACKGROUND,
     LEVELS,
     Sizes,
 )
-from dfm_lightning.checkpoints.authors_weights import (
+from dfm_lightning.checkpoints.original_weights import (
     OutputLayer,
     computed_buffers,
     kept_for_the_way_back,

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Problem(NamedTuple):
+class FileFault(NamedTuple):
     """Something that is wrong with a root; `where` is a scene or a file."""
 
     where: str
