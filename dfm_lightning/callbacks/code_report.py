@@ -9,9 +9,11 @@ from lightning.pytorch import Trainer
 from dfm_lightning.callbacks.code_scores import AttributeReader, score_patch
 from dfm_lightning.callbacks.evaluation_report import Arrays, EvaluationReport
 from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
+from dfm_lightning.callbacks.output.layers import Layers
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.realism import compare_kept, kept_features
 from dfm_lightning.callbacks.report_tables import Scores
+from dfm_lightning.callbacks.scene_layers import layers_of_patch
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import RealismMetrics
 from dfm_lightning.ranges import check_at_least
@@ -79,6 +81,10 @@ class CodeReport(EvaluationReport):
             images[f"sample {number + 1}"] = sample
         row = [image_to_uint8(image) for image in images.values()]
         return labelled_grid([row], list(images), [""], self.sheet_cell)
+
+    def pictures(self, scene: EvaluatedPatch) -> Layers:
+        """See `EvaluationReport` and `layers_of_patch`."""
+        return layers_of_patch(scene)
 
     def keep(self, scene: EvaluatedPatch, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the features of the true and the sampled images."""

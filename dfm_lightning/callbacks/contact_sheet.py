@@ -28,11 +28,11 @@ def contact_sheet(scene: EvaluatedScene, cell: int = 96) -> RGB:
         if name in depths:
             columns[f"{name}, depth"] = colour_map(depths[name][:, 0], float(low), float(high))
     rows = [[column[view] for column in columns.values()] for view in shown]
-    labels = _numbered(scene.roles)
+    labels = numbered(scene.roles)
     return labelled_grid(rows, list(columns), [labels[view] for view in shown], cell)
 
 
-def _numbered(roles: list[str]) -> list[str]:
+def numbered(roles: list[str]) -> list[str]:
     """Roles that occur more than once with their number."""
     return [
         f"{role} {roles[: position + 1].count(role)}" if roles.count(role) > 1 else role

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dfm_lightning.callbacks.made_with import VERSION, MadeWith, is_stale, made_with
 from dfm_lightning.callbacks.output import Picture, Section, Video, write_page, write_png
+from dfm_lightning.callbacks.output.layers import Layers, write_layers
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.report_tables import (
     SceneScores,
@@ -38,7 +39,7 @@ REPORT_FILES = ("report.json", "report.csv", "index.html")
 
 
 class EvaluationReport(Recorded, Callback, ABC):
-    """Measures the scenes of `dfm test` and writes report.json, report.csv, index.html and sheets/.
+    """Measures the scenes of `dfm test` and writes report.json, report.csv, index.html, sheets/ and pictures/.
 
     report.json holds what is needed to have the same numbers again: seed, weights, sampler, number of samples
     and scenes, resolution and the whole config. Scores are written scene by scene (scenes/): an interrupted
@@ -71,6 +72,7 @@ class EvaluationReport(Recorded, Callback, ABC):
         self._measured_with: dict[str, Any] = {}
         self._scores: SceneScores = {}
         self._resolution: list[int] = []
+        self._evaluations: int | None = None
         self._withdraw: Withdraw | None = None
 
     # --- what a problem's report says -------------------------------------------------------------------
@@ -90,6 +92,10 @@ class EvaluationReport(Recorded, Callback, ABC):
     @abstractmethod
     def sheet(self, scene: Any) -> RGB | None:
         """A picture of one scene: what was given, what is true, what was sampled; or none."""
+
+    def pictures(self, scene: Any) -> Layers | None:
+        """The same as pictures of their own, which `dfm report` lays beside those of other runs; or none."""
+        return None
 
     def prepare(self, trainer: Trainer, model: Predictor) -> None:
         """Get ready what measuring needs; fills `missing`. Called before the first scene."""
@@ -117,6 +123,7 @@ class EvaluationReport(Recorded, Callback, ABC):
         self.missing, self.notes, self._scores = {}, {}, {}
         self.prepare(trainer, model)
         self._made_with = made_with(trainer, pl_module)
+        self._evaluations = getattr(getattr(model, "sampler", None), "evaluations", None)
         measured_with = {"samples": model.samples, **flat({"report": self.record()}), **self.measured_with()}
         self._measured_with = json.loads(json.dumps(measured_with))
         self._leave_out_stale(trainer)
@@ -152,6 +159,9 @@ class EvaluationReport(Recorded, Callback, ABC):
             sheet = self.sheet(scene)
             if sheet is not None:
                 write_png(self._sheet_file(scene.key), sheet)
+            pictures = self.pictures(scene)
+            if pictures is not None:
+                write_layers(self._pictures_file(scene.key), pictures)
             if kept:
                 with whole_file(self._arrays_file(scene.key)) as aside, aside.open("wb") as file:
                     # (NumPy annotates the names as if one could be `allow_pickle`.)
@@ -228,6 +238,9 @@ class EvaluationReport(Recorded, Callback, ABC):
     def _sheet_file(self, key: str) -> Path:
         return self.output / "sheets" / f"{file_name(key)}.png"
 
+    def _pictures_file(self, key: str) -> Path:
+        return self.output / "pictures" / f"{file_name(key)}.png"
+
     # --- writing ----------------------------------------------------------------------------------------
 
     def _write_report(self, trainer: Trainer, scenes: SceneScores) -> None:
@@ -236,6 +249,7 @@ class EvaluationReport(Recorded, Callback, ABC):
             **self._measured_with,
             "scenes": len(scenes),
             "resolution": self._resolution,
+            **({} if self._evaluations is None else {"evaluations": self._evaluations}),
             "processes": trainer.world_size,
             "checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path),
             "config": config_of(trainer),

@@ -11,8 +11,10 @@ from torch import Tensor
 from dfm_lightning.callbacks.evaluation_report import Arrays, EvaluationReport
 from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
 from dfm_lightning.callbacks.output.flow import flow_colours
+from dfm_lightning.callbacks.output.layers import Layers
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.report_tables import Scores
+from dfm_lightning.callbacks.scene_layers import layers_of_motion
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, best_and_mean, spread, vector_spread
 from dfm_lightning.metrics.motion import UNDECIDED, direction_shares, end_point_error, sampled_directions
@@ -112,6 +114,10 @@ class MotionReport(EvaluationReport):
         known = None if true_flow is None else flow_colours(true_flow, full)
         rows.append([None, known, *(flow_colours(scene.flows[number], full) for number in samples)])
         return labelled_grid(rows, columns, [*scene.roles, "flow"], self.sheet_cell)
+
+    def pictures(self, scene: EvaluatedMotion) -> Layers:
+        """See `EvaluationReport` and `layers_of_motion`."""
+        return layers_of_motion(scene, self.full_colour)
 
     def keep(self, scene: EvaluatedMotion, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the directions that the samples of each shape take."""

@@ -10,9 +10,11 @@ from torch import Tensor
 from dfm_lightning.callbacks.contact_sheet import contact_sheet
 from dfm_lightning.callbacks.evaluation_report import Arrays, EvaluationReport
 from dfm_lightning.callbacks.look_scores import compare_looks, looks_of_scene
+from dfm_lightning.callbacks.output.layers import Layers
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.realism import compare_kept, kept_features
 from dfm_lightning.callbacks.report_tables import Scores
+from dfm_lightning.callbacks.scene_layers import layers_of_scene
 from dfm_lightning.callbacks.scene_scores import score_scene
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, RealismMetrics
@@ -106,6 +108,10 @@ class SceneReport(EvaluationReport):
     def sheet(self, scene: EvaluatedScene) -> RGB:
         """See `EvaluationReport`."""
         return contact_sheet(scene, self.sheet_cell)
+
+    def pictures(self, scene: EvaluatedScene) -> Layers:
+        """See `EvaluationReport` and `layers_of_scene`."""
+        return layers_of_scene(scene)
 
     def keep(self, scene: EvaluatedScene, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the features of true and sampled views by role, and the samples' looks."""

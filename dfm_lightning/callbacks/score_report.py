@@ -4,9 +4,12 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from dfm_lightning.callbacks.evaluation_report import EvaluationReport
+from dfm_lightning.callbacks.output.layers import Layers
 from dfm_lightning.callbacks.report_tables import Scores
+from dfm_lightning.callbacks.scene_layers import are_images, layers_of_images
 from dfm_lightning.errors import UserError
 from dfm_lightning.scene_scores import ScoresScenes, scores_in
 
@@ -14,16 +17,18 @@ ROLE = "all"
 
 
 class ScoredScene(NamedTuple):
-    """A scene's key and the scores that its test gave."""
+    """A scene's key, the scores that its test gave, and its pictures by name (see `layers_of_images`)."""
 
     key: str
     scores: Scores
+    pictures: dict[str, Tensor]
 
 
 class ScoreReport(EvaluationReport):
     """Writes down the scores that `test_step` gives under "scores", scene by scene, and their averages.
 
-    For a problem of one's own, which needs no report of its own then. Without pictures.
+    For a problem of one's own, which needs no report of its own then. What `test_step` gives under "pictures", by
+    scene and name, `dfm report` shows: images [v c h w] in [-1, 1], or [s v c h w] of several samples.
 
     Args:
         output: folder to write into.
@@ -46,8 +51,9 @@ class ScoreReport(EvaluationReport):
                 "ScoreReport needs scores by scene: let test_step give "
                 '{"scores": {key: {name: number}}} instead of logging them'
             )
+        pictures = outputs.get("pictures", {})
         return [
-            ScoredScene(key, {name: float(value) for name, value in scene.items()})
+            ScoredScene(key, {name: float(value) for name, value in scene.items()}, pictures.get(key, {}))
             for key, scene in scores_in(outputs).items()
         ]
 
@@ -57,3 +63,8 @@ class ScoreReport(EvaluationReport):
 
     def sheet(self, scene: ScoredScene) -> None:
         """See `EvaluationReport`: none."""
+
+    def pictures(self, scene: ScoredScene) -> Layers | None:
+        """See `EvaluationReport`: those that the test gave, if they are images."""
+        images = {name: each for name, each in scene.pictures.items() if are_images(each)}
+        return layers_of_images(images) if images else None

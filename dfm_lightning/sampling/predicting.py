@@ -146,7 +146,8 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
 
         rmse_mean: root mean square error of a draw, on average; rmse_best: of the best draw; rmse_of_mean: of
         the draws' mean; energy_score: see `metrics.energy_score`. The second and third fall as the number of draws
-        grows, the others do not depend on it. A task with measures of its own overrides.
+        grows, the others do not depend on it. Gives the views as "pictures" as well, for reports. A task with
+        measures of its own overrides.
         """
         draws: dict[str, list[Tensor]] = {key: [] for key in batch.key}
         for prediction in self.predictions(as_request(batch)):
@@ -159,7 +160,12 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
         }
         for key, scene in scores.items():
             self.scene_scores.add(key, scene)
-        return {"scores": scores}
+        given = dict(zip(batch.key, batch.context.observation, strict=True))
+        known = dict(zip(batch.key, truths, strict=True))
+        pictures = {
+            key: {"context": given[key], "true": known[key], "sample": torch.stack(draws[key])} for key in scores
+        }
+        return {"scores": scores, "pictures": pictures}
 
     def predict_step(self, batch: Request, batch_idx: int) -> Iterator[Prediction] | list[Prediction]:
         """Give the `predictions` of a batch.

@@ -247,17 +247,28 @@ class LinearInverseProblem(DiffusionWithForwardModel):
     # --- test -------------------------------------------------------------------------------------------
 
     @evaluated
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, dict[str, dict[str, float]]]:
-        """Score the images drawn for each measurement against `truth["image"]`; see `score_images`."""
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, dict[str, dict[str, Any]]]:
+        """Score the images drawn for each measurement against `truth["image"]`; see `score_images`.
+
+        Gives A†y, the truth, the mean and the images as "pictures" as well, for reports.
+        """
         drawn: dict[str, list[LinearSolution]] = {}
         for prediction in self.predictions(as_request(batch)):
             drawn.setdefault(prediction.key, []).append(prediction.signal)
-        scores = {}
+        scores, pictures = {}, {}
         for row, key in enumerate(batch.key):
             if key in drawn:
                 context = map_tensors(lambda tensor, i=row: tensor[i : i + 1], batch.context)
-                scores[key] = score_images(drawn[key], batch.truth["image"][row], context)
-        return {"scores": scores}
+                truth = batch.truth["image"][row]
+                scores[key] = score_images(drawn[key], truth, context)
+                operator = one_a_view(context.params.operator)
+                pictures[key] = {
+                    "measurement": operator.pseudo_inverse(context.observation[:, 0]),
+                    "true": truth[None],
+                    "mean": drawn[key][0].mean[None],
+                    "sample": torch.stack([solution.image for solution in drawn[key]]),
+                }
+        return {"scores": scores, "pictures": pictures}
 
 
 def score_images(
