@@ -77,8 +77,9 @@ def test_two_machines_share_the_scenes(folder: Path, start: Callable, command: s
     assert sorted(shares[0] + shares[1]) == expected
 
 
-def test_a_failure_on_one_machine_is_said_once(folder: Path) -> None:
-    statuses, printed = on_two(torchrun, "fit", "--config", "toy.yaml", *MACHINES, *FAILING[:1], f"{FAILING[1]}=1")
+@pytest.mark.parametrize("start", [torchrun, slurm])
+def test_a_failure_on_one_machine_is_said_once(folder: Path, start: Callable) -> None:
+    statuses, printed = on_two(start, "fit", "--config", "toy.yaml", *MACHINES, *FAILING[:1], f"{FAILING[1]}=1")
     assert all(statuses)
     assert "".join(printed).count("dfm: this cannot be used") == 1
     assert "lightning/pytorch" not in "".join(printed)  # (torchrun has a traceback of its own)
