@@ -22,6 +22,7 @@ from dfm_lightning import denoisers, diffusion, forward_models, tasks
 from dfm_lightning.callbacks import (
     CodeReport,
     CodeWriter,
+    LinearWriter,
     MotionReport,
     MotionWriter,
     SceneReport,
@@ -30,7 +31,14 @@ from dfm_lightning.callbacks import (
     TensorWriter,
 )
 from dfm_lightning.callbacks.made_with import differences
-from dfm_lightning.denoisers import ImageToMotion, MLPDenoiser, PatchToCode, PixelNeRFDenoiser, VolumeDenoiser
+from dfm_lightning.denoisers import (
+    ImageToMotion,
+    MLPDenoiser,
+    OperatorDenoiser,
+    PatchToCode,
+    PixelNeRFDenoiser,
+    VolumeDenoiser,
+)
 from dfm_lightning.diffusion import (
     DDIM,
     CosineProcess,
@@ -42,7 +50,17 @@ from dfm_lightning.diffusion import (
     Sampler,
     Spacing,
 )
+from dfm_lightning.diffusion.zero_shot import DAPS, DPS, REDDiff
 from dfm_lightning.forward_models import ImageGeneration, ImageWarping, VolumeRendering
+from dfm_lightning.forward_models.linear import LinearMeasurements
+from dfm_lightning.forward_models.linear.laws import (
+    Downsamplings,
+    GaussianBlurs,
+    Matrices,
+    OneOf,
+    PatchMasks,
+    StridedMotionBlurs,
+)
 from dfm_lightning.geometry.scene_grids import ObjectCube, ViewFrustum
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
 from dfm_lightning.losses import PerceptualLoss
@@ -55,6 +73,7 @@ from dfm_lightning.tasks import (
     DeterministicInverseGraphics,
     GANInversion,
     InverseGraphics,
+    LinearInverseProblem,
     MotionObjective,
     MotionPrediction,
     SceneObjective,
@@ -69,6 +88,11 @@ def encoder(**options: Any) -> ImageEncoder:
 
 def estimate_renderer(**options: Any) -> VolumeRendering:
     return VolumeRendering(**{"near": 1.0, "far": 5.0, "fine_samples": 0, **options})
+
+
+SMALL_OPERATOR: dict[str, Any] = {
+    "depths": (1,), "widths": (24,), "windows": (0,), "joint": (True,), "mapping_width": 16, "head_width": 8,
+}  # fmt: skip
 
 
 # Arguments that a small object of each class is made with; values that an argument may have besides.
@@ -97,6 +121,11 @@ SMALL: dict[type, dict[str, Any]] = {
     ObjectCube: {"distance": 4.0, "half": 2.0},
     ViewFrustum: {"near": 1.0, "far": 5.0},
     GivenLevels: {"levels": [900, 400]},
+    OperatorDenoiser: SMALL_OPERATOR,
+    LinearInverseProblem: {"denoiser": lambda: OperatorDenoiser(**SMALL_OPERATOR, directions=2)},
+    OneOf: {"laws": lambda: [PatchMasks()]},
+    LinearMeasurements: {"law": PatchMasks},
+    LinearWriter: {"output": "predictions"},
     DiffusionWithForwardModel: {"denoiser": BallDenoiser, "forward_model": renderer},
     InverseGraphics: {"denoiser": BallDenoiser, "forward_model": renderer},
     DeterministicInverseGraphics: {"denoiser": BallDenoiser, "forward_model": renderer},
@@ -163,6 +192,25 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
     (PatchToCode, "patch"): 2,
     (GivenLevels, "levels"): [900, 300],
     (DPMSolverSDE, "second_order"): "integral",
+    (OperatorDenoiser, "depths"): (2,),
+    (OperatorDenoiser, "widths"): (48,),
+    (OperatorDenoiser, "windows"): (3,),
+    (OperatorDenoiser, "joint"): (False,),
+    (OperatorDenoiser, "head_width"): 24,
+    (OperatorDenoiser, "patch"): 1,
+    (LinearInverseProblem, "denoiser"): lambda: OperatorDenoiser(**{**SMALL_OPERATOR, "depths": (2,)}),
+    (LinearInverseProblem, "solver"): DPS,
+    (StridedMotionBlurs, "strides"): (2, 4),
+    (Matrices, "rows"): (2, 64),
+    (GaussianBlurs, "deviations"): (0.5, 2.0),
+    (Downsamplings, "factors"): (2, 4),
+    (OneOf, "laws"): lambda: [PatchMasks(0.2)],
+    (LinearMeasurements, "law"): lambda: PatchMasks(0.2),
+    (LinearMeasurements, "noise"): 0.3,
+    (LinearMeasurements, "target_law"): lambda: PatchMasks(0.2),
+    (DPS, "steps"): 7,
+    (REDDiff, "steps"): 7,
+    (DAPS, "noises"): (50.0, 0.1),
 }
 # Arguments without which another one is refused.
 TOGETHER: dict[tuple[type, str], dict[str, Any]] = {
