@@ -15,6 +15,7 @@ from test_record import SMALL, made, with_subclasses
 
 from datamodules.co3d import Co3DDataModule
 from datamodules.ffhq_gan import FFHQGANDataModule
+from datamodules.linear_images import LinearImagesDataModule
 from datamodules.posed.camera_moves import CameraMove
 from datamodules.posed.datamodule import PosedImagesDataModule
 from datamodules.posed.photograph import Photograph
@@ -26,6 +27,7 @@ from dfm_lightning.cli.lightning_cli import import_parts
 from dfm_lightning.denoisers import VolumeDenoiser
 from dfm_lightning.diffusion import DDIM, NoiseProcess, Sampler, Spacing
 from dfm_lightning.errors import UserError
+from dfm_lightning.forward_models.linear import LinearMeasurements, PatchMasks
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.networks.image_encoder import ImageEncoder
@@ -45,6 +47,7 @@ NEEDED: dict[type, dict[str, Any]] = {
     RealEstate10kDataModule: {"root": "data"},
     Vimeo90KDataModule: {"root": "data"},
     FFHQGANDataModule: {"generator": lambda: GeneratorSamples("small.safetensors")},
+    LinearImagesDataModule: {"measurements": lambda: LinearMeasurements(PatchMasks())},
     SamplePictures: {},
 }
 # Directions, sides that may be left or right, and conventions where a negative number means something.

@@ -13,7 +13,7 @@ from dfm_lightning.forward_models.linear import one_a_view
 from dfm_lightning.interfaces import SignalDenoiser
 from dfm_lightning.networks.hourglass import Hourglass, Level, Measured
 from dfm_lightning.networks.hourglass.layers import Split
-from dfm_lightning.ranges import Number, check_above, check_at_least
+from dfm_lightning.ranges import Number, check_above, check_at_least, check_below_one
 from dfm_lightning.types import Level as NoiseLevel
 from dfm_lightning.types import Views, at_least_float32
 
@@ -121,6 +121,7 @@ class OperatorDenoiser(SignalDenoiser):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        check_below_one(dropout=dropout)
         check_at_least(
             1, channels=channels, patch=patch, depths=depths, widths=widths, mapping_width=mapping_width
         )

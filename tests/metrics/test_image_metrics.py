@@ -71,7 +71,7 @@ def test_lpips_with_weights_is_that_of_lpips(images: tuple[Tensor, Tensor], tmp_
     torch.save(torchvision.models.alexnet().features.state_dict(prefix="features."), path)
     metrics = ImageMetrics("alex", str(path))
     reference = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
-    reference.net.load_state_dict(metrics._lpips.net.state_dict())
+    reference.net.load_state_dict(metrics._lpips.network.net.state_dict())
     expected = [reference(a[None].clamp(-1, 1), b[None]).item() for a, b in zip(*images, strict=True)]
     torch.testing.assert_close(metrics(*images)["lpips"].tolist(), expected)
     assert not metrics.missing
