@@ -21,6 +21,7 @@ LEVELS: list[set[str]] = [
     {"module"},
     {"tasks"},
     {"callbacks", "checkpoints", "training"},
+    {"report"},
     {"cli"},
     {"__main__", "api"},
 ]

@@ -1,10 +1,12 @@
-"""The commands that are plain functions: `dfm data COMMAND` and `dfm convert COMMAND`."""
+"""The commands that are plain functions: `dfm data COMMAND`, `dfm convert COMMAND` and `dfm report`."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from dfm_lightning.cli import convert, data
 from dfm_lightning.cli.parser import DfmParser, add_functions
+from dfm_lightning.report import report_runs
 
 
 class Group(NamedTuple):
@@ -23,6 +25,13 @@ GROUPS = {
     if group.functions
 }
 
+REPORT = "report"
+REPORT_SUMMARY = "Make one page of results from the folders of tests, predictions and trainings."
+REPORT_FOLDERS = (
+    "What dfm test and dfm predict have written, and dfm fit has logged (runs/NAME/version_N); "
+    "or folders that hold several of these."
+)
+
 
 def run_command(group: str, arguments: list[str]) -> None:
     """Parse the arguments after `dfm GROUP`, and call the function they name."""
@@ -31,3 +40,19 @@ def run_command(group: str, arguments: list[str]) -> None:
     parsed = parser.parse_args(arguments or ["--help"])
     settings = parser.instantiate(parsed)[parsed.subcommand]
     GROUPS[group].functions[parsed.subcommand](**settings.as_dict())
+
+
+def report_parser(**options: Any) -> DfmParser:
+    """The parser of `dfm report`, whose folders are as many words as the user gives."""
+    parser = DfmParser(description=REPORT_SUMMARY, **options)
+    parser.add_argument("folders", nargs="+", type=str, metavar="DIR", help=REPORT_FOLDERS)
+    parser.add_function_arguments(report_runs, skip={"folders"})
+    return parser
+
+
+def run_report(arguments: list[str]) -> None:
+    """Parse the arguments after `dfm report`, and make the page."""
+    parser = report_parser(prog=f"dfm {REPORT}")
+    settings = parser.instantiate(parser.parse_args(arguments or ["--help"])).as_dict()
+    folders = [Path(folder) for folder in settings.pop("folders")]
+    report_runs(folders, **settings)

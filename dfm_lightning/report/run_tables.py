@@ -1,0 +1,186 @@
+"""The tables of a report: the runs, their scores, how these differ, and the settings they differ in."""
+
+from itertools import combinations
+from typing import Any
+
+from dfm_lightning.callbacks.report_tables import Scores
+from dfm_lightning.report.comparisons import (
+    Score,
+    all_scores,
+    difference,
+    estimate_of,
+    marks,
+    shared_scenes,
+    verdict,
+)
+from dfm_lightning.report.directions import direction_of
+from dfm_lightning.report.runs import Run
+from dfm_lightning.report.statistics import LEVEL, RESAMPLES, Estimate
+from dfm_lightning.report.tables import NOTHING, Cell, Mark, Table, estimated, number
+
+# With more runs, each is compared with the first alone.
+MOST_RUNS_IN_PAIRS = 4
+_FEW_SCENES = 10
+# Recorded, but of no interest beside the others, or long.
+_NOT_COMPARED = frozenset({"config", "checkpoint", "scenes", "processes", "evaluations", "resolution"})
+_COLUMNS = {
+    "scenes": "scenes (N)", "samples": "samples", "resolution": "resolution", "model": "model",
+    "sampler": "sampler", "evaluations": "evaluations", "guidance_scale": "guidance", "seed": "seed",
+    "weights": "weights", "precision": "precision", "checkpoint": "checkpoint", "max_steps": "training steps",
+}  # fmt: skip
+_INTERVALS = f"in brackets {LEVEL}% intervals, percentiles of {RESAMPLES} bootstrap resamples of the scenes"
+
+
+def table_of_runs(runs: list[Run]) -> Table:
+    """What each run is, and what it was made with."""
+    shown = {
+        name: title for name, title in _COLUMNS.items() if any(run.settings.get(name) is not None for run in runs)
+    }
+    rows = [
+        [Cell(run.name), Cell(run.kind), *(Cell(_setting(run, name)) for name in shown), Cell(_state(run))]
+        for run in runs
+    ]
+    head = ["run", "kind", *shown.values(), "state"]
+    note = "Weights are named by a fingerprint of all their numbers. Evaluations are those of one sample."
+    return Table("runs", "Runs", note, head, rows)
+
+
+def table_of_scores(runs: list[Run], role: str) -> Table:
+    """A row for each score of views of one role, a column for each run."""
+    rows = [[Cell("scenes (N)"), *(Cell(str(len(run.scenes))) for run in runs)]]
+    for score in (each for each in all_scores(runs) if each.role == role):
+        cells = []
+        for run, mark in zip(runs, marks(runs, score), strict=True):
+            estimate = estimate_of(run, score)
+            cells.append(
+                Cell(NOTHING, reason=why_missing(run, score))
+                if estimate is None
+                else _counted(run, estimate, mark)
+            )
+        rows.append([Cell(_named(score.name)), *cells])
+    note = f"Means over scenes, {_INTERVALS}."
+    if any(cell.mark for row in rows for cell in row):
+        note += " ★ is the best of a row, ≈ what is not significantly worse (paired where scenes are shared)."
+    if any(len(run.scenes) < _FEW_SCENES for run in runs):
+        note += f" With fewer than {_FEW_SCENES} scenes, such intervals are too narrow."
+    return Table(f"scores-{role}", f"Scores of {role} views" if role != "all" else "Scores", note,
+                 ["score", *(run.name for run in runs)], rows)  # fmt: skip
+
+
+def table_of_differences(runs: list[Run]) -> Table | None:
+    """A row for each score, a column for each pair of runs that share scenes."""
+    few = len(runs) <= MOST_RUNS_IN_PAIRS
+    every = combinations(runs, 2) if few else ((run, runs[0]) for run in runs[1:])
+    pairs = [pair for pair in every if shared_scenes(*pair)]
+    if not pairs:
+        return None
+    rows = []
+    for score in all_scores(runs):
+        estimates = [difference(first, second, score) for first, second in pairs]
+        if any(estimates):
+            cells = [_difference(estimate, score) for estimate in estimates]
+            rows.append([Cell(score.role), Cell(_named(score.name)), *cells])
+    note = (
+        f"Mean differences over the scenes that both runs have, {_INTERVALS}. "
+        "“Better” and “worse” are of the first of the two: the interval excludes zero (for each score by itself; "
+        "of many true ties, one in twenty looks like a difference). A tie is no proof that two runs are equal."
+    )
+    head = ["views", "score", *(f"{first.name} − {second.name}" for first, second in pairs)]
+    return Table("differences", "Paired differences", note, head, rows)
+
+
+def table_of_all_scenes_together(runs: list[Run]) -> Table | None:
+    """What was measured of all scenes at once; ends of intervals are beside their value."""
+    found = dict.fromkeys(
+        Score(role, name) for run in runs for role, scores in run.together.items() for name in scores
+    )
+    shown = [score for score in found if not _is_end(score, list(found))]
+    if not shown:
+        return None
+    rows = []
+    for score in shown:
+        parts = [run.together.get(score.role, {}) for run in runs]
+        rows.append([Cell(score.role), Cell(_named(score.name)), *_together(runs, parts, score)])
+    notes = dict.fromkeys(f"{name}: {note}." for run in runs for name, note in run.notes.items())
+    head = ["of", "score", *(run.name for run in runs)]
+    return Table("together", "All scenes together", " ".join(notes), head, rows)
+
+
+def table_of_settings(runs: list[Run]) -> Table | None:
+    """The settings in which runs differ."""
+    names = dict.fromkeys(name for run in runs for name in run.settings if name not in _NOT_COMPARED)
+    differing = [name for name in names if len({_spelt(run.settings, name) for run in runs}) > 1]
+    if len(runs) < 2 or not differing:
+        return None
+    rows = [[Cell(name), *(Cell(_spelt(run.settings, name)) for run in runs)] for name in differing]
+    note = "All recorded settings in which these runs differ; – where a run has not recorded the setting."
+    return Table("settings", "What the runs differ in", note, ["setting", *(run.name for run in runs)], rows)
+
+
+def why_missing(run: Run, score: Score) -> str:
+    """Why a run does not have a score that another has."""
+    words = set(score.name.split("_"))
+    for name, reason in run.missing.items():
+        if name in words:
+            return reason
+    if not any(score.role in roles for roles in run.scenes.values()):
+        return f"no scene of this run has {score.role} views"
+    if "spread" in words and run.settings.get("samples") == 1:
+        return "one sample has no spread"
+    return "not measured in this run"
+
+
+def _counted(run: Run, estimate: Estimate, mark: Mark) -> Cell:
+    """An estimate; of how many scenes, where it is not of all."""
+    few = f"of the {estimate.scenes} scenes that have it" if estimate.scenes < len(run.scenes) else ""
+    return estimated(estimate, mark, few)
+
+
+def _difference(estimate: Estimate | None, score: Score) -> Cell:
+    if estimate is None:
+        return Cell(NOTHING, reason="no scene has this score in both runs")
+    few = "one scene says nothing about others" if estimate.low is None else ""
+    return estimated(estimate, "" if few else verdict(estimate, score.direction), few)
+
+
+def _together(runs: list[Run], parts: list[Scores], score: Score) -> list[Cell]:
+    values = [scores.get(score.name) for scores in parts]
+    known = [value for value in values if value is not None]
+    direction = direction_of(score.name)
+    best = max(known, key=lambda value: value * direction) if direction and min(known) < max(known) else None
+    cells = []
+    for run, scores, value in zip(runs, parts, values, strict=True):
+        if value is None:
+            cells.append(Cell(NOTHING, reason=why_missing(run, score)))
+            continue
+        low, high = (scores.get(f"{score.name}_{end}") for end in ("low", "high"))
+        mark: Mark = "best" if value == best else ""
+        if low is None or high is None:
+            cells.append(Cell(number(value), Estimate(value, None, None, len(run.scenes)), mark))
+        else:
+            cells.append(estimated(Estimate(value, low, high, len(run.scenes)), mark))
+    return cells
+
+
+def _is_end(score: Score, found: list[Score]) -> bool:
+    stem, _, end = score.name.rpartition("_")
+    return end in ("low", "high") and Score(score.role, stem) in found
+
+
+def _named(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _state(run: Run) -> str:
+    return "; ".join(run.notices) or "finished"
+
+
+def _setting(run: Run, name: str) -> str:
+    value = run.settings.get(name)
+    if name == "resolution" and isinstance(value, list):
+        return "×".join(map(str, value))
+    return NOTHING if value is None else str(value)
+
+
+def _spelt(settings: dict[str, Any], name: str) -> str:
+    return str(settings[name]) if name in settings else NOTHING

@@ -1,0 +1,64 @@
+"""What sampled attributes should follow: shares beside their known law, from what tests measure of all scenes."""
+
+from dfm_lightning.report.charts import Share, ShareChart, share_chart
+from dfm_lightning.report.comparisons import Score, estimate_of, scores_of
+from dfm_lightning.report.runs import Run
+
+# Half the width of a 95% interval in standard errors.
+_NORMAL = 1.96
+AGREE = "agree"
+# Follows the name of a share, for what it is expected to be.
+_EXPECTED = "_expected"
+
+
+def truth_charts(runs: list[Run]) -> list[ShareChart]:
+    """Charts of shares with their law, where tests have some; and of attributes that agree with the true ones."""
+    laws = [share for run in runs for share in _shares(run)]
+    agreements = [share for run in runs for share in _agreements(run)]
+    expected = [share for run in runs for share in _expected(run)]
+    charts = []
+    if expected:
+        charts.append(share_chart("Coverage and what samples of the truth would have", expected))
+    if laws:
+        charts.append(share_chart("Sampled attributes and their law", laws))
+    if agreements:
+        charts.append(share_chart("Attributes that samples share with the truth", agreements))
+    return charts
+
+
+def _shares(run: Run) -> list[Share]:
+    """What is written as `share` with its `true_probability`, with an interval or a standard error."""
+    found = []
+    for name, scores in run.together.items():
+        if not {"share", "true_probability"} <= scores.keys():
+            continue
+        share, error = scores["share"], scores.get("standard_error")
+        low, high = scores.get("share_low"), scores.get("share_high")
+        if low is None and high is None and error is not None:
+            low, high = share - _NORMAL * error, share + _NORMAL * error
+        found.append(Share(name, run.name, share, low, high, scores["true_probability"]))
+    return found
+
+
+def _expected(run: Run) -> list[Share]:
+    """Coverage that stands beside its expectation for samples that follow the law."""
+    found, scores = [], scores_of(run)
+    for score in scores:
+        law = Score(score.role, f"{score.name}{_EXPECTED}")
+        if law in scores:
+            estimate, expectation = estimate_of(run, score), estimate_of(run, law)
+            assert estimate is not None
+            assert expectation is not None
+            label = score.name if score.role == "all" else f"{score.name} ({score.role})"
+            found.append(Share(label, run.name, *estimate[:3], expectation.mean))
+    return found
+
+
+def _agreements(run: Run) -> list[Share]:
+    found = []
+    for score in scores_of(run):
+        estimate = estimate_of(run, Score(score.role, AGREE)) if score.name == AGREE else None
+        if estimate is not None:
+            label = {"patch": "within the patch", "hidden": "outside of it"}.get(score.role, score.role)
+            found.append(Share(label, run.name, estimate.mean, estimate.low, estimate.high, None))
+    return found

@@ -1,0 +1,204 @@
+"""The page holds what it shows and nothing else, is the same every time, and keeps to its size."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from folders import SIZE, noise, scene_layers, write_fit, write_prediction, write_test
+from PIL import Image
+
+from dfm_lightning.callbacks.output import write_video
+from dfm_lightning.callbacks.output.layers import Layer, Layers, write_layers
+from dfm_lightning.cli import main
+from dfm_lightning.report import report_runs
+from dfm_lightning.report.curves import sampler_charts, training_charts
+from dfm_lightning.report.folders import read_runs
+from dfm_lightning.report.page import notices_of
+from dfm_lightning.report.scene_cards import cards_of
+from dfm_lightning.report.scene_pictures import pictures_of
+from dfm_lightning.report.truth import truth_charts
+
+GOOD = {f"s{number}": 20.0 + number for number in range(6)}
+
+
+class Page(HTMLParser):
+    """Tags without an end, links, and the ids of a page."""
+
+    EMPTY = frozenset({"meta", "link", "input", "img", "line", "rect", "circle", "polyline", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.canvases: list[dict[str, str | None]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        self.links += [value or "" for name, value in attributes if name in ("src", "href", "srcset", "action")]
+        self.ids += [value or "" for name, value in attributes if name == "id"]
+        if tag == "canvas":
+            self.canvases.append(found)
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.EMPTY:
+            assert self.open.pop() == tag
+
+
+def data_of(text: str) -> dict[str, Any]:
+    return json.loads(re.findall(r'id="data">(.*?)</script>', text, re.DOTALL)[0])
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    write_test(tmp_path / "good", GOOD)
+    write_test(tmp_path / "bad <b>", {key: value - 2 for key, value in GOOD.items()}, **{"sampler.steps": 2})
+    write_prediction(tmp_path / "predict", ["s0", "new"])
+    write_video(tmp_path / "predict" / "s0" / "sample_01" / "video.mp4", noise(0, 3), 5)
+    write_fit(tmp_path / "fit", [3.0, 2.0, 1.0], max_steps=30)
+    return [tmp_path / name for name in ("good", "bad <b>", "predict", "fit")]
+
+
+def test_the_page_is_whole_and_asks_for_nothing(folders: list[Path], tmp_path: Path) -> None:
+    report_runs(folders, tmp_path / "page.html", title="A & B")
+    text = (tmp_path / "page.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert all(link.startswith(("#", "data:")) for link in page.links)
+    assert all(link[1:] in page.ids for link in page.links if link.startswith("#"))
+    assert len(set(page.ids)) == len(page.ids)
+    assert "<title>A &amp; B</title>" in text
+    assert "bad <b>" not in text.replace("\\u003cb\\u003e", "")
+    assert all(canvas["aria-label"] for canvas in page.canvases)
+
+
+def test_the_same_folders_give_the_same_bytes_wherever_they_are(folders: list[Path], tmp_path: Path) -> None:
+    report_runs(folders, tmp_path / "1.html")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    moved = [folder.rename(elsewhere / folder.name) for folder in folders]
+    report_runs(moved, tmp_path / "2.html")
+    assert (tmp_path / "1.html").read_bytes() == (tmp_path / "2.html").read_bytes()
+
+
+def test_pictures_are_those_of_the_runs(folders: list[Path], tmp_path: Path) -> None:
+    report_runs(folders, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    page, data = Page(text), data_of(text)
+
+    def shown(alt: str, view: int) -> np.ndarray:
+        (canvas,) = (each for each in page.canvases if each.get("data-alt") == alt)
+        uri = data["sheets"][canvas["data-sheet"]]
+        sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB"))
+        top = int(canvas["data-top"] or 0)
+        return sheet[top : top + SIZE, view * SIZE : (view + 1) * SIZE]
+
+    np.testing.assert_array_equal(shown("true of s1", 1), noise(1, 2)[1])
+    by_name = {(layer.name, layer.sample): layer.images for layer in scene_layers(1, GOOD["s1"] - 2).layers}
+    np.testing.assert_array_equal(shown("sample 2 of s1 by bad <b>", 0), by_name["sample", 2][0])
+    np.testing.assert_array_equal(shown("sample 1 of s0 by predict", 0), noise(100, 1)[0])
+    alts = [canvas["data-alt"] for canvas in page.canvases if canvas.get("data-alt")]
+    assert alts.count("context of s0") == 1, "what is given is shown once for all runs"
+    assert len(data["videos"]) == 1
+    scores = [row["target psnr_mean"] for card in data["scores"] for row in card if row]
+    assert sorted(scores) == sorted([*GOOD.values(), *(value - 2 for value in GOOD.values())])
+
+
+def test_contact_sheets_stand_for_pictures_that_were_not_stored(tmp_path: Path) -> None:
+    write_test(tmp_path / "old", GOOD, pictures=False)
+    (run,) = read_runs([tmp_path / "old"])
+    pictures = pictures_of(run, "s2")
+    assert pictures is not None
+    (layer,) = pictures.layers
+    assert layer.name == "contact sheet"
+    np.testing.assert_array_equal(layer.images[0], noise(2, 1)[0])
+    report_runs([tmp_path / "old"], tmp_path / "page.html")
+    assert 'data-alt="contact sheet of s2 by old"' in (tmp_path / "page.html").read_text()
+
+
+def test_the_page_keeps_to_its_size_and_says_what_is_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_test(tmp_path / "run", GOOD)
+    for number, key in enumerate(GOOD):
+        images = np.random.default_rng(number).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+        layers = [Layer("true", images), *(Layer("sample", images[::-1], n) for n in (1, 2))]
+        write_layers(tmp_path / "run" / "pictures" / f"{key}.png", Layers(list("abcd"), layers))
+    sizes = {}
+    for megabytes in (30.0, 0.43, 0.1, 0.05, 0.038):
+        report_runs([tmp_path / "run"], tmp_path / "page.html", megabytes=megabytes)
+        sizes[megabytes] = (tmp_path / "page.html").stat().st_size
+        assert sizes[megabytes] <= megabytes * 1e6
+        said = capsys.readouterr().out
+        assert ("pictures are stored" in said) == (megabytes < 30)
+        assert ("pictures are stored" in (tmp_path / "page.html").read_text()) == (megabytes < 30)
+    assert list(sizes.values()) == sorted(sizes.values(), reverse=True)
+    assert "of 6 scenes" in said, "at the smallest size"
+    report_runs([tmp_path / "run"], tmp_path / "page.html", scenes=4)
+    assert "4 of 6 scenes are shown" in (tmp_path / "page.html").read_text()
+
+
+def test_scenes_that_all_runs_have_are_shown_first(folders: list[Path]) -> None:
+    cards, number = cards_of(read_runs(folders[:3]), 1)
+    assert number == 7
+    assert [card.key for card in cards] == ["s0"]
+    assert [row.run.name for row in cards[0].rows] == ["good", "bad <b>", "predict"]
+
+
+def test_one_name_for_two_scenes_makes_two_cards(tmp_path: Path) -> None:
+    write_test(tmp_path / "a", GOOD)
+    write_test(tmp_path / "b", GOOD, sketch="1x3: 9 9 9")
+    runs = read_runs([tmp_path / "a", tmp_path / "b"])
+    assert cards_of(runs, 100)[1] == 12
+    assert any("share no scene" in line for line in notices_of(runs))
+
+
+def test_runs_that_do_not_belong_together_are_told_in_one_line(tmp_path: Path) -> None:
+    write_test(tmp_path / "a", GOOD)
+    write_test(tmp_path / "b", GOOD, report="MotionReport")
+    lines = notices_of(read_runs([tmp_path / "a", tmp_path / "b"]))
+    assert lines == ["These tests do not belong together and have tables of their own: a; b"]
+    report_runs([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().count("<h2>Scores of") == 2
+
+
+def test_charts_show_the_law_samplers_and_trainings(folders: list[Path]) -> None:
+    good, bad, _, fit = read_runs(folders)
+    (chart,) = truth_charts([good, bad])
+    assert "look red, good: 0.400 [0.300, 0.500], law 0.500." in chart.description
+    (by_score,) = (each for each in sampler_charts([good, bad]) if each.title == "psnr mean (target)")
+    (line,) = by_score.lines
+    (few, many) = line.points
+    assert few[0] < many[0], "two evaluations and eight"
+    assert few[1] > many[1], "upwards is better"
+    assert "DDIM, eta 0.0: 20.5 to 22.5" in by_score.description
+    assert sampler_charts([good]) == []
+    assert [each.title for each in training_charts([fit])] == ["train/loss", "val/loss", "val/loss, by time"]
+    assert "fit: 1.5 to 0.5." in training_charts([fit])[2].description
+    assert [tick.label for tick in training_charts([fit])[2].x_ticks] == ["0", "0.5", "1", "1.5", "2"]
+
+
+def test_the_command(folders: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "out" / "page.html"
+    assert main(["report", *map(str, folders), "--output", str(page)]) == 0
+    assert f"report of 4 runs: {page}" in capfd.readouterr().out
+    page.unlink()
+    damaged = folders[1] / "report.json"
+    damaged.write_text(damaged.read_text()[:100])
+    assert main(["report", *map(str, folders), "--output", str(page)]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert str(damaged) in line
+    assert not page.exists()
+    assert main(["report", str(folders[0]), "--megabytes", "0"]) == 2
+    assert main(["report", str(folders[0]), "--output", str(tmp_path)]) == 2
+    assert main(["report"]) == 0
+    assert "DIR" in capfd.readouterr().out
