@@ -27,6 +27,9 @@ def test_the_wheel_has_the_code_and_the_configs(wheel: Path) -> None:
     sources = [path for package in ("dfm_lightning", "datamodules") for path in (ROOT / package).rglob("*.py")]
     assert names >= {path.relative_to(ROOT).as_posix() for path in sources}
     assert names >= {f"dfm_lightning/configs/{name}.yaml" for name in shipped_configs()}
+    templates = [path for path in (ROOT / "dfm_lightning").rglob("templates/*") if path.is_file()]
+    assert len(templates) >= 7
+    assert names >= {path.relative_to(ROOT).as_posix() for path in templates}
     assert "dfm_lightning/networks/stylegan2/shipped/drawn_faces.safetensors" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
 
