@@ -1,4 +1,5 @@
 # make demo   install, write a small data set, train on it, test, predict videos (under 20 minutes on 2 cores)
+# make report make the demo if needed, and one page of its training, scores and videos
 # make test   install, check style and types, run all tests
 # make quick  style, types, and the tests that end within two minutes on 2 cores
 # Both install into $(VENV) first if needed; started again, they do only what is missing.
@@ -10,7 +11,7 @@ SCENES := --train_scenes 400 --val_scenes 8 --test_scenes 12 --frames 16 --heigh
 CONFIG := --config configs/co3d_demo.yaml
 WEIGHTS := --ckpt_path demo/fit/last.ckpt
 
-.PHONY: demo test quick lint clean-demo
+.PHONY: demo report test quick lint clean-demo
 .DELETE_ON_ERROR:
 
 demo: demo/.predicted
@@ -37,6 +38,10 @@ demo/.tested: demo/.trained
 demo/.predicted: demo/.tested
 	$(BIN)/dfm predict $(CONFIG) $(WEIGHTS) --data.test_scenes 2
 	@touch $@
+
+# The demo's training, scores and videos on one page.
+report: demo/.predicted
+	$(BIN)/dfm report demo/test demo/predict runs/co3d_demo --title "The demo" --output demo/report.html
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
