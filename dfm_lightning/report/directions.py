@@ -26,6 +26,6 @@ _NEITHER = ("standard_error", "expected", "mean_code_", "no_motion", "repeat_con
 def direction_of(name: str) -> int:
     """1 if higher is better, −1 if lower is, 0 if neither is or nobody knows."""
     words = set(name.split("_"))
-    if any(part in name for part in _NEITHER) or words & {"low", "high"}:
+    if any(part in name for part in _NEITHER) or words & {"low", "high", "law"}:
         return 0
     return 1 if words & _HIGHER else -1 if words & _LOWER else 0

@@ -9,6 +9,8 @@ _NORMAL = 1.96
 AGREE = "agree"
 # Follows the name of a share, for what it is expected to be.
 _EXPECTED = "_expected"
+# Follows the name of a share of all scenes, for its probability.
+_LAW = "_law"
 
 
 def truth_charts(runs: list[Run]) -> list[ShareChart]:
@@ -27,8 +29,16 @@ def truth_charts(runs: list[Run]) -> list[ShareChart]:
 
 
 def _shares(run: Run) -> list[Share]:
-    """What is written as `share` with its `true_probability`, with an interval or a standard error."""
+    """What stands beside its law: a score NAME beside NAME_law, or `share` beside `true_probability`.
+
+    Each with the ends of its interval (`_low`, `_high`), or with a standard error.
+    """
     found = []
+    for role, scores in run.together.items():
+        for name, share in scores.items():
+            if f"{name}{_LAW}" in scores:
+                ends = (scores.get(f"{name}_low"), scores.get(f"{name}_high"))
+                found.append(Share(f"{role}: {name}", run.name, share, *ends, scores[f"{name}{_LAW}"]))
     for name, scores in run.together.items():
         if not {"share", "true_probability"} <= scores.keys():
             continue

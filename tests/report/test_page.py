@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from folders import SIZE, noise, scene_layers, write_fit, write_prediction, write_test
 from PIL import Image
 
+from dfm_lightning.callbacks import MotionReport
+from dfm_lightning.callbacks.look_scores import compare_looks
 from dfm_lightning.callbacks.output import write_video
 from dfm_lightning.callbacks.output.layers import Layer, Layers, write_layers
 from dfm_lightning.cli import main
@@ -20,9 +23,11 @@ from dfm_lightning.report import report_runs
 from dfm_lightning.report.curves import sampler_charts, training_charts
 from dfm_lightning.report.folders import read_runs
 from dfm_lightning.report.page import notices_of
+from dfm_lightning.report.runs import Run
 from dfm_lightning.report.scene_cards import cards_of
 from dfm_lightning.report.scene_pictures import pictures_of
 from dfm_lightning.report.truth import truth_charts
+from dfm_lightning.types import LookLaw
 
 GOOD = {f"s{number}": 20.0 + number for number in range(6)}
 
@@ -185,6 +190,34 @@ def test_charts_show_the_law_samplers_and_trainings(folders: list[Path]) -> None
     assert [each.title for each in training_charts([fit])] == ["train/loss", "val/loss", "val/loss, by time"]
     assert "fit: 1.5 to 0.5." in training_charts([fit])[2].description
     assert [tick.label for tick in training_charts([fit])[2].x_ticks] == ["0", "0.5", "1", "1.5", "2"]
+
+
+def test_what_tests_measure_of_laws_is_drawn(tmp_path: Path) -> None:
+    law = LookLaw(["red", "green"], torch.eye(3)[:2], torch.tensor([0.75, 0.25]))
+    looks = [np.array(each) for each in ([0, 0, 1], [0, 1, 0], [0, 0, -1])]
+    kept = [
+        {"looks": each, "purity": np.ones(3), "estimated_look": np.array([0]), "true_look": np.array([0])}
+        for each in looks
+    ]
+    (chart,) = truth_charts([Run("looks", tmp_path, "test", {}, together=compare_looks(kept, law)[0])])
+    assert re.search(r"hidden look: red, looks: 0\.667 \[0\.\d+, 0\.\d+\], law 0\.750\.", chart.description)
+    assert "undecided, looks: 0.111" in chart.description
+    choices = {
+        "choices": np.array([[0, 0, 0, 1], [0, 1, 0, 0]]),
+        "directions": np.array([[1.0, 0.0], [-1.0, 0.0]]),
+        "probabilities": np.array([0.5, 0.5]),
+    }
+    together = MotionReport(str(tmp_path)).together(iter([choices]))
+    (chart,) = truth_charts([Run("motions", tmp_path, "test", {}, together=together)])
+    assert re.search(r"180°, motions: 0\.250 \[.*\], law 0\.500\.", chart.description)
+
+
+def test_coverage_stands_beside_its_expectation(tmp_path: Path) -> None:
+    scenes = {
+        key: {"all": {"coverage": value, "coverage_expected": 0.6}} for key, value in (("a", 0.4), ("b", 0.6))
+    }
+    (chart,) = truth_charts([Run("linear", tmp_path, "test", {}, scenes=scenes)])
+    assert "coverage, linear: 0.500 [0.400, 0.600], law 0.600." in chart.description
 
 
 def test_the_command(folders: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
