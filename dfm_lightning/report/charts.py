@@ -11,7 +11,7 @@ from dfm_lightning.report.tables import number
 # In units of the drawing, which is scaled to a column's width.
 WIDTH, HEIGHT = 360, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 8, 8, 34
-_ROW, _LABELS = 18, 120
+_ROW, _LABELS = 18, 150
 # More points than pixels show nothing.
 _MOST_POINTS = 300
 
