@@ -7,7 +7,7 @@ from typing import Any
 import lightning
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from dfm_lightning.errors import UserError
@@ -22,7 +22,8 @@ def write_weights_file(path: Path, state: dict[str, Tensor], config: dict[str, A
     """Write tensors by name and a config of primitives; the same content gives the same bytes."""
     tensors = {name: state[name].contiguous().clone() for name in sorted(state)}
     with whole_file(path) as aside:
-        save_file(tensors, aside, {CONFIG_KEY: json.dumps(config, sort_keys=True)})
+        # (The library's own writer gives files that only their owner can read.)
+        aside.write_bytes(save(tensors, {CONFIG_KEY: json.dumps(config, sort_keys=True)}))
 
 
 def read_weights_file(path: Path) -> dict[str, Any]:
