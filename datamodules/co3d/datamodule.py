@@ -183,8 +183,10 @@ class Co3DDataModule(PosedImagesDataModule):
                     yield scene, [position]
 
     def photograph_pose(self) -> Float64[Tensor, "4 4"]:
-        """Give the pose of a camera that looks at the origin, level in a world whose y axis points up."""
-        rows = [[0, 0, -self.scene_depth], [0, 0, 0], [0, 1, 0]]
+        """Give the pose of a camera that looks at the origin of a world whose y axis points up."""
+        elevation = math.radians(self.camera_move.elevation)
+        height, way = math.sin(elevation) * self.scene_depth, math.cos(elevation) * self.scene_depth
+        rows = [[0, height, -way], [0, 0, 0], [0, 1, 0]]
         position, origin, up = torch.tensor(rows, dtype=torch.float64)
         return look_at(position, origin, up)
 

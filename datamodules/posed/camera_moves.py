@@ -26,15 +26,20 @@ class CameraMove:
             (6.28 is once around), the greatest way to the side, the diameter of the spiral. To the right if
             positive.
         frames: number of cameras. The first is the context's.
+        elevation: of an orbit, how far above the horizon the first camera stands as seen from the middle, in
+            degrees; the orbit goes around by the same angle, at this height, with the horizon level.
     """
 
     kind: MoveKind = "forward"
     size: float = 0.5
     frames: int = 48
+    elevation: float = 0.0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.size) or self.frames < 2:
             raise UserError(f"a camera move needs a finite size and at least 2 frames, not {self}")
+        if not -90 < self.elevation < 90 or (self.elevation and self.kind != "orbit"):
+            raise UserError(f"a camera move's elevation is between -90 and 90 degrees, and an orbit's, not {self}")
 
     def poses(self, distance: float) -> Float64[Tensor, "n 4 4"]:
         """Camera-to-world poses in the world of the first of them, which looks at a point at this distance."""
@@ -47,10 +52,20 @@ class CameraMove:
             position = torch.stack([zero, zero, part * reach], dim=1)
             return look_at(position, position + middle, up)
         if self.kind == "orbit":
-            angle = part * self.size
-            position = torch.stack([angle.sin() * distance, zero, (1 - angle.cos()) * distance], dim=1)
+            angle, elevation = part * self.size, math.radians(self.elevation)
+            up = torch.tensor([0.0, -math.cos(elevation), -math.sin(elevation)], dtype=torch.float64)
+            position = middle - turned_around(up, angle) * distance
         elif self.kind == "sway":
             position = torch.stack([there_and_back, zero, zero], dim=1)
         else:
             position = torch.stack([turn.sin() * reach / 2, -there_and_back.abs(), there_and_back.abs()], dim=1)
         return look_at(position, middle, up)
+
+
+def turned_around(axis: Float64[Tensor, "3"], angles: Float64[Tensor, " n"]) -> Float64[Tensor, "n 3"]:
+    """Turn the viewing direction (0, 0, 1) around an axis of length 1 by angles in radians (Rodrigues)."""
+    forward = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    along = axis * (axis @ forward)
+    across = torch.linalg.cross(axis, forward)
+    cosines, sines = angles.cos()[:, None], angles.sin()[:, None]
+    return along + (forward - along) * cosines + across * sines

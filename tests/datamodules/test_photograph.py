@@ -173,7 +173,28 @@ def test_a_whole_orbit_comes_back() -> None:
     torch.testing.assert_close(poses[4, :3, 3], torch.tensor([0.0, 0.0, 4.0]).double(), atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("elevation", [0.0, 25.0, -40.0])
+def test_an_elevated_orbit_stays_at_its_height_and_upright_in_the_world(elevation: float) -> None:
+    """In the world of a Co3D photograph, whose y axis points up."""
+    move = CameraMove("orbit", 3.0, 13, elevation)
+    data = Co3DDataModule("nowhere", "hydrant", target_scale=4.0, camera_move=move)
+    world = data.photograph_pose() @ move.poses(4.0)
+    height = 4.0 * math.sin(math.radians(elevation))
+    assert world[:, 1, 3].tolist() == pytest.approx([height] * 13)
+    radius = world[:, [0, 2], 3].norm(dim=1)
+    assert radius.tolist() == pytest.approx([4.0 * math.cos(math.radians(elevation))] * 13)
+    assert world[:, 1, 0].abs().max() < 1e-12, "the image's horizontal is level"
+    assert (world[:, :3, 3] + 4.0 * world[:, :3, 2]).abs().max() < 1e-9, "all look at the origin"
+    # By the angle that is asked for, to the right.
+    first, last = world[0, [0, 2], 3], world[-1, [0, 2], 3]
+    assert (first @ last / radius[0] / radius[-1]).item() == pytest.approx(math.cos(3.0))
+    assert (world[0, :3, 0] @ (world[1, :3, 3] - world[0, :3, 3])).item() > 0
+
+
 def test_senseless_moves_are_refused() -> None:
+    for kind, elevation in (("sway", 10.0), ("orbit", 90.0), ("orbit", math.nan)):
+        with pytest.raises(UserError, match="elevation"):
+            CameraMove(kind, elevation=elevation)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="finite size"):
         CameraMove("orbit", math.inf)
     with pytest.raises(UserError, match="at least 2 frames"):

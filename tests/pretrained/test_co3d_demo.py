@@ -24,7 +24,9 @@ SCENES = 6
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     """A batch of scenes of another seed than the training's."""
     root = tmp_path_factory.mktemp("objects")
-    write_synthetic_co3d(root, train_scenes=1, val_scenes=1, test_scenes=SCENES, frames=8, height=64, width=64, seed=5)
+    write_synthetic_co3d(
+        root, train_scenes=1, val_scenes=1, test_scenes=SCENES, frames=8, height=64, width=64, seed=5
+    )
     data = Co3DDataModule(
         str(root), "toy", image_size=32, target_scale=4.0, evaluation_views=3, frame_distance=(1, 8), workers=0
     )
@@ -57,7 +59,7 @@ def blurred(images: Float[Tensor, "b c h w"], deviation: float) -> Float[Tensor,
 def least_linear_error(
     estimate: Float[Tensor, "b 3 h w"], scaled: Float[Tensor, "b 3 h w"], truth: Float[Tensor, "b 3 h w"]
 ) -> float:
-    """The squared error of estimate + g · blur(x_t/√ᾱ − estimate) with the best g and blur for these very scenes."""
+    """The squared error of estimate + g · blur(x_t/√ᾱ − estimate) with the best g and blur for these scenes."""
     errors = []
     for deviation in (0, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8):
         change = blurred(scaled - estimate, deviation)
@@ -68,7 +70,7 @@ def least_linear_error(
 
 @torch.no_grad()
 def test_it_denoises_better_than_any_linear_denoiser_at_every_level(model: InverseGraphics, scenes: Batch) -> None:
-    """The linear one has two numbers a level, fitted to the scenes it is judged by, and the model's own estimate."""
+    """The linear one has two numbers a level, fitted to the scenes that judge it, and the model's own estimate."""
     truth = scenes.target.observation
     estimate = model.forward_model(model.denoiser.deterministic_field(scenes.context), scenes.target.params)
     conditioning = model.denoiser.condition(scenes.context, scenes.target.params)
