@@ -16,14 +16,27 @@ from dfm_lightning.files import whole_file
 SUFFIX = ".safetensors"
 # The name of the config in a checkpoint and, as JSON, in the metadata of a safetensors file.
 CONFIG_KEY = "dfm_config"
+# What else a model keeps in its checkpoints (see `write_weights_file`). It lies in the config, since the order of
+# several metadata would be another one each time.
+_BESIDE = "beside"
 
 
-def write_weights_file(path: Path, state: dict[str, Tensor], config: dict[str, Any]) -> None:
-    """Write tensors by name and a config of primitives; the same content gives the same bytes."""
+def write_weights_file(
+    path: Path, state: dict[str, Tensor], config: dict[str, Any], beside: dict[str, str] | None = None
+) -> None:
+    """Write tensors by name and a config of primitives; the same content gives the same bytes.
+
+    Args:
+        path: the file to write.
+        state: the tensors.
+        config: the model's config.
+        beside: texts that a model keeps in its checkpoints beside its weights, such as a generator's fingerprint.
+    """
     tensors = {name: state[name].contiguous().clone() for name in sorted(state)}
     with whole_file(path) as aside:
         # (The library's own writer gives files that only their owner can read.)
-        aside.write_bytes(save(tensors, {CONFIG_KEY: json.dumps(config, sort_keys=True)}))
+        stored = {**config, _BESIDE: beside} if beside else config
+        aside.write_bytes(save(tensors, {CONFIG_KEY: json.dumps(stored, sort_keys=True)}))
 
 
 def read_weights_file(path: Path) -> dict[str, Any]:
@@ -38,14 +51,16 @@ def read_weights_file(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             config = json.loads((file.metadata() or {}).get(CONFIG_KEY, ""))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dictionary)
-        if not isinstance(config, dict):
-            raise TypeError(f"the config is a {type(config).__name__}")
+        beside = config.pop(_BESIDE, {}) if isinstance(config, dict) else None
+        if not isinstance(beside, dict):
+            raise TypeError("the metadata hold no config")
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise UserError(
             f"'{path}' holds no model: expected a safetensors file with weights and a config, as "
             "`dfm convert to-safetensors` writes it"
         ) from error
     return {
+        **beside,
         "state_dict": {
             name: value.float() if value.dtype == torch.float16 else value for name, value in state.items()
         },

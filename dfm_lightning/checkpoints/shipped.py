@@ -10,6 +10,8 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.weights_file import CONFIG_KEY, SUFFIX, write_weights_file
 
 PRETRAINED = Path(dfm_lightning.__file__).parent / "pretrained"
+# Texts in a checkpoint that are Lightning's own.
+_LIGHTNINGS = frozenset({"pytorch-lightning_version", "hparams_name"})
 # What a shipped model keeps of the config of the run that trained it.
 _KEPT = ("config_version", "seed_everything", "model", "data")
 
@@ -60,6 +62,8 @@ def export_weights(source: Path, destination: Path, half: bool = False) -> None:
     overflown = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if overflown:
         raise UserError(f"{source}: {overflown[0]} holds numbers that are not finite, or too large for float16")
-    write_weights_file(destination, state, config)
+    # What a model keeps by `on_save_checkpoint`, beside what Lightning says of itself.
+    beside = {name: value for name, value in content.items() if isinstance(value, str) and name not in _LIGHTNINGS}
+    write_weights_file(destination, state, config, beside)
     size = destination.stat().st_size / 2**20
     print(f"{destination}: {len(state)} tensors, {size:.1f} MiB")

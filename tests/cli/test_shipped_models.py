@@ -113,6 +113,26 @@ def test_another_file_is_refused(folder: Path, capsys: pytest.CaptureFixture[str
     assert "other.safetensors" in capsys.readouterr().err
 
 
+def test_what_a_model_says_of_itself_is_kept(folder: Path) -> None:
+    """Such as the fingerprint of a GAN inversion's generator, without which it is refused."""
+    content = {
+        "state_dict": {"weight": torch.ones(2)}, "dfm_config": {"model": {}}, "pytorch-lightning_version": "0",
+        "generator_fingerprint": "1234",
+    }  # fmt: skip
+    torch.save(content, "some.ckpt")
+    export_weights(Path("some.ckpt"), Path("some.safetensors"))
+    found = read_checkpoint(Path("some.safetensors"))
+    assert found["generator_fingerprint"] == "1234"
+    assert found["dfm_config"] == {"model": {}}
+    assert found["pytorch-lightning_version"] != "0"
+
+
+def test_other_users_may_read_the_file(trained: Path, folder: Path) -> None:
+    export_weights(trained, Path("small.safetensors"))
+    (folder / "plain").touch()
+    assert Path("small.safetensors").stat().st_mode == (folder / "plain").stat().st_mode
+
+
 def test_what_float16_cannot_hold_is_refused(folder: Path) -> None:
     torch.save({"state_dict": {"large": torch.tensor([1e6])}, "dfm_config": {}}, "large.ckpt")
     with pytest.raises(UserError, match="large"):
