@@ -24,7 +24,7 @@ from datamodules.co3d.scenes import (
     select_sequences,
 )
 from datamodules.co3d.truth import known_of_views
-from datamodules.hidden_looks import open_looks
+from datamodules.hidden_looks import HiddenLooks, open_looks
 from datamodules.posed.back_from_target import BackFromTarget, NovelFrames
 from datamodules.posed.camera_moves import CameraMove
 from datamodules.posed.datamodule import PosedImagesDataModule
@@ -34,7 +34,6 @@ from datamodules.posed.training import Attempts
 from datamodules.posed.trajectories import AroundScene
 from dfm_lightning.geometry.cameras import look_at
 from dfm_lightning.ranges import check_above, check_ascending, check_at_least
-from dfm_lightning.types import LookLaw
 
 # The splits that each of the trainer's functions reads.
 _SPLITS: dict[str | None, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
@@ -153,11 +152,6 @@ class Co3DDataModule(PosedImagesDataModule):
             self._scenes[split] = list(found.values())
         return self._scenes[split]
 
-    def look_law(self) -> LookLaw | None:
-        """See `PosedImagesDataModule`: synthetic scenes have a truth file."""
-        looks = open_looks(self.root)
-        return None if looks is None else looks.law
-
     # --- its own ways -------------------------------------------------------------------------------------
 
     def training_scenes(self) -> list[str]:
@@ -190,9 +184,13 @@ class Co3DDataModule(PosedImagesDataModule):
         position, origin, up = torch.tensor(rows, dtype=torch.float64)
         return look_at(position, origin, up)
 
+    def hidden_looks(self) -> HiddenLooks | None:
+        """See `PosedImagesDataModule`: synthetic scenes have a truth file."""
+        return open_looks(self.root)
+
     def known_truth(self, split: Split) -> KnownTruth:
         """See `PosedImagesDataModule`: of synthetic scenes the hidden look and distances, for tests."""
-        looks = open_looks(self.root) if split == "test" else None
+        looks = self.hidden_looks() if split == "test" else None
         return nothing_known if looks is None else partial(known_of_views, looks)
 
     def goes_without(self, split: Split) -> bool:

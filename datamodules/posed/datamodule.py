@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datamodules.hidden_looks import HiddenLooks
 from datamodules.image_files import UnreadableError
 from datamodules.loading import evaluation_loader, training_loader
 from datamodules.posed.camera_moves import CameraMove
@@ -239,7 +240,8 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
 
     def look_law(self) -> LookLaw | None:
         """Give the law of what synthetic scenes hide from their context; None for real ones."""
-        return None
+        looks = self.hidden_looks()
+        return None if looks is None else looks.law
 
     # --- what a data set of its own ways replaces -----------------------------------------------------------
 
@@ -265,6 +267,10 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
     def photograph_pose(self) -> Float64[Tensor, "4 4"]:
         """Give the absolute pose of a photograph's camera."""
         return torch.eye(4, dtype=torch.float64)
+
+    def hidden_looks(self) -> HiddenLooks | None:
+        """Read what is known of the looks that synthetic scenes hide; None for real ones."""
+        return None
 
     def known_truth(self, split: Split) -> KnownTruth:
         """Say what reads what is known of the scenes of a split, beside their views."""

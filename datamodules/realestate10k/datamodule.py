@@ -14,7 +14,6 @@ from datamodules.posed.two_ends import TwoEnds
 from datamodules.realestate10k.forms import open_reader
 from dfm_lightning.errors import UserError
 from dfm_lightning.ranges import check_ascending, check_at_least
-from dfm_lightning.types import LookLaw
 
 
 class RealEstate10kDataModule(PosedImagesDataModule):
@@ -65,14 +64,13 @@ class RealEstate10kDataModule(PosedImagesDataModule):
             **common,
         )
 
-    def look_law(self) -> LookLaw | None:
+    def hidden_looks(self) -> HiddenLooks | None:
         """See `PosedImagesDataModule`: synthetic rooms have a truth file."""
-        looks = None if self.root is None else open_looks(self.root)
-        return None if looks is None else looks.law
+        return None if self.root is None else open_looks(self.root)
 
     def known_truth(self, split: Split) -> KnownTruth:
         """See `PosedImagesDataModule`: of synthetic rooms what is hidden behind the door, for tests."""
-        looks = open_looks(self.root) if split == "test" and self.root is not None else None
+        looks = self.hidden_looks() if split == "test" else None
         if looks is None or self.root is None:
             return nothing_known
         return partial(_known_of_views, looks, self.root / HIDDEN_MASKS / split)
