@@ -7,7 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear.operator import Decomposition, LinearOperator, blank, shape_in, together
+from dfm_lightning.forward_models.linear.operator import (
+    Decomposition,
+    HoldsImageShape,
+    blank,
+    together,
+)
 from dfm_lightning.forward_models.linear.transforms import hartley
 from dfm_lightning.types import at_least_float32
 
@@ -22,23 +27,8 @@ class _Passed(NamedTuple):
     blank: Float[Tensor, "*b c h w 0"]
 
 
-class Blur(LinearOperator, _Passed):
+class Blur(HoldsImageShape, _Passed):
     """y = k * x, with any kernel, all channels alike; the image goes on at its opposite border. Made by `blur`."""
-
-    @property
-    def batch(self) -> int:
-        """See `LinearOperator.batch`."""
-        return len(self.spectrum)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """See `LinearOperator.image_shape`."""
-        return shape_in(self.blank)
-
-    @property
-    def measurement_shape(self) -> tuple[int, int, int]:
-        """See `LinearOperator.measurement_shape`: an image's."""
-        return self.image_shape
 
     def norm(self) -> Float[Tensor, " b"]:
         """See `LinearOperator.norm`: the largest factor on a frequency."""
@@ -112,18 +102,8 @@ class _Blocks(NamedTuple):
     blank: Float[Tensor, "*b c h w 0"]
 
 
-class Downsampling(LinearOperator, _Blocks):
+class Downsampling(HoldsImageShape, _Blocks):
     """Each block of s × s pixels becomes one, their weighted sum. Made by `downsampling`."""
-
-    @property
-    def batch(self) -> int:
-        """See `LinearOperator.batch`."""
-        return len(self.weights)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """See `LinearOperator.image_shape`."""
-        return shape_in(self.blank)
 
     @property
     def measurement_shape(self) -> tuple[int, int, int]:

@@ -6,7 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.forward_models.linear.operator import Decomposition, LinearOperator, blank, shape_in, together
+from dfm_lightning.forward_models.linear.operator import (
+    Decomposition,
+    HoldsImageShape,
+    blank,
+    together,
+)
 
 
 class _Seen(NamedTuple):
@@ -16,26 +21,11 @@ class _Seen(NamedTuple):
     blank: Float[Tensor, "*b c h w 0"]
 
 
-class Mask(LinearOperator, _Seen):
+class Mask(HoldsImageShape, _Seen):
     """y = m · x: what a mask of zeros and ones leaves of an image, zeros elsewhere. Its own pseudo-inverse.
 
     In-painting and out-painting; with a mask of ones, denoising and the image itself. Made by `mask_operator`.
     """
-
-    @property
-    def batch(self) -> int:
-        """See `LinearOperator.batch`."""
-        return len(self.mask)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """See `LinearOperator.image_shape`."""
-        return shape_in(self.blank)
-
-    @property
-    def measurement_shape(self) -> tuple[int, int, int]:
-        """See `LinearOperator.measurement_shape`: an image's."""
-        return self.image_shape
 
     def norm(self) -> Float[Tensor, " b"]:
         """See `LinearOperator.norm`: 1, or 0 where nothing is seen."""
@@ -80,21 +70,11 @@ class _Unseen(NamedTuple):
     blank: Float[Tensor, "*b c h w 0"]
 
 
-class Zero(LinearOperator, _Unseen):
+class Zero(HoldsImageShape, _Unseen):
     """y = 0, one for each channel, whatever the image: what is left to a model is unconditional.
 
     Made by `zero_operator`.
     """
-
-    @property
-    def batch(self) -> int:
-        """See `LinearOperator.batch`."""
-        return len(self.blank)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """See `LinearOperator.image_shape`."""
-        return shape_in(self.blank)
 
     @property
     def measurement_shape(self) -> tuple[int, int, int]:

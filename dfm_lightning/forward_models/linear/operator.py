@@ -224,3 +224,24 @@ def conjugate_gradients(
         before, squared = squared, inner(residual, residual)
         direction = residual + (squared / before).nan_to_num(0.0, 0.0, 0.0) * direction
     return solution
+
+
+class HoldsImageShape(LinearOperator):
+    """An operator whose tensors do not tell the images' shape, so that it holds one without numbers (`blank`)."""
+
+    blank: Float[Tensor, "*b c h w 0"]
+
+    @property
+    def batch(self) -> int:
+        """See `LinearOperator.batch`."""
+        return len(self.blank)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """See `LinearOperator.image_shape`."""
+        return shape_in(self.blank)
+
+    @property
+    def measurement_shape(self) -> tuple[int, int, int]:
+        """See `LinearOperator.measurement_shape`: an image's, where a subclass does not say otherwise."""
+        return self.image_shape

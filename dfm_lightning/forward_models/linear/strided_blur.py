@@ -13,9 +13,8 @@ from dfm_lightning.forward_models.linear.operator import (
     ALL_ABILITIES,
     Ability,
     Decomposition,
-    LinearOperator,
+    HoldsImageShape,
     blank,
-    shape_in,
     together,
 )
 from dfm_lightning.types import at_least_float32
@@ -40,7 +39,7 @@ class _Strided(NamedTuple):
     blank: Float[Tensor, "*b c h w 0"]
 
 
-class StridedBlur(LinearOperator, _Strided):
+class StridedBlur(HoldsImageShape, _Strided):
     """Every s-th pixel of a blurred image, on a black canvas of twice its size, as Fourier coefficients.
 
     A measurement [c, 2h/s, 4w/s] holds 2h/s × 2w/s coefficients a channel, real and imaginary parts side by
@@ -52,16 +51,6 @@ class StridedBlur(LinearOperator, _Strided):
     pixels; singular values below 10⁻⁵ of the largest count as 0. The last few decompositions are kept. Made by
     `strided_blur`.
     """
-
-    @property
-    def batch(self) -> int:
-        """See `LinearOperator.batch`."""
-        return len(self.spectrum)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """See `LinearOperator.image_shape`."""
-        return shape_in(self.blank)
 
     @property
     def measurement_shape(self) -> tuple[int, int, int]:
