@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from dfm_lightning.interfaces import RadianceField, check_batch
 from dfm_lightning.module import DenoisedBatch
 from dfm_lightning.sampling import NoiseNames, evaluated
@@ -29,7 +31,7 @@ class DeterministicInverseGraphics(InverseGraphics):
         check_batch(batch)
         signal = self.denoiser.deterministic_field(batch.context)
         compared, observed = self.compare(signal, batch)
-        level = self.process.training_levels(len(batch.key))
+        level = torch.zeros(len(batch.key), dtype=torch.long, device=self.device)  # there is no noise
         # With the context counted as dropped, no second deterministic estimate is asked for.
         denoised = DenoisedBatch(batch, level, None, signal, compared, observed, context_dropped=True)
         return {**self.observation_losses(denoised), **self.regularisers(denoised)}
