@@ -193,6 +193,7 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
     (GivenLevels, "levels"): [900, 300],
     (DPMSolverSDE, "second_order"): "integral",
     (OperatorDenoiser, "depths"): (2,),
+    (OperatorDenoiser, "dropout"): 0.5,
     (OperatorDenoiser, "widths"): (48,),
     (OperatorDenoiser, "windows"): (3,),
     (OperatorDenoiser, "joint"): (False,),

@@ -55,7 +55,8 @@ def test_a_converted_model_computes_the_formulas(
 ) -> None:
     sizes = SIX_OCTAVES._replace(**changes)
     state = random_state(sizes, scale=0.2)
-    state["model.renderer_coarse.backgrd_color"] = torch.tensor(BACKGROUND)
+    for renderer in ("renderer", "renderer_coarse"):
+        state[f"model.{renderer}.backgrd_color"] = torch.tensor(BACKGROUND)
     task = build_task(
         converted(checkpoint_of(state), tmp_path, heads=HEADS), NEAR, FAR, (SAMPLES, 4, SAMPLES)
     ).double()
