@@ -14,6 +14,8 @@ TRAINING_SCENES := --train_scenes 1200 --val_scenes 16 --test_scenes 50 --frames
 CONFIG := --config configs/co3d_demo.yaml
 WEIGHTS := --ckpt_path co3d_demo
 PHOTOGRAPH := docs/images/toy_photograph.jpg
+# Once around; it was taken from 26 degrees above the horizon.
+AROUND := "{kind: orbit, size: 6.283, frames: 30, elevation: 26}"
 
 .PHONY: demo demo-from-scratch test quick lint clean-demo
 .DELETE_ON_ERROR:
@@ -34,7 +36,8 @@ demo/.tested: demo/.data
 
 demo/.predicted: demo/.tested
 	$(DFM) predict $(CONFIG) $(WEIGHTS) --data.test_scenes 4
-	$(DFM) predict $(CONFIG) $(WEIGHTS) --data.image $(PHOTOGRAPH) --trainer.callbacks.output demo/photograph
+	$(DFM) predict $(CONFIG) $(WEIGHTS) --trainer.callbacks.output demo/photograph \
+		--data.image $(PHOTOGRAPH) --data.camera_move $(AROUND)
 	@touch $@
 
 demo/.finetuned: demo/.predicted
@@ -42,7 +45,7 @@ demo/.finetuned: demo/.predicted
 	@touch $@
 
 demo/index.html: demo/.finetuned
-	$(BIN)/dfm report demo/test demo/predict demo/photograph runs/co3d_demo --title "The demo" --output $@
+	$(BIN)/dfm report demo/test demo/predict demo/photograph runs/co3d_demo_finetune --title "The demo" --output $@
 
 demo/.training_data: | $(VENV)/.installed
 	$(BIN)/dfm data make-co3d demo/co3d_1200 $(TRAINING_SCENES)
