@@ -13,6 +13,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
 from dfm_lightning.networks.embeddings import ratio_sinusoids
 from dfm_lightning.networks.point_decoder import PointDecoder
+from dfm_lightning.networks.scene_summary import SceneSummary
 from dfm_lightning.networks.unet import UNet
 from dfm_lightning.ranges import check_at_least, check_below_one
 from dfm_lightning.types import Batch, Cameras, Level, LossTerm, Views, concatenate, select_views
@@ -50,7 +51,7 @@ class VolumeConditioning(NamedTuple):
     """What the denoiser makes of the context, once for a sampling run.
 
     `points` are the cells of the grid in the scene; `lifted` holds mean and variance over the context views of
-    what each of them sees there.
+    what each of them sees there, `encoded` the mean of the encoder's summaries of them.
     """
 
     frame: GridFrame
@@ -58,6 +59,7 @@ class VolumeConditioning(NamedTuple):
     views: LiftedViews
     target: Cameras
     lifted: Float[Tensor, "b n c"]
+    encoded: Float[Tensor, "b e"]
     summary: Float[Tensor, "b s"]
     palette: Float[Tensor, "b p 3"]
 
@@ -85,6 +87,8 @@ class VolumeDenoiser(SceneDenoiser):
         decoder_width: length of the hidden vectors of the points' MLP.
         condition_width: length of the vectors that condition the U-Nets.
         target_dropout: probability that a scene of a training batch is predicted without its noisy target.
+        scene_colours: number of colours that the scene has as a whole, for its points to choose from (see
+            `SceneSummary`); 0 for a denoiser whose points know no more of the target than the volume tells.
         image_weight: weight of the squared error of the target's 2D estimate, in units of what is left to estimate
             (EDM's λ), at most 12.5 times itself.
     """
@@ -106,10 +110,11 @@ class VolumeDenoiser(SceneDenoiser):
         condition_width: int = 128,
         target_dropout: float = 0.1,
         image_weight: float = 0.5,
+        scene_colours: int = 0,
     ) -> None:
         super().__init__()
         check_below_one(target_dropout=target_dropout)
-        check_at_least(0, image_weight=image_weight)
+        check_at_least(0, image_weight=image_weight, scene_colours=scene_colours)
         check_at_least(1, features=features, lifted_channels=lifted_channels, volume_channels=volume_channels)
         check_at_least(1, resolution=resolution, decoder_width=decoder_width, condition_width=condition_width)
         check_at_least(1, image_widths=image_widths, volume_widths=volume_widths)
@@ -121,13 +126,20 @@ class VolumeDenoiser(SceneDenoiser):
             nn.Linear(2 * _LEVEL_WAVES, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
         )
         self.level_of_view = nn.Linear(condition_width, _LEVEL_CHANNELS)
-        self.encoder = UNet(2, 3, features + 3, image_widths or [32, 64, 96], condition_width)
+        image_widths = image_widths or [32, 64, 96]
+        self.encoder = UNet(2, 3, features + 3, image_widths, condition_width)
         self.lift = nn.Linear(features + 3 + 2, lifted_channels)
         volume_widths = volume_widths or [24, 48, 96]
         self.unet = UNet(3, 3 * lifted_channels + 6, volume_channels, volume_widths, condition_width)
         if resolution < 2 or resolution % self.unet.factor:
             raise ValueError(f"resolution must be a multiple of {self.unet.factor}, got {resolution}")
-        self.decoder = PointDecoder(volume_channels, features, _LEVEL_CHANNELS, _PALETTE_SIDE**2, decoder_width)
+        self.decoder = PointDecoder(
+            volume_channels, features, _LEVEL_CHANNELS, _PALETTE_SIDE**2, decoder_width, scene_colours
+        )
+        self.whole: SceneSummary | None = None
+        if scene_colours:
+            widths = image_widths[-1], volume_widths[-1]
+            self.whole = SceneSummary(*widths, condition_width, decoder_width, scene_colours)
         colours = 3 * _PALETTE_SIDE**2
         self.summary = nn.Sequential(
             nn.Linear(colours, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
@@ -157,7 +169,8 @@ class VolumeDenoiser(SceneDenoiser):
         summary = self.summary(coarse.flatten(2)).mean(dim=1)
         clean = images.new_ones(scenes * views), images.new_zeros(scenes * views)
         level = self._level_condition(*clean)
-        maps = self._encode(images.flatten(0, 1), *clean, level + summary.repeat_interleave(views, dim=0))
+        condition = level + summary.repeat_interleave(views, dim=0)
+        maps, encoded = self._encode(images.flatten(0, 1), *clean, condition)
         present = torch.ones(scenes, views, dtype=torch.bool, device=images.device)
         maps, told = (part.unflatten(0, (scenes, views)) for part in (maps, self.level_of_view(level)))
         shown = lifted_views(context.params, maps, told, present)
@@ -167,7 +180,8 @@ class VolumeDenoiser(SceneDenoiser):
         mean = each.mean(dim=1)
         lifted = torch.cat([mean, (each - mean[:, None]).square().mean(dim=1)], dim=-1)
         palette = coarse[:, 0].flatten(2).mT * 0.5 + 0.5
-        return VolumeConditioning(frame, points, shown, target_params, lifted, summary, palette)
+        encoded = encoded.unflatten(0, (scenes, views)).mean(dim=1)
+        return VolumeConditioning(frame, points, shown, target_params, lifted, encoded, summary, palette)
 
     def forward(
         self, noisy: Float[Tensor, "b 1 3 h w"], level: Level, conditioning: VolumeConditioning
@@ -217,13 +231,14 @@ class VolumeDenoiser(SceneDenoiser):
 
     def _encode(
         self, images: Tensor, signal_rate: Tensor, noise_rate: Tensor, condition: Tensor
-    ) -> Float[Tensor, "b h w f"]:
-        """Feature maps whose last channels are the estimated clean colours in [0, 1]."""
+    ) -> tuple[Float[Tensor, "b h w f"], Float[Tensor, "b e"]]:
+        """Feature maps whose last channels are the estimated clean colours in [0, 1]; summaries of the views."""
         factors = preconditioning(signal_rate, noise_rate)
-        out = self.encoder(factors.into * images, condition).float()
+        out, summary = self.encoder.with_summary(factors.into * images, condition)
+        out = out.float()
         features, correction = out.split([out.shape[1] - 3, 3], dim=1)
         estimate = (factors.skip * images + factors.out * correction).clamp(-1, 1)
-        return torch.cat([features, estimate * 0.5 + 0.5], dim=1).movedim(1, -1)
+        return torch.cat([features, estimate * 0.5 + 0.5], dim=1).movedim(1, -1), summary.float()
 
     def _seen_from(self, points: Float[Tensor, "b n 3"], views: LiftedViews) -> Float[Tensor, "b v n c"]:
         """What each cell of the grid sees in each view; zero where a view does not show it."""
@@ -244,7 +259,7 @@ class VolumeDenoiser(SceneDenoiser):
         signal_rate, noise_rate = signal_rate * present, torch.where(present, noise_rate, 1.0)
         level = self._level_condition(signal_rate, noise_rate)
         condition = level + conditioning.summary
-        maps = self._encode(noisy, signal_rate, noise_rate, condition)
+        maps, encoded = self._encode(noisy, signal_rate, noise_rate, condition)
         told = self.level_of_view(level)
         own = lifted_views(conditioning.target, maps[:, None], told[:, None], present[:, None])
         target = self._seen_from(conditioning.points, own)[:, 0]
@@ -252,14 +267,22 @@ class VolumeDenoiser(SceneDenoiser):
         places = torch.cat([places, places.square()], dim=-1).expand(len(noisy), -1, -1)
         cells = torch.cat([conditioning.lifted, target, places], dim=-1)
         side = self.resolution
-        volume = self.unet(cells.mT.reshape(len(noisy), -1, side, side, side), condition)
+        cells = cells.mT.reshape(len(noisy), -1, side, side, side)
         views = concatenate([conditioning.views, own], dim=1)
+        of_points, palette = self.summary_of_points(conditioning.summary), conditioning.palette
+        if self.whole is None:
+            volume = self.unet(cells, condition)
+        else:
+            whole = self.whole.vector(conditioning.encoded, encoded * present[:, None], condition)
+            volume, summary = self.unet.with_summary(cells, condition + self.whole.to_condition(whole))
+            of_points = of_points + self.whole.to_points(whole)
+            palette = torch.cat([palette, self.whole.colours(whole, summary.float())], dim=1)
         return VolumeField(
             conditioning.frame,
             volume.movedim(1, -1),
             views,
-            self.summary_of_points(conditioning.summary),
-            conditioning.palette,
+            of_points,
+            palette,
             self.decoder,
             self.grid.distance,
         )

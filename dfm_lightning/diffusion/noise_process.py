@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfm_lightning.ranges import check_at_least
 from dfm_lightning.record import Recorded
 from dfm_lightning.types import Level
 
@@ -172,20 +173,29 @@ class DiscreteProcess(NoiseProcess):
 
 
 class CosineProcess(DiscreteProcess):
-    """The cosine schedule with uniformly drawn training levels, as in DFM.
+    """The cosine schedule, as in DFM.
 
     Args:
         levels: number T of noise levels.
+        emphasis: how much oftener training draws noisy levels: the density of level t is proportional to
+            t^emphasis. 0 is uniform, as in DFM. What is hidden is decided at noisy levels.
     """
 
-    def __init__(self, levels: int = 1000) -> None:
+    def __init__(self, levels: int = 1000, emphasis: float = 0.0) -> None:
         if levels < 1:
             raise ValueError(f"levels must be at least 1, got {levels}")
+        check_at_least(0, emphasis=emphasis)
         super().__init__(cosine_schedule(levels))
+        self.emphasis = emphasis
 
     def training_levels(self, batch: int, generator: torch.Generator | None = None) -> Level:
-        """Uniform over 0..T−1; from `generator` (on the CPU) if one is given, else the global generator."""
+        """Within 0..T−1; from `generator` (on the CPU) if one is given, else the global generator."""
         device = self.alphas_cumprod.device
+        if self.emphasis > 0:
+            place = torch.device("cpu") if generator is not None else device
+            uniform = torch.rand(batch, dtype=torch.float64, generator=generator, device=place)
+            drawn = self.levels * uniform ** (1 / (1 + self.emphasis))
+            return drawn.long().clamp(max=self.last_level).to(device)
         if generator is not None:
             return torch.randint(self.levels, (batch,), generator=generator).to(device)
         return torch.randint(self.levels, (batch,), device=device)

@@ -15,6 +15,8 @@ _UNSEEN = -20.0
 _FIRST_DENSITY = -1.0
 # Density per scene unit for an output of one, so that surfaces need no huge weights.
 _DENSITY_SCALE = 20.0
+# Logit of a colour of the scene at first: about a hundredth of the weight.
+_FIRST_SCENE_CHOICE = -3.0
 
 
 class PointViews(NamedTuple):
@@ -33,8 +35,8 @@ class PointViews(NamedTuple):
 class PointDecoder(nn.Module):
     """A small MLP that gives points their density, and lets each choose its colour.
 
-    A point's colour is a convex combination of the colours of the pixels that it projects to, of some coarse
-    colours of the context (the palette), and of one of its own: copied colours are sharp after few iterations,
+    A point's colour is a convex combination of the colours of the pixels that it projects to, of those of a palette
+    that the whole scene shares, and of one of its own: copied colours are sharp after few iterations,
     where predicted ones are a blur. Views count by learned shares; their weighted mean and variance (whether they
     agree) are what the MLP sees of them, so that their number and order do not matter (as in IBRNet, Wang et al.
     2021, and MVSNeRF, Chen et al. 2021).
@@ -43,12 +45,20 @@ class PointDecoder(nn.Module):
         volume_channels: channels of the volume.
         view_channels: features of a view's pixel.
         level_channels: length of the vector of a view's diffusion level.
-        palette: number of coarse colours.
+        palette: number of colours of the palette that come first, such as coarse colours of the context.
         width: length of the hidden vectors.
+        scene_colours: number of further colours of the palette, chosen by a layer of its own that hardly chooses
+            them at first. So a decoder that was trained without them can go on with them.
     """
 
     def __init__(
-        self, volume_channels: int, view_channels: int, level_channels: int, palette: int, width: int
+        self,
+        volume_channels: int,
+        view_channels: int,
+        level_channels: int,
+        palette: int,
+        width: int,
+        scene_colours: int = 0,
     ) -> None:
         super().__init__()
         self.from_volume = nn.Linear(volume_channels, width)
@@ -58,12 +68,16 @@ class PointDecoder(nn.Module):
         self.share = nn.Linear(width, 1)
         self.head = nn.Linear(3 * width + 3, width)
         self.output = nn.Linear(width, 4 + 1 + palette)
+        self.scene_choice = nn.Linear(width, scene_colours) if scene_colours else None
         self.floats_per_point = 6 * width
         zero_parameters(self.share)
         with torch.no_grad():
             self.output.weight.mul_(0.1)
             self.output.bias.zero_()
             self.output.bias[3] = _FIRST_DENSITY
+            if self.scene_choice is not None:
+                self.scene_choice.weight.mul_(0.1)
+                self.scene_choice.bias.fill_(_FIRST_SCENE_CHOICE)
 
     def forward(
         self,
@@ -89,8 +103,12 @@ class PointDecoder(nn.Module):
         mean_colour = (views.colour * share).sum(dim=1)
         colour_variance = ((views.colour - mean_colour[:, None]).square() * share).sum(dim=1)
         known = torch.cat([F.relu(base), mean, variance, colour_variance.to(mean.dtype)], dim=-1)
-        out = self.output(F.relu(self.head(known))).float()
-        choice = torch.cat([logit.movedim(1, -1), out[..., 4:]], dim=-1).softmax(dim=-1)
+        hidden = F.relu(self.head(known))
+        out = self.output(hidden).float()
+        choices = [logit.movedim(1, -1), out[..., 4:]]
+        if self.scene_choice is not None:
+            choices.append(self.scene_choice(hidden).float())
+        choice = torch.cat(choices, dim=-1).softmax(dim=-1)
         count = logit.shape[1]
         colour = torch.einsum("bnv,bvnc->bnc", choice[..., :count], views.colour)
         colour = colour + choice[..., count : count + 1] * out[..., :3].sigmoid()

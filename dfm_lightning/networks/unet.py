@@ -121,7 +121,13 @@ class UNet(nn.Module):
         return 2 ** (len(self.down) - 1)
 
     def forward(self, x: Float[Tensor, "b i *s"], condition: Float[Tensor, "b c"]) -> Float[Tensor, "b o *s"]:
-        """Transform each image or volume of the batch under its condition.
+        """Transform each image or volume of the batch under its condition; see `with_summary` for errors."""
+        return self.with_summary(x, condition)[0]
+
+    def with_summary(
+        self, x: Float[Tensor, "b i *s"], condition: Float[Tensor, "b c"]
+    ) -> tuple[Float[Tensor, "b o *s"], Float[Tensor, "b w"]]:
+        """Transform each image or volume, and summarise it: the mean of its features at the coarsest resolution.
 
         Raises:
             ValueError: a side is no multiple of `factor`.
@@ -138,8 +144,9 @@ class UNet(nn.Module):
                 x = pool(x, 2)
             x = block(x, condition)
         x = self.middle[1](self.attention(self.middle[0](x, condition)), condition)
+        summary = x.flatten(2).mean(dim=2)
         mode = _INTERPOLATION[self.dimensions]
         for narrow, block, beside in zip(self.narrow, self.up, reversed(kept), strict=True):
             x = F.interpolate(narrow(x), scale_factor=2, mode=mode, align_corners=False) + beside
             x = block(x, condition)
-        return self.output(F.silu(self.output_norm(x)))
+        return self.output(F.silu(self.output_norm(x))), summary
