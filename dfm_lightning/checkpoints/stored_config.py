@@ -22,8 +22,16 @@ def stored_config(path: Path) -> dict[str, Any]:
     return read_checkpoint(path).get(CONFIG_KEY, {})
 
 
-def load_weights(model: LightningModule, path: Path) -> None:
+def load_weights(model: LightningModule, path: Path, new_parts: bool = False) -> list[str]:
     """Give a model the weights of a checkpoint (the averaged ones, if training averaged them), and nothing else.
+
+    Args:
+        model: the model.
+        path: the checkpoint.
+        new_parts: let parts of the model that the checkpoint lacks keep the weights they have.
+
+    Returns:
+        The names of these parts: modules of which the checkpoint has nothing, or parameters.
 
     Raises:
         UserError: there is no such file, it is not a checkpoint, or its weights are not finite.
@@ -31,8 +39,23 @@ def load_weights(model: LightningModule, path: Path) -> None:
     """
     content = read_checkpoint(path)
     model.on_load_checkpoint(content)  # a model may refuse a checkpoint
-    model.load_state_dict(content["state_dict"], strict=model.strict_loading)
+    given = content["state_dict"]
+    own = model.state_dict()
+    new = [name for name in own if name not in given] if new_parts else []
+    model.load_state_dict({**given, **{name: own[name] for name in new}}, strict=model.strict_loading)
     check_finite(model.named_parameters(), str(path))
+    return _parts(new, given)
+
+
+def _parts(missing: list[str], given: dict[str, Any]) -> list[str]:
+    """Name what is missing by the largest modules of which nothing is given."""
+    known = {name.rsplit(".", depth)[0] for name in given for depth in range(name.count(".") + 1)}
+    parts = []
+    for name in missing:
+        steps = name.split(".")
+        heads = (".".join(steps[: length + 1]) for length in range(len(steps)))
+        parts.append(next(head for head in heads if head not in known))
+    return list(dict.fromkeys(parts))
 
 
 def holds_weights_only(path: Path) -> bool:

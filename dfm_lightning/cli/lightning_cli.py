@@ -30,6 +30,7 @@ from dfm_lightning.cli.configs import name_of_run, shipped_configs
 from dfm_lightning.cli.earlier_settings import classes_of, with_current_options
 from dfm_lightning.cli.messages import missing_class, wrong_input_named, wrong_settings_named
 from dfm_lightning.cli.parser import DfmParser, add_functions
+from dfm_lightning.cli.precision import warn_of_slow_precision
 from dfm_lightning.cli.step_end import EndAfterStep
 from dfm_lightning.cli.surroundings import check_processes, check_strategy, find_starter, say_processes
 from dfm_lightning.cli.termination import current_termination
@@ -134,6 +135,13 @@ class DfmCLI(LightningCLI):
             "with, as in fine-tuning; nothing else of it, neither its step nor its optimizer. It decides the "
             "model's architecture. Only `fit` uses it, and only where no --ckpt_path continues a training.",
         )
+        parser.add_argument(
+            "--new_parts",
+            type=bool,
+            default=False,
+            help="Let the config decide the architecture, not --initial_weights: parts of the model that the "
+            "weights lack begin untrained.",
+        )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -177,7 +185,7 @@ class DfmCLI(LightningCLI):
         """Lay the architecture that a checkpoint was trained with over the config, and nothing else of it."""
         command = self.config.subcommand
         path = self.config[command].get("ckpt_path")
-        if path is None and command == "fit":
+        if path is None and command == "fit" and not self.config.fit.new_parts:
             path = self.config.fit.get("initial_weights")
         if path is None:
             if command != "fit":
@@ -198,7 +206,9 @@ class DfmCLI(LightningCLI):
         path = settings.ckpt_path or settings.initial_weights
         if path is None or (settings.ckpt_path and not holds_weights_only(Path(path))):
             return
-        load_weights(self.model, Path(path))
+        new = load_weights(self.model, Path(path), settings.new_parts and not settings.ckpt_path)
+        if new:
+            _say(f"Parts that {path} lacks begin untrained: {', '.join(new)}")
         if settings.ckpt_path:
             _say(f"{path} holds weights only: a new training begins with them.")
 
@@ -236,6 +246,7 @@ class DfmCLI(LightningCLI):
         trainer = super()._instantiate_trainer(config, callbacks)
         check_processes(starter, trainer.num_devices, trainer.num_nodes)
         say_processes(trainer, starter)
+        warn_of_slow_precision(trainer)
         return guarded(trainer)
 
     def after_fit(self) -> None:

@@ -35,8 +35,8 @@ class PointViews(NamedTuple):
 class PointDecoder(nn.Module):
     """A small MLP that gives points their density, and lets each choose its colour.
 
-    A point's colour is a convex combination of the colours of the pixels that it projects to, of those of a palette
-    that the whole scene shares, and of one of its own: copied colours are sharp after few iterations,
+    A point's colour is a convex combination of the colours of the pixels that it projects to, of those of a
+    palette that the whole scene shares, and of one of its own: copied colours are sharp after few iterations,
     where predicted ones are a blur. Views count by learned shares; their weighted mean and variance (whether they
     agree) are what the MLP sees of them, so that their number and order do not matter (as in IBRNet, Wang et al.
     2021, and MVSNeRF, Chen et al. 2021).

@@ -38,7 +38,7 @@ def test_a_checkpoint_carries_the_config_as_data(run: Run) -> None:
     assert is_primitive(stored)
     assert stored["model"]["init_args"]["samples"] == 3
     assert stored["model"]["init_args"]["denoiser"]["init_args"] == {"width": 6}
-    assert stored["model"]["init_args"]["process"]["init_args"] == {"levels": 1000}
+    assert stored["model"]["init_args"]["process"]["init_args"] == {"levels": 1000, "emphasis": 0.0}
     saved = yaml.safe_load((folder / "config.yaml").read_text())
     assert saved == stored
 
@@ -275,5 +275,24 @@ def test_initial_weights_of_another_model_are_refused(
     del content[CONFIG_KEY]
     torch.save(content, folder / "other.ckpt")
     other = ["--initial_weights", "other.ckpt", "--model.denoiser.width", "9"]
+    assert main(["fit", "--config", "toy.yaml", *other]) == 2
+    assert "do not fit the model" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_parts_that_the_initial_weights_lack_begin_untrained(
+    run: Run, folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    content = load(checkpoint(run("fit", "--model.denoiser.width", "8")))
+    lacking = {name: value for name, value in content["state_dict"].items() if "layers.3" not in name}
+    torch.save({**content, "state_dict": lacking}, folder / "old.ckpt")
+    still = ["--model.optimizer.learning_rate", "0", "--trainer.max_steps", "10", "--model.denoiser.width", "8"]
+    assert main(["fit", "--config", "toy.yaml", *still, "--initial_weights", "old.ckpt"]) == 2
+    assert "do not fit the model" in capfd.readouterr().err.splitlines()[-1]
+    grown = load(checkpoint(run("fit", *still, "--initial_weights", "old.ckpt", "--new_parts", "true"), 10))
+    assert "denoiser.layers.3" in capfd.readouterr().err
+    for name, value in lacking.items():
+        torch.testing.assert_close(grown["state_dict"][name], value, rtol=0, atol=1e-7)
+    # Another width than that of the weights is no new part.
+    other = ["--initial_weights", "old.ckpt", "--new_parts", "true", "--model.denoiser.width", "9"]
     assert main(["fit", "--config", "toy.yaml", *other]) == 2
     assert "do not fit the model" in capfd.readouterr().err.splitlines()[-1]

@@ -134,9 +134,9 @@ def test_the_image_loss_weighs_errors_by_what_is_left_to_estimate() -> None:
     assert denoiser(image_weight=0.0).auxiliary_losses(batch, levels, conditioning, field) == {}
 
 
-def model_of(**settings: Any) -> InverseGraphics:
+def model_of(scene_colours: int = 0, **settings: Any) -> InverseGraphics:
     return InverseGraphics(
-        denoiser(),
+        denoiser(scene_colours=scene_colours),
         VolumeRendering(2.0, 8.0, 8, 0, patch_size=4),
         objective=SceneObjective(
             estimate_weight=0.0, proposal_weight=0.0, distortion_weight=0.0, smoothness_weight=0.0
@@ -146,8 +146,9 @@ def model_of(**settings: Any) -> InverseGraphics:
     )
 
 
-def test_trains_every_parameter() -> None:
-    model = model_of().train()
+@pytest.mark.parametrize("scene_colours", [0, 3])
+def test_trains_every_parameter(scene_colours: int) -> None:
+    model = model_of(scene_colours).train()
     views = views_of(4)
     parts = (select_views(views, part) for part in (slice(2), slice(2, 3), slice(3, 4)))
     batch = Batch(*parts, ["a", "b"], {})
@@ -171,7 +172,33 @@ def test_samples_one_view_after_the_other_and_with_guidance() -> None:
         assert not torch.allclose(drawn[0].observation, drawn[1].observation)
 
 
-@pytest.mark.parametrize("settings", [{"target_dropout": 1.0}, {"image_weight": -1.0}])
+def test_a_summary_of_the_scene_changes_nothing_at_first() -> None:
+    context, noisy = views_of(2), torch.randn(2, 1, 3, SIZE, SIZE)
+    plain = denoiser()
+    grown = VolumeDenoiser(
+        CUBE, 4, 4, [8, 8], 6, [8, 8], volume_channels=5, decoder_width=8, condition_width=12, scene_colours=3
+    )
+    missing = grown.load_state_dict(plain.state_dict(), strict=False)
+    assert not missing.unexpected_keys
+    assert {name.split(".")[0] for name in missing.missing_keys} == {"whole", "decoder"}
+    with torch.no_grad():
+        grown.decoder.scene_choice.bias.fill_(-1e4)
+    grown.use_process(CosineProcess())
+    torch.testing.assert_close(values(grown.eval(), context, noisy, 300), values(plain, context, noisy, 300))
+
+
+def test_the_summary_takes_nothing_from_a_target_that_is_not_there() -> None:
+    model, context = denoiser(scene_colours=3), views_of(2)
+    conditioning = model.condition(context, select_views(context.params, slice(1)))
+    rates = torch.zeros(2), torch.ones(2)
+    for present, alike in ((False, True), (True, False)):
+        there = torch.full((2,), present)
+        fields = [model._field(torch.randn(2, 3, SIZE, SIZE), rates, there, conditioning) for _ in range(2)]
+        assert torch.allclose(fields[0].palette, fields[1].palette) is alike
+        assert torch.allclose(fields[0].summary, fields[1].summary) is alike
+
+
+@pytest.mark.parametrize("settings", [{"target_dropout": 1.0}, {"image_weight": -1.0}, {"scene_colours": -1}])
 def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         denoiser(**settings)

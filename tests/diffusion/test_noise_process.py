@@ -75,6 +75,16 @@ def test_training_levels_are_uniform_over_all_levels() -> None:
     assert (counts - 10_000).abs().max() < 5 * 94
 
 
+def test_emphasis_draws_noisy_levels_oftener() -> None:
+    process = CosineProcess(levels=8, emphasis=1.0)
+    counts = torch.bincount(process.training_levels(64_000, torch.Generator().manual_seed(4)), minlength=8)
+    # The density t on [0, 8) gives level k the probability ((k + 1)² − k²) / 64; standard deviations up to 112.
+    expected = torch.tensor([1000 * (2 * level + 1) for level in range(8)])
+    assert (counts - expected).abs().max() < 5 * 112
+    with pytest.raises(ValueError, match="emphasis"):
+        CosineProcess(emphasis=-1.0)
+
+
 def test_training_levels_come_from_the_generator_that_is_named() -> None:
     process = CosineProcess()
     torch.manual_seed(5)

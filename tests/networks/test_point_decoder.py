@@ -60,6 +60,25 @@ def test_colours_are_mixtures_of_what_there_is_to_choose_from() -> None:
     torch.testing.assert_close(colour, one.expand_as(colour))
 
 
+def test_colours_of_the_scene_are_hardly_chosen_at_first_and_can_be_chosen() -> None:
+    torch.manual_seed(0)
+    decoder = PointDecoder(5, 4, 2, 6, 8, scene_colours=2)
+    _, (volume, shown, level, summary, _) = decoder_and_inputs()
+    blue = torch.tensor([0.0, 0.0, 1.0])
+    grey = torch.full((2, 6, 3), 0.5)
+    views = shown._replace(colour=torch.full_like(shown.colour, 0.5))
+    with torch.no_grad():
+        decoder.output.bias[:3] = 0.0  # its own colour is grey, too
+        decoder.output.weight[:3] = 0.0
+    choices = torch.cat([grey, blue.expand(2, 2, 3)], dim=1)
+    colour, _ = decoder(volume, views, level, summary, choices)
+    assert (colour - 0.5).abs().max() < 0.05
+    with torch.no_grad():
+        decoder.scene_choice.bias[1] = 1e4
+    colour, _ = decoder(volume, views, level, summary, choices)
+    torch.testing.assert_close(colour, blue.expand_as(colour))
+
+
 def test_fog_at_first_lets_rays_through() -> None:
     torch.manual_seed(0)
     decoder = PointDecoder(5, 4, 2, 6, 8)
