@@ -66,6 +66,21 @@ class ForwardModel(Recorded, nn.Module, ABC):
         """The part of the views that one training step compares. Everything, unless that is too expensive."""
         return views
 
+    def operator_norm(self, params: Any) -> Float[Tensor, " b"] | None:
+        """The largest singular value of the map from a signal to all its `v` observations; None if not known.
+
+        For forward models that are linear in the signal: context guidance takes its step sizes from it.
+        """
+        return None
+
+    def noise_deviation(self, params: Any) -> Tensor | None:
+        """The standard deviation of the noise in observations made under φ; None if they have none.
+
+        Of normal noise, independent in each number: shaped to be broadcast to the observations [b v c h w]. It
+        is the noise that the data come with; `forward` adds none.
+        """
+        return None
+
 
 class SignalDenoiser(Recorded, nn.Module, ABC):
     """Predicts the clean signal from a noisy target observation and clean context (DFM eq. 4).
@@ -152,7 +167,7 @@ def check_request(request: Request) -> None:
             )
 
 
-def check_observed(observed: Tensor, true: Tensor) -> None:
+def check_observed(observed: Tensor, true: Tensor, views: str = "target and novel") -> None:
     """Raise `UserError` where a forward model's observations have another shape than those of the data."""
     if not observed.dtype.is_floating_point:
         raise UserError(
@@ -162,7 +177,7 @@ def check_observed(observed: Tensor, true: Tensor) -> None:
     if observed.shape != true.shape:
         raise UserError(
             f"the forward model gives observations of shape {tuple(observed.shape)}, those of the data have "
-            f"{tuple(true.shape)} (scenes, target and novel views, channels, height, width)"
+            f"{tuple(true.shape)} (scenes, {views} views, channels, height, width)"
         )
 
 

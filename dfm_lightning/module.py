@@ -1,7 +1,7 @@
 """`DiffusionWithForwardModel`: what trains every stochastic inverse problem, and samples it through its parts."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -10,17 +10,25 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dfm_lightning.diffusion import DDIM, CosineProcess, GuidanceSpace, NoiseProcess, ObservationDenoiser, Sampler
+from dfm_lightning.diffusion import (
+    DDIM,
+    ContextGuidance,
+    CosineProcess,
+    GuidanceSpace,
+    NoiseProcess,
+    ObservationDenoiser,
+    Sampler,
+)
 from dfm_lightning.errors import UserError
 from dfm_lightning.first_step import check_differentiable, check_first_numbers, check_target_size, check_trainable
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser, check_batch, check_kind, check_observed
+from dfm_lightning.observation_losses import DenoisedBatch, context_error, squared_errors
 from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice, settings_of
 from dfm_lightning.randomness import generator_for, seed_generators, seeded_generators
 from dfm_lightning.ranges import check_at_least, check_within
 from dfm_lightning.sampling import NoiseNames, PredictingModule, draw_signals, evaluated, one_by_one
 from dfm_lightning.types import (
     Batch,
-    Level,
     LossTerm,
     Observed,
     Prediction,
@@ -33,23 +41,6 @@ from dfm_lightning.types import (
     repeat_batch,
     select_views,
 )
-
-
-class DenoisedBatch(NamedTuple):
-    """One evaluation of the denoiser in training, as regularisers see it.
-
-    `compared` are the target views followed by the novel ones (after subsampling), `observed` the signal
-    observed under the same parameters, `conditioning` what the denoiser made of the context, which may have
-    been dropped.
-    """
-
-    batch: Batch
-    level: Level
-    conditioning: Any
-    signal: Any
-    compared: Views
-    observed: Observed
-    context_dropped: bool = False
 
 
 class DiffusionWithForwardModel(PredictingModule):
@@ -74,11 +65,14 @@ class DiffusionWithForwardModel(PredictingModule):
             guided signal. "observation": as in the authors' code; the signal stays unguided.
         samples: number of signals drawn for each context in test and predict.
         draw_batch: how many of them predict draws in one batch; see `PredictingModule`.
+        context_weight: weight of a loss at the context's own parameters, ‖O_context − forward(S, φ_context)‖². Not
+            computed at 0, as in DFM.
+        context_guidance: gradient steps of each predicted signal towards the context in sampling; none if None.
     """
 
     # What a checkpoint decides about a later run: which weights there are, and what they mean.
     fixed_by_checkpoint: ClassVar[frozenset[str]] = frozenset({"denoiser", "process"})
-    without_effect = frozenset({"optimizer", "target_weight", "novel_weight", "context_dropout"})
+    without_effect = frozenset({"optimizer", "target_weight", "novel_weight", "context_weight", "context_dropout"})
     stock_parts: ClassVar[dict[str, type]] = {
         "process": CosineProcess,
         "sampler": DDIM,
@@ -99,9 +93,12 @@ class DiffusionWithForwardModel(PredictingModule):
         guidance_space: GuidanceSpace = "signal",
         samples: int = 4,
         draw_batch: int = 1,
+        context_weight: float = 0.0,
+        context_guidance: ContextGuidance | None = None,
     ) -> None:
         super().__init__(samples, draw_batch)
-        check_at_least(0, target_weight=target_weight, novel_weight=novel_weight, guidance_scale=guidance_scale)
+        check_at_least(0, target_weight=target_weight, novel_weight=novel_weight, context_weight=context_weight)
+        check_at_least(0, guidance_scale=guidance_scale)
         check_within(0, 1, context_dropout=context_dropout)
         self.denoiser = denoiser
         self.forward_model = forward_model
@@ -116,6 +113,8 @@ class DiffusionWithForwardModel(PredictingModule):
         self.context_dropout = context_dropout
         self.guidance_scale = guidance_scale
         self.guidance_space = guidance_space
+        self.context_weight = context_weight
+        self.context_guidance = context_guidance
         self._stepped = False
         # The losses of the last training batch by name, for whoever has to say which of them went wrong.
         self.training_terms: dict[str, Tensor] = {}
@@ -193,7 +192,11 @@ class DiffusionWithForwardModel(PredictingModule):
         """All losses of a batch by name."""
         denoised = self.denoise_noised(batch)._replace(context_dropped=context_dropped)
         own = self.denoiser.auxiliary_losses(batch, denoised.level, denoised.conditioning, denoised.signal)
-        return {**self.observation_losses(denoised), **self.regularisers(denoised), **own}
+        terms = {**self.observation_losses(denoised), **self.regularisers(denoised), **own}
+        # (Of a dropped context there is nothing to compare with.)
+        if self.context_weight > 0 and not context_dropped:
+            terms["context"] = LossTerm(context_error(self.forward_model, denoised), self.context_weight)
+        return terms
 
     def denoise_noised(self, batch: Batch) -> DenoisedBatch:
         """Noise the target, predict the signal, and observe it as target and novel views (DFM eq. 4, 5)."""
@@ -224,8 +227,7 @@ class DiffusionWithForwardModel(PredictingModule):
 
     def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
         """The squared errors at the target's and at novel parameters (DFM eq. 8, 9)."""
-        observed, compared = denoised.observed.observation, denoised.compared.observation
-        error = (observed.to(at_least_float32(observed)) - compared).square().flatten(2).mean(dim=2)
+        error = squared_errors(denoised.observed.observation, denoised.compared.observation)
         targets = denoised.batch.target.observation.shape[1]
         terms = {"target": LossTerm(error[:, :targets].mean(), self.target_weight)}
         if error.shape[1] > targets:
@@ -289,6 +291,7 @@ class DiffusionWithForwardModel(PredictingModule):
             samples=len(noise_names) // len(context.observation),
             guidance_scale=self.guidance_scale,
             guidance_space=self.guidance_space,
+            context_guidance=self.context_guidance,
         )
         device = context.observation.device
         return draw_signals(denoise, self.sampler, self.process, noise_names, size, device, self.plan.worked)

@@ -16,7 +16,8 @@ LEVELS: list[set[str]] = [
     {"geometry"},
     {"networks"},
     {"forward_models"},
-    {"denoisers", "diffusion", "losses", "metrics", "optimizers", "scene_scores", "weights", "weights_file"},
+    {"denoisers", "diffusion", "losses", "metrics", "observation_losses", "optimizers"}
+    | {"scene_scores", "weights", "weights_file"},
     {"sampling"},
     {"module"},
     {"tasks"},

@@ -22,6 +22,7 @@ from dfm_lightning.interfaces import (
     check_request,
 )
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
+from dfm_lightning.observation_losses import context_error
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.tasks import GANInversion, InverseGraphics, MotionPrediction
 from dfm_lightning.types import Batch, Level, LossTerm, Request, Views, as_request
@@ -119,6 +120,28 @@ def test_target_and_novel_errors_are_kept_apart() -> None:
 
 def test_without_novel_views_there_is_no_novel_loss() -> None:
     assert set(module().losses(batch(novel=0))) == {"target"}
+
+
+def test_the_context_can_be_compared_with_at_its_own_parameters() -> None:
+    of = batch(novel=0)
+    model = module(context_weight=2.0)
+    torch.manual_seed(0)
+    found = model.losses(of)
+    torch.manual_seed(0)
+    parts = model.denoise_noised(of)
+    expected = (Points()(parts.signal, of.context.params) - of.context.observation).square().mean()
+    assert found["context"].weight == 2.0
+    assert found["context"].value.item() == pytest.approx(expected.item())
+    # Of a context that is dropped nothing is known.
+    assert "context" not in model.losses(of, context_dropped=True)
+    assert "context" not in module().losses(of)
+
+
+def test_a_context_that_is_no_observation_of_the_forward_model_is_refused() -> None:
+    of = batch()
+    other = of._replace(context=of.context._replace(observation=of.context.observation[:, :, :1]))
+    with pytest.raises(UserError, match=r"context views"):
+        context_error(Points(), denoised(LINES, other))
 
 
 def test_the_true_signal_has_no_loss() -> None:

@@ -41,6 +41,7 @@ from dfm_lightning.denoisers import (
 )
 from dfm_lightning.diffusion import (
     DDIM,
+    ContextGuidance,
     CosineProcess,
     DPMSolver,
     DPMSolverSDE,
@@ -157,6 +158,7 @@ OTHERS: dict[str, Any] = {
     "generator": "other.safetensors",
     "process": lambda: CosineProcess(999),
     "sampler": lambda: DDIM(steps=3),
+    "context_guidance": ContextGuidance,
     "optimizer": AdamWithWarmup,
     "objective": lambda: SceneObjective(fill_depth=False),
     "position_grid": 2,
@@ -178,6 +180,7 @@ OTHERS: dict[str, Any] = {
     "momentum": 0.5,
 }
 OTHERS_OF: dict[tuple[type, str], Any] = {
+    (ContextGuidance, "rate"): 0.5,
     (MotionPrediction, "objective"): lambda: MotionObjective(hole_weight=0.5),
     (DiffusionWithForwardModel, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
     (InverseGraphics, "forward_model"): lambda: VolumeRendering(1.0, 6.0),

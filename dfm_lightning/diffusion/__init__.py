@@ -1,5 +1,6 @@
 """Noise processes, samplers, spacings of levels, and the denoising of observations through signals."""
 
+from dfm_lightning.diffusion.context_guidance import ContextGuidance
 from dfm_lightning.diffusion.continuous_process import (
     ContinuousProcess,
     VarianceExploding,
@@ -49,6 +50,7 @@ __all__ = [
     "GHVB",
     "PLMS",
     "AlignYourSteps",
+    "ContextGuidance",
     "ContinuousProcess",
     "CosineProcess",
     "DPMSolver",

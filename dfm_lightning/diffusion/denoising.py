@@ -5,6 +5,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.diffusion.context_guidance import ContextGuidance
 from dfm_lightning.diffusion.samplers import Estimate
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
 from dfm_lightning.types import Level, Views, concatenate, map_tensors, repeat_batch
@@ -25,6 +26,7 @@ class ObservationDenoiser:
         guidance_scale: 1 is no guidance, 0 ignores the context, above 1 follows it more strongly.
         guidance_space: "signal" extrapolates the signal, so that the guided observation is an observation of
             it; "observation" extrapolates the observation, as the authors do, and leaves the signal unguided.
+        context_guidance: moves each signal towards its context before it is observed; after guidance of signals.
     """
 
     def __init__(
@@ -36,12 +38,16 @@ class ObservationDenoiser:
         samples: int = 1,
         guidance_scale: float = 1.0,
         guidance_space: GuidanceSpace = "signal",
+        context_guidance: ContextGuidance | None = None,
     ) -> None:
         self.denoiser = denoiser
         self.forward_model = forward_model
         self.guidance_scale = guidance_scale
         self.guidance_space = guidance_space
         self.guided = guidance_scale != 1.0
+        self._towards_context = (
+            None if context_guidance is None else context_guidance.towards(forward_model, context, samples)
+        )
         if self.guided:
             context = concatenate([context, denoiser.drop_context(context)], dim=0)
             target_params = concatenate([target_params, target_params], dim=0)
@@ -54,15 +60,23 @@ class ObservationDenoiser:
         # Samplers compute in float32 at least, whatever the networks do.
         noisy = noisy.to(self.precision)
         if not self.guided:
-            signal = self.denoiser(noisy, level, self.conditioning)
+            signal = self._moved(self.denoiser(noisy, level, self.conditioning))
             return Estimate(self.forward_model(signal, self.target_params), signal)
 
         noisy, level = (concatenate([part, part], dim=0) for part in (noisy, level))
         signals = self.denoiser(noisy, level, self.conditioning)
         conditional, unconditional = self.denoiser.split_batch(signals)
+        params = map_tensors(lambda tensor: tensor.chunk(2)[0], self.target_params)
         if self.guidance_space == "signal":
-            signal = self.denoiser.guide(unconditional, conditional, self.guidance_scale)
-            params = map_tensors(lambda tensor: tensor.chunk(2)[0], self.target_params)
+            signal = self._moved(self.denoiser.guide(unconditional, conditional, self.guidance_scale))
             return Estimate(self.forward_model(signal, params), signal)
-        c, u = self.forward_model(signals, self.target_params).chunk(2)
+        if self._towards_context is None:
+            c, u = self.forward_model(signals, self.target_params).chunk(2)
+        else:
+            # Only the signal that knows the context.
+            conditional = self._moved(conditional)
+            c, u = (self.forward_model(signal, params) for signal in (conditional, unconditional))
         return Estimate(u + self.guidance_scale * (c - u), conditional)
+
+    def _moved(self, signal: Any) -> Any:
+        return signal if self._towards_context is None else self._towards_context(signal)

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.denoisers import PatchToCode
-from dfm_lightning.diffusion import GuidanceSpace, NoiseProcess, Sampler
+from dfm_lightning.diffusion import ContextGuidance, GuidanceSpace, NoiseProcess, Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import ImageGeneration
 from dfm_lightning.module import DiffusionWithForwardModel
@@ -61,6 +61,7 @@ class GANInversion(DiffusionWithForwardModel):
             "observation": the code stays unguided.
         samples: number of codes drawn for each patch in test and predict.
         draw_batch: how many of them predict draws in one batch; see `DiffusionWithForwardModel`.
+        context_guidance: gradient steps of each predicted code towards the patch in sampling; none if None.
     """
 
     denoiser: PatchToCode
@@ -78,6 +79,7 @@ class GANInversion(DiffusionWithForwardModel):
         guidance_space: GuidanceSpace = "signal",
         samples: int = 8,
         draw_batch: int = 1,
+        context_guidance: ContextGuidance | None = None,
     ) -> None:
         super().__init__(
             denoiser,
@@ -90,6 +92,7 @@ class GANInversion(DiffusionWithForwardModel):
             guidance_space=guidance_space,
             samples=samples,
             draw_batch=draw_batch,
+            context_guidance=context_guidance,
         )
         shape = forward_model.generator.architecture
         if denoiser.code_width != shape.w_dim or denoiser.layers not in (1, shape.layers):

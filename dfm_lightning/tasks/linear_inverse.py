@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dfm_lightning.denoisers import OperatorDenoiser
 from dfm_lightning.denoisers.operator_denoiser import edm_weight
-from dfm_lightning.diffusion import Heun, Karras, NoiseProcess, Sampler, VarianceExploding
+from dfm_lightning.diffusion import ContextGuidance, Heun, Karras, NoiseProcess, Sampler, VarianceExploding
 from dfm_lightning.diffusion.zero_shot import ZeroShotSolver, linear_problem
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.linear import LinearObservation, one_a_view
@@ -76,6 +76,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
         guidance_scale: classifier-free guidance in sampling, away from what is dropped; 1 is none.
         samples: number of images drawn for each measurement in test and predict.
         draw_batch: how many of them are drawn in one batch; see `PredictingModule`.
+        context_guidance: gradient steps of each predicted image towards the measurement in sampling; none if None.
     """
 
     without_effect = frozenset({"direction_weight", "direction_loss"})
@@ -100,6 +101,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
         guidance_scale: float = 1.0,
         samples: int = 8,
         draw_batch: int = 1,
+        context_guidance: ContextGuidance | None = None,
     ) -> None:
         super().__init__(
             denoiser,
@@ -111,8 +113,11 @@ class LinearInverseProblem(DiffusionWithForwardModel):
             guidance_scale=guidance_scale,
             samples=samples,
             draw_batch=draw_batch,
+            context_guidance=context_guidance,
         )
         check_at_least(0, direction_weight=direction_weight)
+        if solver is not None and context_guidance is not None:
+            raise UserError("a zero-shot solver uses the measurement in its own way: leave context_guidance out")
         if direction_weight > 0 and not denoiser.directions:
             raise UserError(
                 "direction_weight needs a denoiser with a head for directions: set denoiser.directions"

@@ -78,7 +78,7 @@ def one_a_view(operator: Any) -> Any:
 
 
 class LinearObservation(ForwardModel):
-    """O = A S: images [b c h w] measured by linear operators; φ is a `Sensing`. The noise in O is not modelled.
+    """O = A S: images [b c h w] measured by linear operators; φ is a `Sensing`, which says how much noise O has.
 
     A target is an image, or the part of one that an operator sees (`Projection`).
     """
@@ -92,6 +92,16 @@ class LinearObservation(ForwardModel):
     def target_size(self, context: Views) -> tuple[int, ...]:
         """See `ForwardModel.target_size`: that of the images behind the context."""
         return tuple(one_a_view(context.params.operator).image_shape)
+
+    def operator_norm(self, params: Any) -> Float[Tensor, " b"]:
+        """See `ForwardModel.operator_norm`: of one view its operator's, of several at most this."""
+        squared = one_a_view(params.operator).norm().square()
+        return squared.to(params.noise).view(params.noise.shape).sum(dim=1).sqrt()
+
+    def noise_deviation(self, params: Any) -> Float[Tensor, "b v p q r"]:
+        """See `ForwardModel.noise_deviation`: σ_y where a measurement depends on the image."""
+        places = one_a_view(params.operator).measured_places().unflatten(0, params.noise.shape)
+        return torch.where(places.to(params.noise) > 0, params.noise[..., None, None, None], 0.0)
 
 
 def measure(

@@ -1,0 +1,43 @@
+"""One evaluation of the denoiser in training, and how far what it predicts is from what was observed."""
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.interfaces import ForwardModel, check_observed
+from dfm_lightning.types import Batch, Level, Observed, Views, at_least_float32
+
+
+class DenoisedBatch(NamedTuple):
+    """One evaluation of the denoiser in training, as regularisers see it.
+
+    `compared` are the target views followed by the novel ones (after subsampling), `observed` the signal
+    observed under the same parameters, `conditioning` what the denoiser made of the context, which may have
+    been dropped.
+    """
+
+    batch: Batch
+    level: Level
+    conditioning: Any
+    signal: Any
+    compared: Views
+    observed: Observed
+    context_dropped: bool = False
+
+
+def squared_errors(observed: Tensor, true: Tensor) -> Float[Tensor, "b v"]:
+    """The mean squared error of each view, in float32 at least."""
+    return (observed.to(at_least_float32(observed)) - true).square().flatten(2).mean(dim=2)
+
+
+def context_error(forward_model: ForwardModel, denoised: DenoisedBatch) -> Float[Tensor, ""]:
+    """The mean squared error of the signal observed under the context's own parameters.
+
+    Raises:
+        UserError: the context is no observation of the forward model.
+    """
+    compared = forward_model.subsample(denoised.batch.context)
+    observed = forward_model.observe(denoised.signal, compared.params).observation
+    check_observed(observed, compared.observation, "context")
+    return squared_errors(observed, compared.observation).mean()
