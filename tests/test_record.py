@@ -32,11 +32,13 @@ from dfm_lightning.callbacks import (
 )
 from dfm_lightning.callbacks.made_with import differences
 from dfm_lightning.denoisers import (
+    DiTDenoiser,
     ImageToMotion,
     MLPDenoiser,
     OperatorDenoiser,
     PatchToCode,
     PixelNeRFDenoiser,
+    UNetDenoiser,
     VolumeDenoiser,
 )
 from dfm_lightning.diffusion import (
@@ -98,6 +100,8 @@ SMALL_OPERATOR: dict[str, Any] = {
 
 # Arguments that a small object of each class is made with; values that an argument may have besides.
 SMALL: dict[type, dict[str, Any]] = {
+    UNetDenoiser: {"signal_shape": [1, 4, 4], "widths": [8, 8], "level_width": 16},
+    DiTDenoiser: {"signal_shape": [1, 4, 4], "width": 16, "depth": 1, "heads": 2, "patch": 2},
     MLPDenoiser: {"inputs": 4, "signal_shape": [2], "width": 8, "depth": 1},
     ImageToMotion: {"width": 16, "depth": 1, "heads": 2},
     PatchToCode: {"code_width": 6, "width": 16, "depth": 1, "heads": 2},
@@ -181,6 +185,11 @@ OTHERS: dict[str, Any] = {
 }
 OTHERS_OF: dict[tuple[type, str], Any] = {
     (ContextGuidance, "rate"): 0.5,
+    (UNetDenoiser, "signal_shape"): [1, 8, 8],
+    (UNetDenoiser, "widths"): [8, 16],
+    (DiTDenoiser, "signal_shape"): [1, 8, 8],
+    (DiTDenoiser, "patch"): 4,
+    (DiTDenoiser, "heads"): 4,
     (MotionPrediction, "objective"): lambda: MotionObjective(hole_weight=0.5),
     (DiffusionWithForwardModel, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
     (InverseGraphics, "forward_model"): lambda: VolumeRendering(1.0, 6.0),

@@ -1,5 +1,6 @@
 """Denoisers: from context and a noisy target observation to the signal."""
 
+from dfm_lightning.denoisers.backprojection import BackprojectionDenoiser, DiTDenoiser, UNetDenoiser
 from dfm_lightning.denoisers.image_to_motion import ImageToMotion
 from dfm_lightning.denoisers.mlp import MLPDenoiser
 from dfm_lightning.denoisers.operator_denoiser import OperatorConditioning, OperatorDenoiser
@@ -8,6 +9,8 @@ from dfm_lightning.denoisers.pixelnerf import PixelNeRFConditioning, PixelNeRFDe
 from dfm_lightning.denoisers.volume import VolumeConditioning, VolumeDenoiser
 
 __all__ = [
+    "BackprojectionDenoiser",
+    "DiTDenoiser",
     "ImageToMotion",
     "MLPDenoiser",
     "OperatorConditioning",
@@ -15,6 +18,7 @@ __all__ = [
     "PatchToCode",
     "PixelNeRFConditioning",
     "PixelNeRFDenoiser",
+    "UNetDenoiser",
     "VolumeConditioning",
     "VolumeDenoiser",
 ]

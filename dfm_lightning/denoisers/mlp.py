@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from dfm_lightning.errors import UserError
@@ -13,6 +14,9 @@ from dfm_lightning.networks.embeddings import embed_smoothly
 from dfm_lightning.networks.mlp import LevelMLP
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.types import Level, Views, named_tensors
+
+# The share of a network's inputs that may be parameters without a warning, and how few parameters never matter.
+_MOST_PARAMETERS, _FEW = 0.5, 100
 
 
 class Flattened(NamedTuple):
@@ -27,6 +31,9 @@ class MLPDenoiser(SignalDenoiser):
     These are the context's observations and parameters, the target's parameters and the noisy target: always
     as many, so every batch has the same number of context views. Parameters can be one tensor or a NamedTuple
     of tensors. For observations of up to a few thousand numbers; images deserve a network that knows of pixels.
+
+    Where parameters are most of the input (operators as matrices, masks), it tends to collapse: it ignores both
+    observations and predicts the mean signal. A warning says so; see `UNetDenoiser`.
 
     Args:
         inputs: how many numbers that is for one scene; a wrong number is refused with the right one.
@@ -51,6 +58,7 @@ class MLPDenoiser(SignalDenoiser):
         for shape in signal_shape.values() if isinstance(signal_shape, dict) else [signal_shape]:
             check_at_least(1, signal_shape=shape)
         self.inputs = inputs
+        self._warned = False
         self.signal_shape = signal_shape
         shapes = signal_shape.values() if isinstance(signal_shape, dict) else [signal_shape]
         self.sizes = [math.prod(shape) for shape in shapes]
@@ -60,10 +68,21 @@ class MLPDenoiser(SignalDenoiser):
 
     def condition(self, context: Views, target_params: Any) -> Flattened:
         """See `SignalDenoiser`."""
-        tensors = [context.observation]
-        tensors += [tensor for _, tensor in named_tensors((context.params, target_params), "params")]
-        dtype = context.observation.dtype
+        params = [tensor for _, tensor in named_tensors((context.params, target_params), "params")]
+        tensors, dtype = [context.observation, *params], context.observation.dtype
+        if self.training and not self._warned:
+            self._warned = True
+            self._warn_of_parameters(sum(tensor[0].numel() for tensor in params))
         return Flattened(torch.cat([tensor.flatten(1).to(dtype) for tensor in tensors], dim=1))
+
+    def _warn_of_parameters(self, numbers: int) -> None:
+        if numbers > max(_FEW, _MOST_PARAMETERS * self.inputs):
+            rank_zero_warn(
+                f"{numbers} of the {self.inputs} numbers that MLPDenoiser is given are parameters: it tends to "
+                "ignore the observations then (its samples of a scene are alike, and do not fit the context). For "
+                "signals on a grid take UNetDenoiser or DiTDenoiser, which are given observations through the "
+                "forward model"
+            )
 
     def forward(
         self, noisy: Float[Tensor, "b v c h w"], level: Level, conditioning: Flattened

@@ -1,7 +1,7 @@
-"""A convolutional U-Net over images or volumes, conditioned on a vector (a diffusion level, say)."""
+"""A convolutional U-Net over curves, images or volumes, conditioned on a vector (a diffusion level, say)."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -10,11 +10,12 @@ from torch.nn import functional as F
 
 from dfm_lightning.networks.dit import zero_parameters
 
-Dimensions = Literal[2, 3]
-_CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+Dimensions = Literal[1, 2, 3]
+_CONVOLUTION: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 # Channels last: on a CPU a convolution is then a matrix product over contiguous memory, a third faster.
-_MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
-_INTERPOLATION = {2: "bilinear", 3: "trilinear"}
+_MEMORY_FORMAT = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d}
+_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _GROUPS = 8
 
 
@@ -24,7 +25,7 @@ class ConditionedBlock(nn.Module):
     The second convolution and the condition's influence start at zero, so that the block starts as its shortcut.
 
     Args:
-        dimensions: 2 for images, 3 for volumes.
+        dimensions: 1 for curves, 2 for images, 3 for volumes.
         inputs: channels that go in; a multiple of 8.
         outputs: channels that come out; a multiple of 8.
         condition: length of the condition vector.
@@ -79,7 +80,7 @@ class UNet(nn.Module):
     """Down through blocks of falling resolution and back up, each level's result added to the way up.
 
     Args:
-        dimensions: 2 for images, 3 for volumes.
+        dimensions: 1 for curves, 2 for images, 3 for volumes.
         inputs: channels that go in.
         outputs: channels that come out.
         widths: channels at each resolution, the full one first, each half of the one before along every side. The
@@ -136,7 +137,7 @@ class UNet(nn.Module):
             sides = "×".join(map(str, x.shape[2:]))
             raise ValueError(f"sides must be multiples of {self.factor}, got {sides}")
         x = self.input(x.contiguous(memory_format=_MEMORY_FORMAT[self.dimensions]))
-        pool = F.avg_pool2d if self.dimensions == 2 else F.avg_pool3d
+        pool = _POOL[self.dimensions]
         kept: list[Tensor] = []
         for number, block in enumerate(self.down):
             if number > 0:

@@ -16,7 +16,7 @@ def trained(module: torch.nn.Module) -> torch.nn.Module:
     return module.double()
 
 
-@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_a_block_starts_as_its_shortcut(dimensions: int) -> None:
     x = torch.randn(2, 8, *[4] * dimensions)
     assert torch.equal(ConditionedBlock(dimensions, 8, 8, 5)(x, torch.randn(2, 5)), x)
@@ -49,7 +49,7 @@ def test_attention_agrees_with_pytorchs_module() -> None:
     torch.testing.assert_close(attention(x), expected)
 
 
-@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_all_parameters_and_the_condition_take_part(dimensions: int) -> None:
     net = trained(UNet(dimensions, 5, 7, [8, 16], 3))
     x = torch.randn(2, 5, *[4] * dimensions).double()

@@ -1,0 +1,237 @@
+"""Denoisers that are given observations as signals: taken back by the derivative of the forward model."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfm_lightning.errors import UserError
+from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
+from dfm_lightning.networks.dit import LevelEmbedding
+from dfm_lightning.networks.image_dit import ImageToImage
+from dfm_lightning.networks.unet import UNet
+from dfm_lightning.ranges import Number, check_at_least
+from dfm_lightning.types import Level, Views, at_least_float32, map_tensors
+
+# How much of the squared residual the step is to take away by which the length of a gradient is measured.
+_TRIAL = 0.1
+
+
+class Backprojected(NamedTuple):
+    """Context and parameters, and the context's observations taken back at the reference signal."""
+
+    context: Views
+    target_params: Any
+    back: Float[Tensor, "b *s"]
+
+
+class BackprojectionDenoiser(SignalDenoiser):
+    """Predicts a signal on a grid from observations that are taken back to that grid.
+
+    An observation O is given to the network as t Jᵀ(O − α forward(S, φ)): the gradient at a signal S of half the
+    squared residual, J being the derivative there. (The factor α is the noisy target's signal rate, 1 for the
+    context.) t is the step to the minimum along the gradient, so that all are of the signal's scale. Of a linear
+    operator and S = 0 that is the adjoint. So the network needs to know nothing of the parameters' form, and works
+    for operators it has not met. Derivatives are taken by automatic differentiation.
+
+    Args:
+        signal_shape: channels, then the sides of the grid.
+        stages: networks one after the other; each is given the signal that the one before it has predicted, and
+            the observations taken back there. For forward models that are not linear, 2 or more.
+        linearised_at: standard deviation of a fixed random signal that observations are first taken back at;
+            above 0 for forward models whose derivative vanishes at a signal of zeros.
+    """
+
+    reference: Tensor
+
+    def __init__(self, signal_shape: Sequence[int], stages: int = 1, linearised_at: Number = 0.0) -> None:
+        super().__init__()
+        check_at_least(1, signal_shape=signal_shape, stages=stages)
+        check_at_least(0, linearised_at=linearised_at)
+        self.signal_shape = tuple(signal_shape)
+        self.register_buffer("reference", float(linearised_at) * torch.randn(self.signal_shape))
+        channels = self.signal_shape[0]
+        self.networks = nn.ModuleList(self.make_network(3 * channels, channels) for _ in range(stages))
+        # In tuples, where torch does not look for modules: they are the model's.
+        self._process: tuple[Any, ...] = ()
+        self._forward_model: tuple[ForwardModel, ...] = ()
+
+    @abstractmethod
+    def make_network(self, inputs: int, outputs: int) -> nn.Module:
+        """A network from channels [b inputs *s] on the grid and levels [b] to channels [b outputs *s]."""
+
+    def use_process(self, process: Any) -> None:
+        """See `SignalDenoiser`."""
+        super().use_process(process)
+        self._process = (process,)
+
+    def use_forward_model(self, forward_model: ForwardModel) -> None:
+        """See `SignalDenoiser`: what takes observations back."""
+        self._forward_model = (forward_model,)
+
+    def condition(self, context: Views, target_params: Any) -> Backprojected:
+        """See `SignalDenoiser`."""
+        back = self._back(self._start(context.observation), context.params, context.observation)
+        return Backprojected(context, target_params, back)
+
+    def forward(self, noisy: Float[Tensor, "b 1 *o"], level: Level, conditioning: Any) -> Float[Tensor, "b *s"]:
+        """See `SignalDenoiser`: the signal."""
+        signal_rate, _ = self._process[0].rates(level, noisy)
+        # What the noisy target was multiplied by, if the process scales it for denoisers.
+        scale, _ = self._process[0].denoiser_input(torch.ones_like(noisy[:, :1]), level)
+        factor = (signal_rate * scale).to(noisy.dtype)
+        context = conditioning.context
+        signal = self._start(noisy)
+        for number, network in enumerate(self.networks):
+            of_context = (
+                conditioning.back if number == 0 else self._back(signal, context.params, context.observation)
+            )
+            of_target = self._back(signal, conditioning.target_params, noisy, factor)
+            signal = network(torch.cat([signal, of_context, of_target], dim=1), level)
+        return signal
+
+    def _start(self, like: Tensor) -> Float[Tensor, "b *s"]:
+        return self.reference.to(like.dtype).expand(len(like), *self.reference.shape)
+
+    def _back(
+        self,
+        signal: Float[Tensor, "b *s"],
+        params: Any,
+        observation: Float[Tensor, "b v *o"],
+        factor: Tensor | None = None,
+    ) -> Float[Tensor, "b *s"]:
+        """Take observations back at a signal; without a gradient of the result."""
+        if observation.shape[1] == 0:
+            return torch.zeros_like(signal)
+        forward_model = self._forward_model[0]
+        # (In Lightning's inference mode nothing could be differentiated, nor with what comes from it.)
+        with torch.inference_mode(False), torch.enable_grad():
+            signal, params, observation, factor = map_tensors(
+                lambda t: t.detach().clone() if t.is_inference() else t.detach(),
+                (signal, params, observation, 1.0 if factor is None else factor),
+            )
+            leaf = signal.to(at_least_float32(signal)).requires_grad_()
+            observed = forward_model(leaf, params)
+            residual = (observation - factor * observed).detach().to(observed.dtype)
+            if not observed.requires_grad:
+                raise UserError(
+                    f"{type(self).__name__} takes observations back by the forward model's derivative, but its "
+                    "observations do not depend on the signal"
+                )
+            (slope,) = torch.autograd.grad((observed * residual).sum(), leaf)
+            with torch.no_grad():
+                steepness, error = _squared(slope), _squared(residual)
+                if bool((steepness == 0).all()) and bool((error > 0).any()):
+                    self._refuse_flat(leaf)
+                trial = torch.where(steepness > 0, _TRIAL * error / steepness, 0.0)
+                change = forward_model(leaf + _beside(trial, leaf) * slope, params) - observed
+                step = steepness * trial.square() / _squared(change)
+                step = torch.where(torch.isfinite(step), step, 0.0)
+                return (_beside(step, slope) * slope).to(signal.dtype)
+
+    def _refuse_flat(self, signal: Tensor) -> None:
+        """Raise `UserError` where a derivative vanishes at a signal of zeros for want of another."""
+        if not bool(signal.any()):
+            raise UserError(
+                "the forward model's derivative vanishes at a signal of zeros, so that observations cannot be "
+                "taken back there: set the denoiser's linearised_at to about the signals' standard deviation"
+            )
+
+
+class UNetDenoiser(BackprojectionDenoiser):
+    """Predicts images [c h w] or curves [c n] by a convolutional U-Net from observations taken back.
+
+    Args:
+        signal_shape: channels, then height and width of an image, or the length of a curve.
+        widths: channels at each resolution, the full one first, each half of the one before along every side;
+            multiples of 8. The sides are to be multiples of 2^(number of widths − 1).
+        level_width: length of the vector that tells the diffusion level.
+        stages: see `BackprojectionDenoiser`.
+        linearised_at: see `BackprojectionDenoiser`.
+    """
+
+    def __init__(
+        self,
+        signal_shape: list[int],
+        widths: Sequence[int] = (32, 64, 64),
+        level_width: int = 128,
+        stages: int = 1,
+        linearised_at: Number = 0.0,
+    ) -> None:
+        check_at_least(1, widths=widths, level_width=level_width)
+        if len(signal_shape) not in (2, 3):
+            raise ValueError(f"signal_shape must be [c, h, w] or [c, n], got {list(signal_shape)}")
+        if any(side % 2 ** (len(widths) - 1) for side in signal_shape[1:]):
+            raise ValueError(
+                f"the sides in signal_shape must be multiples of {2 ** (len(widths) - 1)} for {len(widths)} "
+                f"widths, got {list(signal_shape)}"
+            )
+        self.widths = tuple(widths)
+        self.level_width = level_width
+        self._dimensions = len(signal_shape) - 1
+        super().__init__(signal_shape, stages, linearised_at)
+
+    def make_network(self, inputs: int, outputs: int) -> nn.Module:
+        """See `BackprojectionDenoiser`."""
+        unet = UNet(1 if self._dimensions == 1 else 2, inputs, outputs, list(self.widths), self.level_width)
+        return _AtLevel(LevelEmbedding(self.level_width), unet)
+
+
+class DiTDenoiser(BackprojectionDenoiser):
+    """Predicts images [c h w] by a diffusion transformer from observations taken back.
+
+    Args:
+        signal_shape: channels, height and width; multiples of `patch`.
+        width: length of a token.
+        depth: transformer blocks.
+        heads: attention heads; divides the width.
+        patch: side of the square of pixels that is one token.
+        stages: see `BackprojectionDenoiser`.
+        linearised_at: see `BackprojectionDenoiser`.
+    """
+
+    def __init__(
+        self,
+        signal_shape: list[int],
+        width: int = 256,
+        depth: int = 6,
+        heads: int = 4,
+        patch: int = 4,
+        stages: int = 1,
+        linearised_at: Number = 0.0,
+    ) -> None:
+        check_at_least(1, width=width, depth=depth, heads=heads, patch=patch)
+        if len(signal_shape) != 3 or any(side % patch for side in signal_shape[1:]):
+            raise ValueError(
+                f"signal_shape must be [c, h, w] with sides that are multiples of patch {patch}, "
+                f"got {list(signal_shape)}"
+            )
+        self.width, self.depth, self.heads, self.patch = width, depth, heads, patch
+        super().__init__(signal_shape, stages, linearised_at)
+
+    def make_network(self, inputs: int, outputs: int) -> nn.Module:
+        """See `BackprojectionDenoiser`."""
+        return ImageToImage(inputs, outputs, self.width, self.depth, self.heads, self.patch)
+
+
+class _AtLevel(nn.Module):
+    """A U-Net that is told the diffusion level."""
+
+    def __init__(self, level: LevelEmbedding, network: UNet) -> None:
+        super().__init__()
+        self.level = level
+        self.network = network
+
+    def forward(self, x: Float[Tensor, "b i *s"], level: Level) -> Float[Tensor, "b o *s"]:
+        return self.network(x, self.level(level))
+
+
+def _squared(tensor: Tensor) -> Float[Tensor, " b"]:
+    return tensor.reshape(len(tensor), -1).square().sum(dim=1)
+
+
+def _beside(values: Float[Tensor, " b"], tensor: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (tensor.ndim - 1))
