@@ -52,7 +52,7 @@ NEEDED: dict[type, dict[str, Any]] = {
 }
 # Directions, sides that may be left or right, and conventions where a negative number means something.
 ANY_NUMBER = {(CameraMove, "size"), (PosedImagesDataModule, "trajectory_scale")}
-ANY_SIGN = {"up", "largest_log_ratio", "least_log_ratio", "training_log_noise"}
+ANY_SIGN = {"up", "largest_log_ratio", "least_log_ratio", "training_log_noise", "least_log_snr"}
 
 
 def classes() -> list[type]:

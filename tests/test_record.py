@@ -49,6 +49,7 @@ from dfm_lightning.diffusion import (
     DPMSolverSDE,
     GivenLevels,
     Karras,
+    LogSNRCosine,
     NoiseProcess,
     Sampler,
     Spacing,
@@ -68,7 +69,16 @@ from dfm_lightning.geometry.scene_grids import ObjectCube, ViewFrustum
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
 from dfm_lightning.losses import PerceptualLoss
 from dfm_lightning.module import DiffusionWithForwardModel
+from dfm_lightning.networks.epipolar import (
+    DepthRange,
+    EpipolarAggregation,
+    EpipolarTransformer,
+    ResNetPyramid,
+)
+from dfm_lightning.networks.grid_encoding import GridEncoding
+from dfm_lightning.networks.grid_field import GridField
 from dfm_lightning.networks.image_encoder import ImageEncoder
+from dfm_lightning.networks.latent_unet import LatentUNet
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.record import CLASS, Recorded, describe, flat
 from dfm_lightning.sampling import PredictingModule
@@ -142,6 +152,19 @@ SMALL: dict[type, dict[str, Any]] = {
         "denoiser": lambda: PatchToCode(code_width=6, width=16, depth=1, heads=2),
         "forward_model": lambda: ImageGeneration("small.safetensors"),
     },
+    ResNetPyramid: {"levels": 1},
+    EpipolarAggregation: {"feature_channels": 3, "width": 8, "layers": 1, "depths": 4},
+    EpipolarTransformer: {"pyramid": lambda: ResNetPyramid(1), "width": 8, "layers": 1, "depths": 4},
+    LatentUNet: {
+        "condition_channels": 3,
+        "width": 8,
+        "multipliers": (1, 2),
+        "attention": (False, True),
+        "heads": 2,
+        "head_width": 4,
+    },
+    GridEncoding: {"levels": 2, "base": 2, "resolution": 8, "log2_table": 5},
+    GridField: {"grid": lambda: GridEncoding(2, 2, 2, 8, 5), "width": 8},
     TensorWriter: {"output": "predictions"},
     CodeWriter: {"output": "predictions"},
     ScoreReport: {"output": "test"},
@@ -221,6 +244,15 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
     (LinearMeasurements, "law"): lambda: PatchMasks(0.2),
     (LinearMeasurements, "noise"): 0.3,
     (LinearMeasurements, "target_law"): lambda: PatchMasks(0.2),
+    (ResNetPyramid, "levels"): 2,
+    (ResNetPyramid, "weights"): "resnet.pth",
+    (EpipolarTransformer, "pyramid"): lambda: ResNetPyramid(2),
+    (EpipolarTransformer, "depth_range"): lambda: DepthRange(4.0),
+    (LatentUNet, "multipliers"): (1, 3),
+    (LatentUNet, "attention"): (True, True),
+    (GridEncoding, "log2_table"): 6,
+    (GridField, "grid"): lambda: GridEncoding(2, 2, 2, 8, 6),
+    (LogSNRCosine, "last_training_time"): 0.5,
     (DPS, "steps"): 7,
     (REDDiff, "steps"): 7,
     (DAPS, "noises"): (50.0, 0.1),
@@ -228,6 +260,8 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
 # Arguments without which another one is refused.
 TOGETHER: dict[tuple[type, str], dict[str, Any]] = {
     (DPMSolver, "full_curvature"): {"order": 3},
+    (DepthRange, "near"): {"near": 0.5, "far": 9.0},
+    (DepthRange, "far"): {"near": 0.5, "far": 9.0},
 }
 
 

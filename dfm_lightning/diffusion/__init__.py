@@ -1,5 +1,13 @@
 """Noise processes, samplers, spacings of levels, and the denoising of observations through signals."""
 
+from dfm_lightning.diffusion.ancestral import (
+    AncestralSteps,
+    add_noise,
+    clean_estimate,
+    denoising_steps,
+    falling_times,
+    posterior,
+)
 from dfm_lightning.diffusion.context_guidance import ContextGuidance
 from dfm_lightning.diffusion.continuous_process import (
     ContinuousProcess,
@@ -7,6 +15,7 @@ from dfm_lightning.diffusion.continuous_process import (
     VariancePreserving,
 )
 from dfm_lightning.diffusion.denoising import GuidanceSpace, ObservationDenoiser
+from dfm_lightning.diffusion.log_snr_cosine import LogSNRCosine
 from dfm_lightning.diffusion.noise_process import (
     CosineProcess,
     DiscreteProcess,
@@ -51,6 +60,7 @@ __all__ = [
     "PLMS",
     "AlignYourSteps",
     "ContextGuidance",
+    "AncestralSteps",
     "ContinuousProcess",
     "CosineProcess",
     "DPMSolver",
@@ -68,6 +78,7 @@ __all__ = [
     "Karras",
     "Leading",
     "LogSNR",
+    "LogSNRCosine",
     "MultistepSampler",
     "NoiseProcess",
     "ObservationDenoiser",
@@ -79,6 +90,11 @@ __all__ = [
     "UniPC",
     "VarianceExploding",
     "VariancePreserving",
+    "add_noise",
+    "clean_estimate",
     "cosine_schedule",
+    "denoising_steps",
     "dynamic_threshold",
+    "falling_times",
+    "posterior",
 ]
