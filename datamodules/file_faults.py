@@ -1,10 +1,10 @@
-"""What `dfm data verify` finds."""
+"""Faults of a data set's files, as `dfm data verify` reports them."""
 
 from typing import NamedTuple
 
 
 class FileFault(NamedTuple):
-    """Something that is wrong with a root; `where` is a scene or a file."""
+    """A fault in a data set; `where` is a scene or a file."""
 
     where: str
     what: str

@@ -1,17 +1,17 @@
-"""Looking into folders: what operating systems leave there is no data, and endings are in any case."""
+"""Search folders for data: skip the files that operating systems add, and ignore the case of file endings."""
 
 from pathlib import Path
 
 
 def as_spelt(path: Path) -> Path:
-    """The file whose ending is spelt in another case than a path that is not there, or the path itself."""
+    """Return the path, or the existing file whose ending differs from it in case only."""
     return next((file for file in find_files(path.parent, path.suffix.lower()) if file.stem == path.stem), path)
 
 
 def find_files(folder: Path, *endings: str) -> list[Path]:
-    """The files of a folder with one of the endings (".jpg", in any case), by name; none where there is no folder.
+    """List the files of a folder that have one of the endings (".jpg", in any case), sorted by name.
 
-    Names that begin with a dot (._000.jpg of macOS, .DS_Store) are not data.
+    A missing folder has none. Names that begin with a dot (._000.jpg of macOS, .DS_Store) are not data.
     """
     if not folder.is_dir():
         return []

@@ -1,4 +1,4 @@
-"""What synthetic scenes hide from their first frame: the law it was drawn from, and what each scene has.
+"""The hidden looks of synthetic scenes: the distribution they were drawn from, and the look of each scene.
 
 The generators write truth.json beside a data set, and masks of the pixels that show the hidden part.
 """
@@ -20,19 +20,20 @@ from dfm_lightning.types import LookLaw
 TRUTH_FILE = "truth.json"
 # The folder of masks, of a sequence or of the whole data set.
 HIDDEN_MASKS = "hidden_masks"
-# By what names the generators write the colours of the looks, and the scenes.
+# Names under which the generators store the colours of the looks, and the scenes.
 _COLOURS = ("reflectance", "colours")
 _SCENES = ("sequences", "scenes")
 
 
 class HiddenLooks(NamedTuple):
-    """The law of the looks of a data set, and the number of each scene's look by the scene's name."""
+    """The distribution of the looks in a data set, and the number of each scene's look by the scene's name."""
 
     law: LookLaw
     looks: dict[str, int]
 
     def truth(self, scene: str, masks: list[Path], size: int) -> dict[str, Tensor]:
-        """Read what `Batch.truth` holds of a scene's look (see `LookLaw`); nothing of an unknown scene.
+        """Read the entries of `Batch.truth` that describe a scene's look (see `LookLaw`); none for an unknown
+        scene.
 
         Args:
             scene: name of the scene.
@@ -49,7 +50,7 @@ class HiddenLooks(NamedTuple):
 
 
 def open_looks(root: Path) -> HiddenLooks | None:
-    """Read the truth of a data set, or None: real ones have none.
+    """Read the truth of a data set; return None for a real data set, which has none.
 
     Raises:
         UserError: the file is damaged.
@@ -72,7 +73,7 @@ def open_looks(root: Path) -> HiddenLooks | None:
 
 
 def read_hidden_mask(path: Path, size: int) -> Float[Tensor, "1 {size} {size}"]:
-    """Read how much of each pixel shows the hidden part, cropped and resized like the image."""
+    """Read the share of each pixel that shows the hidden part, cropped and resized like the image."""
     with open_picture(path, str(path)) as picture:
         grey = crop_and_resize(picture.convert("L"), centre_box(*picture.size), size, size)
     return torch.from_numpy(np.array(grey, dtype=np.float32))[None] / 255

@@ -1,4 +1,4 @@
-"""Pictures read from files that may be missing, cut short or something else: the decoder of every data module."""
+"""The picture decoder of every data module, for files that may be missing, truncated or not pictures at all."""
 
 import io
 import struct
@@ -13,11 +13,12 @@ from PIL import Image
 
 from datamodules.folders import as_spelt
 
-# Larger pictures are refused. A photograph of 200 megapixels is none of those; decoded, these take 1.5 GB.
+# Larger pictures are refused. Photographs of 200 megapixels still pass; decoded, a picture at the limit takes 1.5
+# GB.
 MOST_PIXELS = 512 * 10**6
-# Pillow's own limit prints a warning for photographs of 90 megapixels; `open_picture` has the one above.
+# Pillow's own limit prints a warning for photographs of 90 megapixels; `open_picture` applies the one above.
 Image.MAX_IMAGE_PIXELS = None
-# What is wrong with EXIF data (Pillow reads them as tags of TIFF) does not matter to the picture.
+# Faults in EXIF data (Pillow reads them as TIFF tags) do not affect the picture.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
 
 # Pillow raises all of these for damaged files, depending on where the damage is.
@@ -28,7 +29,7 @@ _FAULTS = (
 
 _ORIENTATION = 0x0112
 _UNSIGNED_16_BITS = 3
-# How to turn a picture upright, by EXIF's number of its orientation.
+# The transposition that turns a picture upright, by EXIF's orientation number.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,7 +41,8 @@ _TURNS = {
 }
 _EXIF_KEYS = ("exif", "Raw profile type exif")
 
-# The values of white among numbers that do not say it, and how far floats may exceed it (resampling overshoots).
+# Candidates for the value of white where the format does not state it, and how far floats may exceed it
+# (resampling overshoots).
 _RANGES = (1.0, 255.0, 65535.0)
 _EXCESS = 1.5
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
@@ -48,24 +50,24 @@ _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 class UnreadableError(Exception):
-    """Something in a data set cannot be used; the message says what, where and why, in one line.
+    """Part of a data set cannot be used; the message says which, where and why, in one line.
 
-    Data sets go on without it, and `dfm data verify` lists it.
+    Data sets skip such parts, and `dfm data verify` lists them.
     """
 
 
 @contextmanager
 def open_picture(source: Path | bytes, name: str) -> Iterator[Image.Image]:
-    """A picture as it is stored, not decoded yet, to be decoded within the block.
+    """Open a picture without decoding it; decode it within the block.
 
-    `upright` and `to_rgb` make of it what a viewer shows.
+    Apply `upright` and `to_rgb` to get what a viewer shows.
 
     Args:
         source: a file, whose ending (.jpg) may be spelt in another case, or an encoded picture.
-        name: what to call it in an error.
+        name: name of the picture in errors.
 
     Raises:
-        UnreadableError: where there is no picture, only part of one, or one of more than `MOST_PIXELS`.
+        UnreadableError: the picture is missing, truncated, or larger than `MOST_PIXELS`.
     """
     if isinstance(source, Path) and not source.exists():
         source = as_spelt(source)
@@ -84,7 +86,7 @@ def open_picture(source: Path | bytes, name: str) -> Iterator[Image.Image]:
 
 
 def read_picture(source: Path | bytes, name: str) -> Image.Image:
-    """A picture as a viewer shows it, decoded completely: RGB, upright; like `open_picture`."""
+    """Decode a picture as a viewer shows it, in RGB and upright; otherwise like `open_picture`."""
     with open_picture(source, name) as image:
         shown = to_rgb(upright(image))
         shown.load()
@@ -92,14 +94,14 @@ def read_picture(source: Path | bytes, name: str) -> Image.Image:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """The colours of a picture as a viewer shows them, in 8-bit RGB; the picture itself where it is RGB already.
+    """Convert a picture to 8-bit RGB as a viewer shows it; return RGB pictures unchanged.
 
-    What is transparent shows white behind it. Grey of 9 to 16 bits is scaled by its depth. Wider numbers (integers
-    of 32 bits, floats) do not say their range: it is the smallest that holds the picture of [0, 1] (floats only),
-    [0, 255], [0, 65535] and the type's own.
+    Transparent pixels show white. Grey of 9 to 16 bits is scaled by its depth. Wider numbers (32-bit integers,
+    floats) do not state their range: it is taken to be the smallest that holds the picture, of [0, 1] (floats
+    only), [0, 255], [0, 65535] and the type's own.
 
     Raises:
-        ValueError: of floats that are outside all of these, or of colours that Pillow cannot convert.
+        ValueError: floats lie outside all of these ranges, or Pillow cannot convert the colours.
     """
     _decode_tiff(picture)
     if picture.mode[0] in "IF":
@@ -111,7 +113,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _grey(picture: Image.Image) -> np.ndarray:
-    """A picture of one channel wider than 8 bits in 8 bits [h w]."""
+    """Convert a one-channel picture of more than 8 bits to 8 bits [h w]."""
     values = np.asarray(picture)
     tags = getattr(picture, "tag_v2", {})
     bits = _first(tags.get(_BITS_PER_SAMPLE, 16))
@@ -129,7 +131,7 @@ def _grey(picture: Image.Image) -> np.ndarray:
 
 
 def _white(values: np.ndarray) -> float:
-    """The greatest value of the range that numbers seem to have that do not say it."""
+    """Guess the value of white for numbers that do not state their range."""
     largest = float(values.max())
     if values.dtype.kind != "f":
         return next((white for white in _RANGES[1:] if largest <= white), float(np.iinfo(values.dtype).max))
@@ -146,7 +148,7 @@ def _first(value: int | tuple[int, ...]) -> int:
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; the picture itself where that is nothing to do."""
+    """Turn the picture as its EXIF orientation says; return it unchanged if no turn is needed."""
     turn = _TURNS.get(orientation(picture))
     if turn is None:
         return picture
@@ -157,9 +159,9 @@ def upright(picture: Image.Image) -> Image.Image:
 
 
 def orientation(picture: Image.Image) -> int:
-    """EXIF's number of the orientation that a picture is still to be turned by, 1 to 8; 1 without a valid one.
+    """Read the EXIF orientation, 1 to 8, that the picture must still be turned by; 1 if there is no valid one.
 
-    Nothing else of the EXIF data is looked at: they may be damaged or odd.
+    Other EXIF data are not read: they may be damaged or odd.
     """
     if picture.format == "TIFF":
         # Pillow turns the pictures of this format when it decodes them, and removes the tag.
@@ -177,8 +179,8 @@ def _decode_tiff(picture: Image.Image) -> None:
     try:
         picture.load()
     except _FAULTS:
-        # Once no tile is left to decode, what failed was to read further tags. (Pillow's class for files has the
-        # attribute, that for pictures has not.)
+        # If no tile is left to decode, the failure was in reading further tags. (Pillow's class for files has this
+        # attribute; its class for pictures does not.)
         if picture.tile:  # type: ignore[attr-defined]
             raise
 
@@ -194,7 +196,7 @@ def _exif_bytes(picture: Image.Image) -> bytes:
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """The orientation in EXIF data: a TIFF header, and entries of 12 bytes (tag, type, count, value)."""
+    """Find the orientation in EXIF data: a TIFF header, then entries of 12 bytes (tag, type, count, value)."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     try:

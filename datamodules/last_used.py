@@ -1,4 +1,4 @@
-"""What was opened last, kept open: a cache that can be sent to other processes."""
+"""A cache of recently opened objects that can be sent to other processes."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,13 +9,13 @@ Value = TypeVar("Value")
 
 
 class LastUsed(Generic[Key, Value]):
-    """A function that remembers its last results.
+    """A function that remembers its most recent results.
 
-    Pickled, as worker processes that are spawned need it, it begins empty: what is open stays in its process.
+    A pickled copy, as spawned worker processes receive it, starts empty: open files stay in their process.
 
     Args:
-        function: gives the value of a key; a function or method that can be pickled.
-        size: how many results are remembered.
+        function: computes the value of a key; a function or method that can be pickled.
+        size: number of results to remember.
     """
 
     def __init__(self, function: Callable[[Key], Value], size: int) -> None:

@@ -1,8 +1,8 @@
-"""Data loaders whose batches are functions of the seed and their number, so that training resumes exactly.
+"""Data loaders whose batches depend only on the seed and the batch number, so that training resumes exactly.
 
-A resumed run must see what the uninterrupted one would have seen, whatever the number of workers and wherever it
-stopped. So the training items form one endless stream: all of them in random order, again in another order, and
-so on, dealt out to the processes like cards. A checkpoint remembers how many batches were taken from it.
+A resumed run must see the batches that an uninterrupted one would have seen, whatever the number of workers and
+wherever it stopped. The training items therefore form one endless stream: all of them in random order, then all in
+another order, and so on, dealt out to the processes like cards. A checkpoint stores how many batches were taken.
 """
 
 import math
@@ -19,16 +19,16 @@ from dfm_lightning.randomness import generator_for, seeded_generators
 
 Collate = Callable[[list[Any]], Any]
 
-# Consecutive batches of a process come from so many places in the data in turn. A loader with as many workers, or
-# a divisor of it, then reads in each worker from few containers at a time.
+# Consecutive batches of a process cycle through this many places in the data. If the number of workers equals or
+# divides it, each worker reads from few containers at a time.
 _LANES = 8
 
 
 class StreamItems(Dataset):
-    """A data set's items under the numbers pass · len + index.
+    """The items of a data set, numbered pass · len + index.
 
-    While an item is made, torch's global generator is seeded by its number. So a data set that augments draws
-    from that generator as usual, and makes the same item in whatever process and after every restart.
+    Torch's global generator is seeded by the item's number while the item is made. A data set that augments can
+    therefore draw from that generator as usual, and makes the same item in any process and after any restart.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -43,10 +43,10 @@ class StreamItems(Dataset):
 
 
 class StreamOrder(DistributedSampler):
-    """The numbers of this process's next items, from item `start` of its share of the stream on.
+    """Iterate over the numbers of this process's items, from item `start` of its share of the stream.
 
-    Gives as many as make up one pass over the data in whole batches, or whole steps of several batches: a batch
-    may hold the end of one pass and the beginning of the next. (Lightning leaves a `DistributedSampler` as it is.)
+    One iteration covers one pass over the data in whole batches, or in whole steps of several batches: a batch may
+    hold the end of one pass and the beginning of the next. (Lightning does not replace a `DistributedSampler`.)
     """
 
     def __init__(self, items: StreamItems, batch_size: int, containers: Sequence[int] | None = None) -> None:
@@ -64,7 +64,7 @@ class StreamOrder(DistributedSampler):
             yield passes * items + self._permutation(passes)[position]
 
     def set_batches_of_a_step(self, batches: int) -> None:
-        """Give as many items as make up one pass in whole steps of so many batches."""
+        """Make each iteration cover one pass in whole optimizer steps of this many batches."""
         step = self.batch_size * batches
         items = len(cast(StreamItems, self.dataset))
         self.num_samples = step * math.ceil(items / (step * self.num_replicas))
@@ -75,10 +75,10 @@ class StreamOrder(DistributedSampler):
         return order.tolist() if self.containers is None else self._gathered(order.numpy(), passes)
 
     def _gathered(self, order: np.ndarray, passes: int) -> list[int]:
-        """Reorder a pass so that items of one container are taken by one process, in one lane of batches.
+        """Reorder a pass so that one process takes the items of a container, in one lane of batches.
 
-        Containers in random order, with their items in random order, are cut into equal parts, one for each
-        lane of each process.
+        Containers in random order, with their items in random order, are cut into equal parts, one for each lane
+        of each process.
         """
         container = np.asarray(self.containers)[order]
         _, first_seen, which = np.unique(container, return_index=True, return_inverse=True)
@@ -91,11 +91,11 @@ class StreamOrder(DistributedSampler):
 
 
 class StreamLoader(DataLoader):
-    """Continues where it stopped, in the middle of a pass or not; Lightning keeps its state in the checkpoint."""
+    """A loader that continues where it stopped, even within a pass; checkpoints store its state."""
 
     _taken = 0
 
-    # The base class promises an iterator of a private class, of which nothing but iteration is used.
+    # The base class promises an iterator of a private class, but only iteration is used.
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         cast(StreamOrder, self.sampler).start = self._taken * cast(int, self.batch_size)
         for batch in super().__iter__():
@@ -103,22 +103,22 @@ class StreamLoader(DataLoader):
             yield batch
 
     def hold_whole_steps(self, batches: int) -> None:
-        """Make an epoch of whole steps, where a step of the optimizer gathers so many batches."""
+        """Make an epoch consist of whole optimizer steps, each of this many batches."""
         cast(StreamOrder, self.sampler).set_batches_of_a_step(batches)
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches this process has taken since training began; the same in each process."""
+        """Return the number of batches that each process has taken since training began."""
         return {"batches": self._taken}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after that many batches."""
+        """Continue after the stored number of batches."""
         self._taken = state["batches"]
 
 
 class EachOnce(DistributedSampler):
-    """This process's share of a data set in its own order: no item twice, none left out.
+    """This process's share of a data set in its original order: no item is repeated or left out.
 
-    The shares may differ by one, or be empty, which `DiffusionWithForwardModel` allows.
+    Shares may differ in size by one, or be empty, which `DiffusionWithForwardModel` allows.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -139,15 +139,15 @@ def training_loader(
     collate: Collate | None = None,
     containers: Sequence[int] | None = None,
 ) -> DataLoader:
-    """A shuffling loader for `train_dataloader`.
+    """Make a shuffling loader for `train_dataloader`.
 
     Args:
-        dataset: the training items. What they draw at random comes from torch's global generator, and no other.
-        batch_size: items in a batch of one process. There are no ragged batches.
+        dataset: the training items. Their randomness must come from torch's global generator alone.
+        batch_size: items in a batch of one process. All batches are full.
         workers: processes that read items.
-        collate: makes a batch of a list of items; `default_collate` unless given.
-        containers: for each item, the number of the file it shares with others. Items of one file are then taken
-            by one process and one after the other, so that few files are open at a time.
+        collate: makes a batch from a list of items; `default_collate` by default.
+        containers: for each item, the number of the file that it shares with others. Items of one file are taken
+            by one process, one after the other, so that few files are open at a time.
     """
     items = StreamItems(dataset)
     return StreamLoader(
@@ -164,15 +164,15 @@ def training_loader(
 def evaluation_loader(
     dataset: Dataset, batch_size: int, workers: int = 0, collate: Collate | None = None
 ) -> DataLoader:
-    """A loader for `test_dataloader` and `predict_dataloader`: each item once, in one of the processes.
+    """Make a loader for `test_dataloader` and `predict_dataloader`, which gives each item once, in one process.
 
-    Not for validation during training, where every process has to take the same number of batches.
+    Do not use it for validation during training, where every process needs the same number of batches.
 
     Args:
-        dataset: the items. What they draw at random comes from generators named by their key.
+        dataset: the items. Their randomness must come from generators named by their keys.
         batch_size: items in a batch of one process.
         workers: processes that read items.
-        collate: makes a batch of a list of items; `default_collate` unless given.
+        collate: makes a batch from a list of items; `default_collate` by default.
     """
     return DataLoader(
         dataset,
@@ -185,7 +185,7 @@ def evaluation_loader(
 
 
 def processes() -> tuple[int, int]:
-    """The number of processes that share the data, and the number of this one."""
+    """Return the number of processes that share the data, and the number of this one."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_world_size(), distributed.get_rank()
     return 1, 0

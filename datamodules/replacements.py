@@ -1,4 +1,4 @@
-"""Counts what training replaces because it cannot be read, in all worker processes."""
+"""Count the training draws that are replaced because they cannot be read, across all worker processes."""
 
 import logging
 from typing import Protocol
@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 class Replacements:
-    """How many draws were replaced; each problem is named once, in a warning of each worker.
+    """A counter of replaced draws; each worker warns of each problem once.
 
     Args:
         workers: number of worker processes.
@@ -19,16 +19,16 @@ class Replacements:
 
     def __init__(self, workers: int) -> None:
         self._warned: set[str] = set()
-        # In memory that workers share: each counts in a place of its own, the main process in the first.
+        # In shared memory: each worker counts in its own slot, the main process in the first.
         self._counts = torch.zeros(workers + 1, dtype=torch.int64).share_memory_()
 
     @property
     def count(self) -> int:
-        """The sum over all processes."""
+        """Sum the replaced draws of all processes."""
         return int(self._counts.sum())
 
     def report(self, problem: str, instead: str = "other views are") -> None:
-        """Count a draw that is replaced because of a problem, and say what is used instead."""
+        """Count a replaced draw, and warn of its problem and of the replacement."""
         worker = get_worker_info()
         self._counts[0 if worker is None else worker.id + 1] += 1
         if problem not in self._warned:
@@ -37,22 +37,22 @@ class Replacements:
 
 
 class Replacing(Protocol):
-    """A training set that counts what it replaces."""
+    """A training set that counts the draws it replaces."""
 
     replacements: Replacements
 
 
 class ReportsReplacements:
-    """For data modules whose training goes on when something cannot be read: they say how often it was so."""
+    """A mixin for data modules that replace unreadable training draws and report their number."""
 
     _train_set: Replacing | None = None
 
     @property
     def replaced_draws(self) -> int:
-        """How many training draws have been replaced so far because a frame of theirs could not be read."""
+        """Return the number of training draws replaced so far because one of their frames could not be read."""
         return self._train_set.replacements.count if self._train_set else 0
 
     def teardown(self, stage: str) -> None:
-        """Say how often frames could not be read in training."""
+        """Warn of the number of replaced draws after training."""
         if self.replaced_draws:
             rank_zero_warn(f"{self.replaced_draws} training draws were replaced: their frames could not be read")

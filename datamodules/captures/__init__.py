@@ -1,4 +1,4 @@
-"""Captures of one's own as a data root: transforms.json, COLMAP's model or poses_bounds.npy with pictures."""
+"""Captures as a data root: pictures with transforms.json, a COLMAP model or poses_bounds.npy."""
 
 from pathlib import Path
 
@@ -16,22 +16,22 @@ __all__ = ["Capture", "is_capture", "open_capture"]
 
 
 def is_capture(root: Path) -> bool:
-    """Whether a folder holds cameras in one of the forms that `open_capture` reads."""
+    """Tell whether a folder holds cameras in one of the forms that `open_capture` reads."""
     found = find_transforms(root) is not None or (root / POSES_FILE).is_file()
     return found or find_colmap(root) is not None
 
 
 def open_capture(root: Path, target_depth: float) -> Capture:
-    """Read a capture: transforms.json if there is one, else poses_bounds.npy, else COLMAP's model.
+    """Read a capture: transforms.json if it exists, else poses_bounds.npy, else a COLMAP model.
 
     Frames that cannot be used are left out, with a warning.
 
     Args:
         root: the folder.
-        target_depth: what is typically seen is to be at this distance, in scene units.
+        target_depth: distance, in scene units, at which typical content is placed.
 
     Raises:
-        UserError: if the files are damaged, or none of their frames can be used.
+        UserError: the files are damaged, or none of their frames can be used.
     """
     listing = _usable(_read(root))
     total = len(listing.frames) + len(listing.left_out)
@@ -61,7 +61,7 @@ def _read(root: Path) -> Listing:
 
 
 def _usable(listing: Listing) -> Listing:
-    """The listing, without frames that have no picture or a lens that cannot be undone."""
+    """Return the listing without frames that lack a picture or whose lens cannot be undistorted."""
     frames, left_out = [], list(listing.left_out)
     for frame in listing.frames:
         try:

@@ -1,4 +1,4 @@
-"""A capture of one's own: pictures of one scene, with cameras that some other program has found."""
+"""A capture: pictures of one scene, with cameras found by another program."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from datamodules.posed.scenes import Scene, SceneReader
 from dfm_lightning.geometry.cameras import scale_translations
 from dfm_lightning.geometry.trajectories import focus_point
 
-# Pictures are reduced to this before distortion is undone: models see far less, and lenses are easier on memory.
+# Pictures are reduced to this size before undistortion: models see far less detail, and memory stays small.
 _LONGEST_SIDE = 1600
-# How far the shape (width / height) of a picture may be from that of the image its lens was found for.
+# How far a picture's aspect ratio (width / height) may be from that of the image its lens was found for.
 _SHAPE_TOLERANCE = 0.02
 
 
@@ -26,10 +26,10 @@ class Capture(Scene, SceneReader):
 
     Args:
         key: name of the scene.
-        listing: its frames, all of which have a picture and a lens that can be undone; at least one.
-        target_depth: what the cameras typically see is at this distance in scene units: translations are scaled
-            accordingly. Where the listing does not know that distance, it is that of the point they look at.
-        description: what was read, to be said aloud.
+        listing: its frames, all with a picture and a lens that can be undistorted; at least one.
+        target_depth: distance, in scene units, of what the cameras typically see: translations are scaled to it.
+            If the listing does not state that distance, that of the cameras' focus is used.
+        description: what was read, for a message.
     """
 
     def __init__(self, key: str, listing: Listing, target_depth: float, description: str) -> None:
@@ -59,7 +59,7 @@ class Capture(Scene, SceneReader):
 
 
 def _fitting(picture: Image.Image, lens: Lens, path: Path) -> Image.Image:
-    """The picture as it is stored, or upright by its EXIF orientation: whichever the lens was found for."""
+    """Return the picture as stored, or upright by its EXIF orientation, whichever the lens was found for."""
     for candidate in (picture, upright(picture)):
         if abs(candidate.width / candidate.height * lens.height / lens.width - 1) < _SHAPE_TOLERANCE:
             return candidate
@@ -69,9 +69,9 @@ def _fitting(picture: Image.Image, lens: Lens, path: Path) -> Image.Image:
 
 
 def depth_of_focus(camera_to_world: Float[Tensor, "n 4 4"]) -> float:
-    """The median distance of the point that the cameras look at.
+    """Return the median distance of the point that the cameras look at.
 
-    Cameras that look at nothing in common (axes that part or run side by side) get the extent of their positions.
+    If their axes diverge or run parallel, so that there is no such point, return the extent of their positions.
     """
     position, forward = camera_to_world[:, :3, 3], camera_to_world[:, :3, 2]
     depth = float(((focus_point(camera_to_world) - position) * forward).sum(dim=1).median())

@@ -1,4 +1,4 @@
-"""COLMAP's sparse models: where they lie, and what a capture takes from them."""
+"""COLMAP's sparse models: their locations, and the parts that a capture uses."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _READERS = {".bin": read_binary, ".txt": read_text}
 
 
 def find_colmap(root: Path) -> Path | None:
-    """The folder of a model in a capture: the root itself or a usual place in it."""
+    """Find the folder of a model in a capture: the root itself or a usual place in it."""
     places = (root / "sparse" / "0", root / "sparse", root / "colmap" / "sparse" / "0", root)
     return next((place for place in places if _kind(place) is not None), None)
 
@@ -38,7 +38,7 @@ def read_colmap(folder: Path, pictures: Path) -> Listing:
         pictures: the folder that the images' names are relative to.
 
     Raises:
-        UserError: if a file is damaged or holds cameras of a model that COLMAP does not know.
+        UserError: a file is damaged, or holds cameras of a model that COLMAP does not know.
     """
     kind = _kind(folder)
     if kind is None:
@@ -87,7 +87,7 @@ def _lens(model: ColmapModel, image: ColmapImage) -> Lens:
 
 
 def colmap_lens(camera: ColmapCamera) -> Lens:
-    """The lens of a camera; raises FrameError where its numbers are impossible."""
+    """Build the lens of a camera. Raises FrameError if its numbers are impossible."""
     model, width, height, parameters = camera
     numbers = dict(zip(model.parameters, parameters, strict=True))
     focal = numbers.get("f", numbers.get("fx", 0.0)), numbers.get("f", numbers.get("fy", 0.0))
@@ -100,7 +100,7 @@ def colmap_lens(camera: ColmapCamera) -> Lens:
 
 
 def _typical_depth(model: ColmapModel, poses: dict[int, Float64[Tensor, "4 4"]]) -> float | None:
-    """The median depth of points in the images that see them; None without points."""
+    """Return the median depth of points in the images that see them; None without points."""
     rows = {number: row for row, number in enumerate(poses)}
     images, points = model.tracks[np.isin(model.tracks[:, 0], list(rows))].T
     if not len(images):

@@ -10,10 +10,10 @@ from dfm_lightning.errors import UserError
 
 
 def read_binary(folder: Path) -> ColmapModel:
-    """Read cameras.bin, images.bin and, if it is there, points3D.bin.
+    """Read cameras.bin, images.bin and, if it exists, points3D.bin.
 
     Raises:
-        UserError: if a file does not hold what its counts say, to the last byte.
+        UserError: a file's content does not match its counts to the last byte.
     """
     images = _read_images(folder / "images.bin")
     path = folder / "points3D.bin"
@@ -27,7 +27,7 @@ def read_binary(folder: Path) -> ColmapModel:
 
 
 class _Records:
-    """A file of so many records, each of whose parts are taken in turn."""
+    """A file of a given number of records, whose fields are read in turn."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,7 +57,7 @@ class _Records:
         return struct.unpack_from(f"<{layout}", self.content, start)
 
     def skip(self, size: int) -> int:
-        """Go on by so many bytes; where they began."""
+        """Advance by this many bytes; return where they began."""
         start = self.at
         if start + size > len(self.content):
             raise UserError(
@@ -71,7 +71,7 @@ class _Records:
         end = self.content.find(b"\0", self.at)
         name = self.content[self.at : end]
         self.skip((end if end >= 0 else len(self.content)) + 1 - self.at)
-        # As file names are decoded: what is no UTF-8 finds its file all the same.
+        # Decoded like file names: a name that is not UTF-8 still finds its file.
         return name.decode("utf-8", "surrogateescape")
 
 

@@ -1,7 +1,7 @@
-"""What COLMAP's text and binary files hold, and the camera models that they may name.
+"""The content of COLMAP's text and binary files, and the camera models that they may name.
 
-pycolmap knows the models. It does not read the files here: to it a binary file that was cut short is a whole one
-(version 4.2), and of a text with one number that is none it reads nothing and does not say which.
+pycolmap knows the models but does not read the files here: it accepts a truncated binary file as whole (version
+4.2), and returns nothing for a text file with one malformed number, without saying which.
 """
 
 from functools import lru_cache
@@ -14,7 +14,7 @@ from datamodules.captures.lens import load_pycolmap
 
 
 class CameraModel(NamedTuple):
-    """A camera model: COLMAP's name of it, and the names of its parameters."""
+    """A camera model: its COLMAP name, and the names of its parameters."""
 
     name: str
     parameters: tuple[str, ...]
@@ -30,8 +30,9 @@ class ColmapCamera(NamedTuple):
 
 
 class ColmapImage(NamedTuple):
-    """A registered picture: its name, the number of its camera, and world-to-camera rotation (w, x, y, z) and
-    translation."""
+    """A registered picture: its name, the number of its camera, and its world-to-camera rotation (w, x, y, z) and
+    translation.
+    """
 
     name: str
     camera: int
@@ -40,8 +41,10 @@ class ColmapImage(NamedTuple):
 
 
 class ColmapModel(NamedTuple):
-    """Cameras and images by number; positions of points; and pairs (number of an image, row of a point) that tell
-    which image sees which point."""
+    """Cameras and images by number, positions of points, and observations.
+
+    Observations are pairs (number of an image, row of a point): the image sees the point.
+    """
 
     cameras: dict[int, ColmapCamera]
     images: dict[int, ColmapImage]
@@ -51,7 +54,7 @@ class ColmapModel(NamedTuple):
 
 @lru_cache(maxsize=1)
 def camera_models() -> dict[int, CameraModel]:
-    """The camera models that pycolmap knows, by COLMAP's number; without those of panoramas."""
+    """Return the camera models that pycolmap knows, by COLMAP's number, except those of panoramas."""
     pycolmap = load_pycolmap()
     models = {}
     for name, identifier in pycolmap.CameraModelId.__members__.items():

@@ -14,10 +14,10 @@ Number = TypeVar("Number", int, float)
 
 
 def read_text(folder: Path) -> ColmapModel:
-    """Read cameras.txt, images.txt and, if it is there, points3D.txt.
+    """Read cameras.txt, images.txt and, if it exists, points3D.txt.
 
     Raises:
-        UserError: if a line is not as COLMAP writes it. Numbers that are not finite are left to whoever uses them.
+        UserError: a line is not in COLMAP's format. Numbers that are not finite are left to the caller.
     """
     path = folder / "points3D.txt"
     points, tracks = _read_points(path) if path.is_file() else ([], [])
@@ -39,7 +39,7 @@ class _Line(NamedTuple):
 
     @property
     def is_skipped(self) -> bool:
-        """Whether COLMAP passes over it where it expects a record."""
+        """Tell whether COLMAP skips the line where it expects a record."""
         return not self.text or self.text.startswith("#")
 
     def parse(self, word: str, kind: type[Number]) -> Number:
@@ -87,7 +87,7 @@ def _read_images(path: Path) -> dict[int, ColmapImage]:
     images: dict[int, ColmapImage] = {}
     points_may_follow = False
     for line in _lines(path):
-        # The line behind an image's lists its points, and may be empty. Some programs leave out all such lines.
+        # The line after an image's lists its points, and may be empty. Some programs omit all such lines.
         if points_may_follow and (line.is_skipped or _is_points(line)):
             points_may_follow = False
         elif not line.is_skipped:
@@ -100,7 +100,7 @@ def _read_images(path: Path) -> dict[int, ColmapImage]:
 
 
 def _is_points(line: _Line) -> bool:
-    """Whether a line is a list of points: x, y and a number each."""
+    """Tell whether a line is a list of points: x, y and a number each."""
     words = line.text.split()
     try:
         np.array(words, dtype=np.float64)
@@ -110,7 +110,7 @@ def _is_points(line: _Line) -> bool:
 
 
 def _image(line: _Line) -> tuple[int, ColmapImage]:
-    # The last word is the name, which may have spaces in it.
+    # The last field is the name, which may contain spaces.
     words = line.text.split(maxsplit=_IMAGE_WORDS - 1)
     if len(words) < _IMAGE_WORDS:
         raise line.wrong(

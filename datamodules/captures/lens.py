@@ -1,4 +1,4 @@
-"""Lenses: COLMAP's camera models (OpenCV's among them), and pictures as a pinhole would see them."""
+"""Lenses: COLMAP's camera models (OpenCV's among them), and pictures undistorted to a pinhole's view."""
 
 import math
 from functools import lru_cache
@@ -16,15 +16,15 @@ from dfm_lightning.geometry.cameras import intrinsics_matrix, pixel_grid
 from dfm_lightning.geometry.images import image_to_tensor, tensor_to_image
 
 PINHOLE = "PINHOLE"
-# The models that are pinholes where their coefficients of distortion are zero.
+# Models that are pinholes if their distortion coefficients are zero.
 PERSPECTIVE = ("SIMPLE_PINHOLE", PINHOLE, "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
-# What a pinhole sees beyond this (tangent of the angle to the axis: 63 degrees) is too stretched to be of use.
+# Beyond this (tangent of the angle to the axis: 63 degrees) a pinhole's picture is too stretched to be useful.
 _WIDEST = 2.0
 _LARGEST_SIDE = 1e6
 # Focal length in units of the picture's longer side, from a fisheye of the whole sphere to the largest telescopes.
 _FOCAL_RANGE = (1e-2, 1e3)
 _CHECKED_PLACES = 33
-# How far, in pixels, the mapping there and back may miss.
+# Largest error, in pixels, of distorting and undistorting a point.
 _TOLERANCE = 1e-2
 
 
@@ -38,7 +38,7 @@ class FrameError(Exception):
 
 
 def load_pycolmap() -> ModuleType:
-    """Import pycolmap, which is needed for lenses with distortion and for COLMAP's own files alone."""
+    """Import pycolmap, which only lenses with distortion and COLMAP's own files need."""
     try:
         import pycolmap
     except ImportError as error:
@@ -51,7 +51,10 @@ def load_pycolmap() -> ModuleType:
 
 class Lens(NamedTuple):
     """One of COLMAP's camera models with its parameters, in pixels of a width × height image (origin at its
-    corner). A lens without distortion is always a PINHOLE: fx, fy, cx, cy."""
+    corner).
+
+    A lens without distortion is always a PINHOLE: fx, fy, cx, cy.
+    """
 
     model: str
     width: float
@@ -60,22 +63,22 @@ class Lens(NamedTuple):
 
     @property
     def is_straight(self) -> bool:
-        """Whether it is a pinhole."""
+        """Tell whether it is a pinhole."""
         return self.model == PINHOLE
 
     def pinhole(self) -> Float64[Tensor, "3 3"]:
-        """Normalised intrinsics of a pinhole camera that sees an upright rectangle which the lens sees too.
+        """Return normalised intrinsics of a pinhole camera whose upright rectangle the lens covers.
 
-        Without distortion, those of the lens. Otherwise COLMAP chooses the rectangle so that the picture has no
-        empty corners; beyond 63 degrees from the axis it is cut off.
+        Without distortion, they are the lens's own. Otherwise COLMAP chooses the rectangle so that the picture has
+        no empty corners; it is cut off beyond 63 degrees from the axis.
 
         Raises:
-            FrameError: if the distortion cannot be undone there; its coefficients cannot belong to such an image.
+            FrameError: the distortion cannot be inverted there, so its coefficients do not fit such an image.
         """
         return _pinhole(self)
 
     def camera(self) -> Any:
-        """The lens as pycolmap's Camera."""
+        """Return the lens as pycolmap's Camera."""
         width, height = round(self.width), round(self.height)
         return load_pycolmap().Camera(model=self.model, width=width, height=height, params=list(self.parameters))
 
@@ -84,9 +87,9 @@ def opencv_lens(
     width: float, height: float, focal: tuple[float, float], centre: tuple[float, float],
     distortion: dict[str, float], fisheye: bool,
 ) -> Lens:  # fmt: skip
-    """A lens by OpenCV's names of the coefficients: k1 to k6, p1, p2, or k1 to k4 of its fisheye model.
+    """Build a lens from OpenCV's names of the coefficients: k1 to k6, p1, p2, or k1 to k4 of its fisheye model.
 
-    What is not given is zero. Raises FrameError where numbers are impossible.
+    Missing coefficients are zero. Raises FrameError if numbers are impossible.
     """
     check_numbers(width, height, focal, centre, tuple(distortion.values()))
     names = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
@@ -100,7 +103,7 @@ def check_numbers(
     width: float, height: float, focal: tuple[float, float], centre: tuple[float, float],
     distortion: tuple[float, ...],
 ) -> None:  # fmt: skip
-    """Check that numbers can be those of a lens. Raises FrameError with what is wrong."""
+    """Check that numbers can belong to a lens. Raises FrameError with the fault."""
     if not all(1 <= side <= _LARGEST_SIDE for side in (width, height)):
         raise FrameError("the size of the image is impossible", f"{width:g}×{height:g} pixels")
     least, most = (bound * max(width, height) for bound in _FOCAL_RANGE)
@@ -131,12 +134,12 @@ def _pinhole(lens: Lens) -> Float64[Tensor, "3 3"]:
 
 
 def _check_inverse(camera: Any, lower: np.ndarray, upper: np.ndarray) -> None:
-    """Check that the lens maps a rectangle of the image plane into its image, and one to one."""
+    """Check that the lens maps a rectangle of the image plane into its image one to one."""
     inside = np.stack(np.meshgrid(*np.linspace(lower, upper, _CHECKED_PLACES).T), axis=-1).reshape(-1, 2)
     places = _distort(camera, inside)
     size = np.array([camera.width, camera.height])
     within = (places > -1 - 0.01 * size) & (places < size * 1.01 + 1)
-    # (Where it is NaN it is not small.)
+    # (Negated so that NaN fails too.)
     if not within.all() or not _missed(camera, places, inside) < _TOLERANCE:
         raise FrameError(
             "the distortion cannot be undone within the image: check its coefficients",
@@ -145,17 +148,17 @@ def _check_inverse(camera: Any, lower: np.ndarray, upper: np.ndarray) -> None:
 
 
 def _missed(camera: Any, places: np.ndarray, plane: np.ndarray) -> float:
-    """How far, in pixels, the points that pixels are mapped back to are from where they came from, at most."""
+    """Return the largest distance, in pixels, between pixels and their images after mapping back and forth."""
     return float(np.abs(camera.cam_from_img(places) - plane).max()) * camera.mean_focal_length()
 
 
 def _distort(camera: Any, plane: np.ndarray) -> np.ndarray:
-    """Pixels at which the lens sees points (x, y, 1)."""
+    """Compute the pixels at which the lens sees points (x, y, 1)."""
     return camera.img_from_cam(np.concatenate([plane, np.ones((len(plane), 1))], axis=1))
 
 
 def straighten(picture: Image.Image, lens: Lens) -> Image.Image:
-    """The picture as the lens's `pinhole` sees it, in the same size."""
+    """Resample the picture as the lens's `pinhole` sees it, in the same size."""
     if lens.is_straight:
         return picture
     grid = _sampling_grid(lens, picture.width, picture.height)
@@ -166,7 +169,7 @@ def straighten(picture: Image.Image, lens: Lens) -> Image.Image:
 
 @lru_cache(maxsize=4)
 def _sampling_grid(lens: Lens, width: int, height: int) -> Float[Tensor, "1 h w 2"]:
-    """For each pixel of the straight picture its place in the bent one, in [-1, 1]."""
+    """Return for each pixel of the undistorted picture its place in the distorted one, in [-1, 1]."""
     intrinsics = lens.pinhole()
     plane = (pixel_grid(height, width).double() - intrinsics[:2, 2]) / intrinsics[[0, 1], [0, 1]]
     places = _distort(lens.camera(), plane.reshape(-1, 2).numpy()) / [lens.width, lens.height]

@@ -1,4 +1,4 @@
-"""What a capture lists: frames that can be used, and frames that cannot, with the reason."""
+"""The frames that a capture lists: those that can be used, and those that cannot, with the reason."""
 
 import re
 from collections import Counter
@@ -13,12 +13,12 @@ from datamodules.captures.lens import FrameError, Lens
 from dfm_lightning.geometry.cameras import ROTATION_TOLERANCE, is_valid_pose
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-# Farther from the origin than this no camera is: coordinates of maps reach ten million metres.
+# No camera is farther from the origin than this: coordinates of maps reach ten million metres.
 _FARTHEST = 1e8
 
 
 class ListedFrame(NamedTuple):
-    """A picture's file, its camera-to-world pose (OpenCV axes), its lens; `where` it is listed, for messages."""
+    """A picture's file, camera-to-world pose (OpenCV axes) and lens; `where` it is listed, for messages."""
 
     where: str
     path: Path
@@ -38,8 +38,11 @@ class LeftOut(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The frames of a capture in their order, those left out, and how far away is what they typically see (in the
-    capture's unit of length), if the capture says so. `form` names the files they come from."""
+    """The frames of a capture in order, and those left out.
+
+    The typical depth of its content is in the capture's unit of length, if the capture states one. `form` names
+    the files that the frames come from.
+    """
 
     form: str
     file: Path
@@ -49,7 +52,7 @@ class Listing(NamedTuple):
 
 
 def summarise(left_out: list[LeftOut], listed: int) -> str:
-    """In words: how many of the listed frames are left out, by kind of reason with an example each."""
+    """Describe how many of the listed frames are left out, by kind of reason with an example each."""
     kinds = Counter(frame.kind for frame in left_out)
     first = {frame.kind: frame for frame in reversed(left_out)}
     parts = [f"{kinds[kind]}: {kind}, such as {one.where}: {one.detail}" for kind, one in first.items()]
@@ -57,30 +60,30 @@ def summarise(left_out: list[LeftOut], listed: int) -> str:
 
 
 def natural_key(name: str) -> list[str | int]:
-    """A key that sorts names as people count: r_2 before r_10."""
+    """Return a key that sorts numbers in names by value: r_2 before r_10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def is_stray(path: Path) -> bool:
-    """Whether a file is macOS's own (._name), which it leaves beside each file on foreign disks."""
+    """Tell whether a file is one that macOS adds beside each file on foreign disks (._name)."""
     return path.name.startswith("._")
 
 
 def typical_depth(near: float, far: float) -> float:
-    """The harmonic mean of two depths, where disparity is halfway. Raises FrameError if they are none."""
+    """Return the harmonic mean of two depths, halfway in disparity. Raises FrameError if they are invalid."""
     if not 0 < near <= far < float("inf"):
         raise FrameError("the bounds are impossible", f"near {near:g}, far {far:g}, expected 0 < near < far")
     return 2 / (1 / near + 1 / far)
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """The files of pictures in a folder, without those that macOS keeps beside them, in plain order of names."""
+    """List the pictures in a folder, without those that macOS adds beside them, sorted by name."""
     files = (path for path in folder.glob("*") if path.suffix.lower() in PICTURES)
     return sorted(path for path in files if not is_stray(path))
 
 
 def check_pose(pose: Float64[Tensor, "4 4"]) -> None:
-    """Check that a matrix is the pose of a camera. Raises FrameError with what is wrong with it."""
+    """Check that a matrix is the pose of a camera. Raises FrameError with the fault."""
     position, rotation, last = pose[:3, 3], pose[:3, :3], pose[3]
     if not position.isfinite().all():
         raise FrameError("the position is not finite", f"{position.tolist()}")

@@ -16,12 +16,13 @@ POSES_FILE = "poses_bounds.npy"
 
 def read_llff(path: Path) -> Listing:
     """Read a file of poses and bounds, with the pictures in the folder `images` beside it (or `images_4` and the
-    like), whose plain sorted order is that of the rows.
+    like).
 
-    The typical depth is the median of `typical_depth` over the usable rows.
+    The sorted order of the pictures' names is that of the rows. The typical depth is the median of `typical_depth`
+    over the usable rows.
 
     Raises:
-        UserError: if it is no such file, or no folder has as many pictures.
+        UserError: the file is no such array, or no folder has as many pictures.
     """
     table = _read_table(path)
     pictures = _find_pictures(path, len(table))

@@ -1,4 +1,4 @@
-"""Photographs in a folder, or frames of a video, as a program that finds their cameras wants them."""
+"""Prepare photographs of a folder, or frames of a video, for a program that finds their cameras."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from datamodules.image_files import UnreadableError, read_picture
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_folder, write_json
 
-# Pictures are reduced to this: more detail makes finding points slow, and their places no better.
+# Pictures are reduced to this size: more detail makes finding points slower, and their positions no better.
 LONGEST_SIDE = 1600
 _MADE_FROM = "made_from.json"
 
@@ -25,8 +25,8 @@ _MADE_FROM = "made_from.json"
 def prepare_pictures(source: Path, frames: int, folder: Path, settings: dict[str, Any]) -> list[str]:
     """Write pictures as a viewer shows them, reduced, into `folder`/pictures, in natural order of their names.
 
-    What is in `folder` from a run that was cut off is used again if it was made from the same files with the same
-    settings, and is removed otherwise.
+    Files in `folder` from an interrupted run are reused if they were made from the same files with the same
+    settings, and removed otherwise.
 
     Args:
         source: a folder of photographs, or a video.
@@ -35,10 +35,10 @@ def prepare_pictures(source: Path, frames: int, folder: Path, settings: dict[str
         settings: what else the content of `folder` depends on.
 
     Returns:
-        Those of the photographs that cannot be read, with the reason.
+        The photographs that cannot be read, with the reason.
 
     Raises:
-        UserError: if there is nothing to read.
+        UserError: there is nothing to read.
     """
     files = (
         [source] if source.is_file() else sorted(list_pictures(source), key=lambda path: natural_key(path.name))

@@ -1,4 +1,4 @@
-"""`dfm data poses`: a capture of photographs, or of a video, whose cameras nobody knows."""
+"""`dfm data poses`: make a capture from photographs, or a video, whose cameras are unknown."""
 
 import shutil
 from pathlib import Path
@@ -31,16 +31,16 @@ def find_poses(
 ) -> None:
     """Find the cameras of photographs, or of a video, and write a capture for `dfm predict --data.root`.
 
-    The capture has pictures without distortion, transforms.json with near and far, and a view from above. A run
-    that was cut off goes on where it stopped.
+    The capture has undistorted pictures, transforms.json with near and far, and a view from above. An interrupted
+    run continues where it stopped.
 
     Args:
         pictures: a folder of photographs of one scene, or a video.
         output: folder of the capture; beside the pictures, named like them with "_capture", if null.
-        order: "any" compares each picture with each; "sequence" with those that follow it, which is quicker for
-            many; "auto" takes "sequence" for a video.
+        order: "any" compares each picture with all others; "sequence" with those that follow it, which is faster
+            for many; "auto" takes "sequence" for a video.
         frames: number of frames that are taken of a video, evenly.
-        seed: for all that is drawn at random.
+        seed: seed of all random choices.
     """
     if not pictures.exists():
         raise UserError(f"there is no folder of pictures or video {pictures}")

@@ -1,4 +1,4 @@
-"""Cameras of pictures that nobody measured: structure from motion by pycolmap."""
+"""Find unknown cameras of pictures: structure from motion by pycolmap."""
 
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,14 +16,14 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import invert_pose
 
 Order = Literal["any", "sequence"]
-# Points to find in a picture; more take longer to match, and place hardly more pictures.
+# Points to find in a picture; more take longer to match, and hardly place more pictures.
 _FEATURES = 4096
 _FEWEST = 3
-# Depths of points at these percentiles are near and far: a few points are always wrong. They get some room:
-# pictures show what is nearer and farther than their points.
+# Near and far are the depths of points at these percentiles, since a few points are always wrong, with some
+# margin: pictures show things nearer and farther than their points.
 _NEAR_FAR = (0.5, 99.5)
 _ROOM = 1.1
-# What pycolmap raises; which, depends on where it notices.
+# The errors that pycolmap raises, depending on where it notices a problem.
 _FAULTS = (ValueError, RuntimeError, IndexError, KeyError, MemoryError, OSError)
 
 
@@ -36,8 +36,11 @@ class PlacedPicture(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """Placed pictures; points with their colours; the depths between which the cameras see them; and how far, in
-    pixels, points are from where the pictures show them, on average. Lengths are in a unit of their own."""
+    """Placed pictures, coloured points, near and far, and the reprojection error.
+
+    Near and far are the depths between which the cameras see the points. The error is the mean distance, in
+    pixels, between points and where the pictures show them. Lengths are in an arbitrary unit.
+    """
 
     pictures: list[PlacedPicture]
     points: Float64[np.ndarray, "p 3"]
@@ -52,13 +55,12 @@ def find_structure(pictures: Path, work: Path, order: Order, seed: int) -> Struc
 
     Args:
         pictures: folder of the pictures.
-        work: folder for what has been found; features and matches that are there from a run that was cut off are
-            not looked for again.
-        order: "any": each picture is compared with each. "sequence": with those that follow it.
-        seed: for all that is drawn at random.
+        work: folder for intermediate results; features and matches of an interrupted run are reused.
+        order: "any": each picture is compared with all others. "sequence": with those that follow it.
+        seed: seed of all random choices.
 
     Raises:
-        UserError: if fewer than three pictures can be placed.
+        UserError: fewer than three pictures can be placed.
     """
     names = sorted(path.name for path in pictures.iterdir())
     if len(names) < _FEWEST:
@@ -78,14 +80,14 @@ def find_structure(pictures: Path, work: Path, order: Order, seed: int) -> Struc
 
 
 def _map(pycolmap: Any, pictures: Path, work: Path, order: Order, seed: int) -> list[Any]:
-    # Its log speaks of every pair of pictures.
+    # Its log has a line for every pair of pictures.
     pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
     pycolmap.set_random_seed(seed)
     database = work / "database.db"
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.sift.max_num_features = _FEATURES
-    # One thread for all of it: which one is done with which picture or pair first, and the order of sums, would
-    # depend on the machine.
+    # One thread only: with several, the order in which pictures, pairs and sums are processed would depend on the
+    # machine.
     extraction.num_threads = 1
     pycolmap.extract_features(
         database,
@@ -110,7 +112,7 @@ def _map(pycolmap: Any, pictures: Path, work: Path, order: Order, seed: int) -> 
 
 
 def _one_size(pictures: Path) -> bool:
-    """Whether all pictures have one size; they are then taken to be of one camera."""
+    """Tell whether all pictures have one size; they are then assumed to share a camera."""
     sizes = set()
     for path in pictures.iterdir():
         with Image.open(path) as picture:

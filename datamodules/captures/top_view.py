@@ -1,4 +1,4 @@
-"""A picture of cameras and points from above."""
+"""Draw cameras and points from above."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from dfm_lightning.geometry.cameras import look_at
 from dfm_lightning.geometry.trajectories import up_direction
 
-# Points farther out than this part of them, on either side, are not shown.
+# Points beyond this share of them, on either side, are not shown.
 _SHOWN = (2.0, 98.0)
 
 
@@ -21,9 +21,9 @@ def draw_top_view(
     colours: UInt8[np.ndarray, "p 3"],
     title: str,
 ) -> None:
-    """Write a PNG of the points in their colours, and of the cameras and where they look, in red.
+    """Write a PNG of the points in their colours, and of the cameras and their viewing directions, in red.
 
-    The first camera is below and looks up; "above" is the side that the cameras hold up.
+    The first camera is at the bottom and looks up; "above" is the side that the cameras hold up.
     """
     # (matplotlib takes a second to import.)
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def draw_top_view(
 
 
 def _seen_from_above(camera_to_world: Float64[Tensor, "v 4 4"]) -> Float64[np.ndarray, "3 2"]:
-    """Two axes across the up direction: to the right of the first camera, and where it looks."""
+    """Return two axes across the up direction: to the right of the first camera, and along its view."""
     up = up_direction(camera_to_world)
     forward = camera_to_world[0, :3, 2]
     if torch.linalg.cross(forward, up).norm() < 1e-3:

@@ -24,7 +24,8 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import flip_opengl_opencv
 
 TRANSFORMS_FILE = "transforms.json"
-# NeRF's synthetic scenes have a file for each split. Those of test go once around, those of train lie anywhere.
+# NeRF's synthetic scenes have a file for each split. The test cameras go once around, the training cameras are
+# scattered.
 SPLIT_FILES = ("transforms_test.json", "transforms_train.json", "transforms_val.json")
 _FISHEYE = ("OPENCV_FISHEYE",)
 _DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
@@ -33,8 +34,10 @@ _ENDINGS = ("", ".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 
 
 class PosedFrame(NamedTuple):
-    """A frame as it is listed, with its camera-to-world pose (OpenCV axes) and properties: its own and, where it
-    has none, those of the whole file."""
+    """A listed frame, with its camera-to-world pose (OpenCV axes) and properties.
+
+    Properties that the frame lacks come from the file as a whole.
+    """
 
     where: str
     name: str
@@ -43,8 +46,11 @@ class PosedFrame(NamedTuple):
 
 
 def find_transforms(root: Path) -> Path | None:
-    """The transforms.json of a capture: in its folder or, if just one of the folders in it has one, there; or the
-    first of NeRF's files of splits whose pictures are there."""
+    """Find the transforms.json of a capture.
+
+    It is in the capture's folder, or in the only subfolder that has one; or it is the first of NeRF's split files
+    whose pictures exist.
+    """
     if (root / TRANSFORMS_FILE).is_file():
         return root / TRANSFORMS_FILE
     splits = [root / name for name in SPLIT_FILES if (root / name).is_file()]
@@ -62,10 +68,10 @@ def _has_pictures(path: Path) -> bool:
 def read_transforms(path: Path) -> Listing:
     """Read the frames of a file, in the natural order of their names.
 
-    The typical depth is known where the file says near and far.
+    The typical depth is known if the file states near and far.
 
     Raises:
-        UserError: if it is no such file.
+        UserError: the file is no transforms.json.
     """
     content = _read_content(path)
     posed, left_out = _read_frames(content)
@@ -85,7 +91,7 @@ def read_poses(path: Path) -> tuple[list[PosedFrame], list[LeftOut]]:
     """Read the cameras of a file alone, in the natural order of names; no picture is needed.
 
     Raises:
-        UserError: if it is no such file.
+        UserError: the file is no transforms.json.
     """
     return _read_frames(_read_content(path))
 
@@ -147,7 +153,7 @@ def _pose(frame: Any) -> Float64[Tensor, "4 4"]:
 
 
 def picture_file(folder: Path, name: str) -> Path:
-    """The file of a name, beside transforms.json or one folder up; NeRF's own scenes leave out the ending."""
+    """Return the file of a name, beside transforms.json or one folder up; NeRF's own scenes omit the ending."""
     names = (name, name.replace("\\", "/"))
     places = [place / each for each in names for place in (folder, folder.parent)]
     candidates = [Path(f"{place}{ending}") for place in places for ending in _ENDINGS]
@@ -155,10 +161,10 @@ def picture_file(folder: Path, name: str) -> Path:
 
 
 def read_lens(properties: dict[str, Any], picture: Path) -> Lens:
-    """The lens that the properties of a frame describe; `picture` is asked for its size if they lack it.
+    """Build the lens that the properties of a frame describe; without a size in them, use that of `picture`.
 
     Raises:
-        FrameError: if they do not describe one of the known lenses.
+        FrameError: they do not describe one of the known lenses.
     """
     fisheye = _is_fisheye(properties)
     width, height = (

@@ -1,6 +1,6 @@
-"""Reads the annotation files of Co3D (version 2): frames, sequences, set lists, evaluation batches.
+"""Read the annotation files of Co3D (version 2): frames, sequences, set lists, evaluation batches.
 
-Keys that are not known are ignored, absent ones taken as null.
+Unknown keys are ignored, absent ones read as null.
 """
 
 import gzip
@@ -20,7 +20,7 @@ FrameId = tuple[str, int]
 
 
 class DepthAnnotation(NamedTuple):
-    """Paths relative to the root. The stored half floats times `scale_adjustment` are in the world's unit."""
+    """A depth map's files, relative to the root. Stored half floats times `scale_adjustment` are world units."""
 
     path: str
     scale_adjustment: float
@@ -40,7 +40,7 @@ class FrameAnnotation(NamedTuple):
 
 
 class CategoryAnnotations(NamedTuple):
-    """What a category's folder says. `quality` is the camera quality score by sequence, None where there is none.
+    """The annotations of a category. `quality` is the camera quality score by sequence; None if unknown.
 
     `checksum` is that of the frame annotations' file.
     """
@@ -51,7 +51,7 @@ class CategoryAnnotations(NamedTuple):
 
 
 def find_categories(root: Path) -> dict[str, list[str]]:
-    """The subsets that each category of a root has, by the files that are there."""
+    """List the subsets of each category of a root, by the files that exist."""
     if not root.is_dir():
         raise UserError(f"expected a Co3D root, but there is no folder {root}")
     categories = {}
@@ -64,7 +64,7 @@ def find_categories(root: Path) -> dict[str, list[str]]:
 
 
 def check_choice(root: Path, category: str, subset: str) -> None:
-    """Refuse a category or subset that a root does not have, saying which there are."""
+    """Refuse a category or subset that the root lacks, and list those it has."""
     categories = find_categories(root)
     if category not in categories:
         raise UserError(f"{root} has no category {category!r}; it has: {', '.join(categories)}")
@@ -85,7 +85,7 @@ def read_category(root: Path, category: str) -> CategoryAnnotations:
 
 
 def read_set_list(root: Path, category: str, subset: str) -> dict[str, list[FrameId]]:
-    """The frames of each split ("train", "val", "test") of a subset."""
+    """Read the frames of each split ("train", "val", "test") of a subset."""
     path = root / category / "set_lists" / f"set_lists_{subset}.json"
     lists = _read_json(path)
     try:
@@ -95,7 +95,7 @@ def read_set_list(root: Path, category: str, subset: str) -> dict[str, list[Fram
 
 
 def read_eval_batches(root: Path, category: str, subset: str) -> list[list[FrameId]]:
-    """The evaluation batches of a subset, target first; none where there is no such file."""
+    """Read the evaluation batches of a subset, target first; none if there is no such file."""
     path = root / category / "eval_batches" / f"eval_batches_{subset}.json"
     if not path.exists():
         return []
@@ -116,7 +116,7 @@ def _read_quality(path: Path) -> dict[str, float | None]:
 
 
 def parse_frame(entry: dict[str, Any]) -> FrameAnnotation:
-    """One entry of a file of frame annotations. Raises KeyError, TypeError or ValueError for what is none."""
+    """Parse an entry of a file of frame annotations. Raises KeyError, TypeError or ValueError for a bad one."""
     height, width = entry["image"]["size"]
     mask, depth = entry.get("mask"), entry.get("depth")
     return FrameAnnotation(

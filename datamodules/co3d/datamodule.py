@@ -44,8 +44,8 @@ _FRAMES_IN_MEAN = 10
 class Co3DDataModule(PosedImagesDataModule):
     """Co3D (version 2) or data in its layout: `Batch`es of camera views, `Request`s of trajectories.
 
-    Images are cropped to their central square and resized. Each scene is scaled so that the median depth over
-    its sequence (or, without depths, its cameras' median distance from what they look at) is `target_scale`.
+    Images are cropped to their central square and resized. Each scene is scaled so that the median depth over its
+    sequence (or, without depths, its cameras' median distance from the point they look at) is `target_scale`.
 
     Args:
         root: folder that holds the categories' folders.
@@ -54,27 +54,27 @@ class Co3DDataModule(PosedImagesDataModule):
         context_views: number of context views in a training item.
         novel_views: number of novel views in a training or validation item.
         frame_distance: least and greatest number of frames from one view to the next, between the target and the
-            nearest context and between contexts. Sequences too short for it get less.
-        novel_frames: where training takes novel views from: between the target and a context, as the paper has
-            it, or anywhere in the sequence, so that the loss covers what neither of them sees.
-        target_scale: the scene's scale after scaling; near and far planes are meant in these units. What is in the
-            middle of a photograph is taken to be as far away.
-        scale_augmentation: in training each scene is made larger or smaller by a random factor between this and
-            its inverse; 1 for none.
+            nearest context and between contexts; reduced in sequences that are too short.
+        novel_frames: where training takes novel views from: between the target and a context, as in the paper, or
+            anywhere in the sequence, so that the loss covers what neither of them shows.
+        target_scale: the scene's scale after scaling; near and far planes are given in these units. The centre of
+            a photograph is assumed to be this far away.
+        scale_augmentation: in training each scene is scaled by a random factor between this and its inverse; 1 for
+            none.
         train_scenes: number of training sequences of each category, those with the best camera quality score; all
             if null.
         val_scenes: number of validation sequences of each category, chosen likewise.
         test_scenes: number of sequences of each category in test and predict, chosen likewise.
         evaluation_views: number of novel views of a test scene, evenly around the object.
         trajectory: cameras of a prediction: a "circle" fitted to the sequence's cameras, the sequence's own
-            cameras all around it ("dataset"), an "interpolation" of some of them, an "extrapolation" of those
-            from the context to the target, a "move" of the camera, or a file of cameras.
-        cache_dir: where the scales of the scenes are kept; in the root if null.
-        missing_scenes: what to do about listed sequences that have not been downloaded, and about test scenes of
-            which a needed frame cannot be read: "error", or "skip" them, counted and said. Without "skip",
-            training replaces draws of sequences that are not there, as it does those of unreadable frames.
-        camera_move: how the camera moves away from the context; once around what is in its middle if null.
-        common: what every data set of posed images has.
+            cameras all around it ("dataset"), an "interpolation" of some of them, an "extrapolation" of those from
+            the context to the target, a "move" of the camera, or a file of cameras.
+        cache_dir: where the scales of the scenes are stored; in the root if null.
+        missing_scenes: what to do about listed sequences that have not been downloaded, and about test scenes with
+            an unreadable frame: "error", or "skip" them and report their number. Without "skip", training replaces
+            draws of missing sequences, as it does those of unreadable frames.
+        camera_move: how the camera moves away from the context; once around the centre of the scene if null.
+        common: the settings that all data sets of posed images share.
     """
 
     # Replaced draws depend on it.
@@ -130,7 +130,7 @@ class Co3DDataModule(PosedImagesDataModule):
         self._scenes: dict[Split, list[ScaledSequence]] = {}
 
     def prepare_data(self) -> None:
-        """Check the root, and find the scales of the scenes once, before several processes need them."""
+        """Check the root, and compute the scales of the scenes once, before several processes need them."""
         function = self.trainer.state.fn if self.trainer else None
         if function == "predict" and self.image is not None:
             return
@@ -139,7 +139,7 @@ class Co3DDataModule(PosedImagesDataModule):
                 self._open(name, split)
 
     def scenes(self, split: Split) -> list[ScaledSequence]:
-        """The sequences of a split, of all categories. Raises UserError where there are none."""
+        """Open the sequences of a split, of all categories. Raises UserError if there are none."""
         if split not in self._scenes:
             found: dict[str, ScaledSequence] = {}
             for name in self.categories:
@@ -159,14 +159,14 @@ class Co3DDataModule(PosedImagesDataModule):
         return self.reader("train").keys()
 
     def validation_scenes(self) -> tuple[Split, list[str]]:
-        """List the sequences of the validation split; none where the subset has none."""
+        """List the sequences of the validation split; none if the subset has none."""
         if not any(self._category(name).splits["val"] for name in self.categories):
             rank_zero_warn(f"subset {self.subset} has no validation frames: training goes without validation")
             return "val", []
         return "val", self.reader("val").keys()
 
     def frames_in_mean(self) -> Iterator[tuple[Scene, list[int]]]:
-        """Give some frames of each training sequence, one at a time; their scales are not needed."""
+        """Yield some frames of each training sequence, one at a time; their scales are not needed."""
         unscaled = SceneScale(1.0, "cameras")
         for name in self.categories:
             skip = self.missing_scenes == "skip"
@@ -177,7 +177,7 @@ class Co3DDataModule(PosedImagesDataModule):
                     yield scene, [position]
 
     def photograph_pose(self) -> Float64[Tensor, "4 4"]:
-        """Give the pose of a camera that looks at the origin of a world whose y axis points up."""
+        """Return the pose of a camera that looks at the origin of a world whose y axis points up."""
         elevation = math.radians(self.camera_move.elevation)
         height, way = math.sin(elevation) * self.scene_depth, math.cos(elevation) * self.scene_depth
         rows = [[0, height, -way], [0, 0, 0], [0, 1, 0]]
@@ -189,12 +189,12 @@ class Co3DDataModule(PosedImagesDataModule):
         return open_looks(self.root)
 
     def known_truth(self, split: Split) -> KnownTruth:
-        """See `PosedImagesDataModule`: of synthetic scenes the hidden look and distances, for tests."""
+        """See `PosedImagesDataModule`: for tests of synthetic scenes, the hidden look and distances."""
         looks = self.hidden_looks() if split == "test" else None
         return nothing_known if looks is None else partial(known_of_views, looks)
 
     def goes_without(self, split: Split) -> bool:
-        """Tell whether scenes that cannot be read are left out: those of validation always, others if allowed."""
+        """Tell whether unreadable scenes are skipped: always in validation, elsewhere if allowed."""
         return split == "val" or self.missing_scenes == "skip"
 
     # --- inner workings -----------------------------------------------------------------------------------
@@ -213,5 +213,5 @@ class Co3DDataModule(PosedImagesDataModule):
         return open_scenes(self._category(name), split, self.counts[split], least, self.cache_dir, skip)
 
     def _least_frames(self, split: Split) -> int:
-        """How many frames a sequence needs: validation batches have the same number of novel views."""
+        """Return the number of frames that a sequence needs: all validation batches have as many novel views."""
         return {"train": self.views.contexts + 1, "val": self.views.novel + 2, "test": 2}[split]

@@ -1,4 +1,4 @@
-"""Reads the files of a frame: image, mask, depth."""
+"""Read the files of a frame: image, mask, depth."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,20 +14,20 @@ from datamodules.co3d.sequences import Frame
 from datamodules.image_files import UnreadableError, open_picture, to_rgb, upright
 from dfm_lightning.geometry.images import centre_box, crop_and_resize, square_image
 
-# The largest value of an image in [-1, 1] that counts as all black: what JPEG makes of black.
+# An image in [-1, 1] with no larger value counts as all black: JPEG turns black into such values.
 _BLACK = -0.95
 
 
 def read_view(
     frame: Frame, intrinsics: Float[Tensor, "3 3"], size: int
 ) -> tuple[Float[Tensor, "3 {size} {size}"], Float[Tensor, "3 3"]]:
-    """A frame's image, cropped to its central square and resized, and the intrinsics that go with it.
+    """Read a frame's image, cropped to its central square and resized, and its intrinsics.
 
     Raises:
-        UnreadableError: the camera cannot be used, the file is missing or damaged, its size is not what the
-            annotation says, or the image is all black, as images that are not to be seen are on the test set.
+        UnreadableError: the camera cannot be used, the file is missing or damaged, its size differs from the
+            annotation, or the image is all black, as the redacted images of the test set are.
     """
-    # Decoded within the block: of large JPEGs, no more than the size needs.
+    # Decoded within the block: large JPEGs only as far as the size requires.
     with open_frame(frame) as picture:
         image, cropped = square_image(picture, intrinsics, size)
     if image.max() < _BLACK:
@@ -37,10 +37,10 @@ def read_view(
 
 @contextmanager
 def open_frame(frame: Frame) -> Iterator[Image.Image]:
-    """Open a frame's picture, RGB and turned as its annotation wants, to be decoded within the block.
+    """Open a frame's picture, RGB and oriented as its annotation expects; decode it within the block.
 
     Raises:
-        UnreadableError: as `read_view`, but for what is all black.
+        UnreadableError: as `read_view`, except for all-black images.
     """
     if frame.problem is not None:
         raise UnreadableError(f"{frame.path}: {frame.problem}")
@@ -49,7 +49,7 @@ def open_frame(frame: Frame) -> Iterator[Image.Image]:
 
 
 def _annotated(stored: Image.Image, frame: Frame) -> Image.Image:
-    """The picture upright by its EXIF orientation or, where its annotation is for that, as it is stored."""
+    """Return the picture upright by its EXIF orientation or, if its annotation fits that, as it is stored."""
     for candidate in (upright(stored), stored):
         if candidate.size == (frame.size[1], frame.size[0]):
             return candidate
@@ -58,7 +58,7 @@ def _annotated(stored: Image.Image, frame: Frame) -> Image.Image:
 
 
 def read_mask(frame: Frame, size: int) -> Float[Tensor, "1 {size} {size}"]:
-    """The foreground's probability, cropped and resized like the image."""
+    """Read the foreground's probability, cropped and resized like the image."""
     if frame.mask_path is None:
         raise UnreadableError(f"{frame.path}: has no mask")
     with open_picture(frame.mask_path, str(frame.mask_path)) as picture:
@@ -67,13 +67,13 @@ def read_mask(frame: Frame, size: int) -> Float[Tensor, "1 {size} {size}"]:
 
 
 def read_depth(root: Path, frame: Frame) -> tuple[Float[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Depth along the camera's z axis in the data set's units, and where it is known."""
+    """Read depth along the camera's z axis in the data set's units, and a mask of where it is known."""
     if frame.depth is None:
         raise UnreadableError(f"{frame.path}: has no depth")
     path = root / frame.depth.path
     with open_picture(path, str(path)) as picture:
         bits = np.array(picture)
-    # (Older versions of Pillow give the 16 bits in 32.)
+    # (Older versions of Pillow return the 16 bits in 32.)
     if bits.ndim != 2 or bits.dtype not in (np.uint16, np.int32):
         raise UnreadableError(f"{path}: expected one channel of 16 bits, not a picture of mode {picture.mode}")
     # The bits of a 16-bit PNG are those of a half float.

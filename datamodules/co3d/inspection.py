@@ -1,4 +1,4 @@
-"""What a Co3D root holds, in numbers: categories, subsets, sequences, frames, scales, and what is skipped."""
+"""Summarise a Co3D root in numbers: categories, subsets, sequences, frames, scales, and what is skipped."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,7 +10,7 @@ from datamodules.co3d.sequences import Sequence, build_sequences
 
 
 class SequenceReport(NamedTuple):
-    """One sequence: its frames, how it is scaled, and the frames that are skipped (number, reason)."""
+    """One sequence: its frames, its scale, and the skipped frames (number, reason)."""
 
     name: str
     frames: int
@@ -33,7 +33,7 @@ class SequenceReport(NamedTuple):
 
 
 class CategoryReport(NamedTuple):
-    """One category. `subsets` holds how many sequences and frames each split of each subset has."""
+    """One category. `subsets` holds the numbers of sequences and frames in each split of each subset."""
 
     name: str
     subsets: dict[str, dict[str, tuple[int, int]]]
@@ -53,7 +53,7 @@ class CategoryReport(NamedTuple):
 
 
 class RootReport(NamedTuple):
-    """All categories of a root; printed, a text of one line for each thing."""
+    """All categories of a root; printed as one line for each item."""
 
     root: Path
     categories: list[CategoryReport]
@@ -63,11 +63,11 @@ class RootReport(NamedTuple):
 
 
 def inspect_root(root: Path, cache_dir: Path | None = None) -> RootReport:
-    """Say what a Co3D root holds, by its annotations; `verify_root` looks into every file.
+    """Report what a Co3D root holds according to its annotations; `verify_root` reads every file.
 
     Args:
         root: folder that holds the categories' folders.
-        cache_dir: where the scales of the scenes are kept; in the root if null.
+        cache_dir: where the scales of the scenes are stored; in the root if null.
     """
     root = Path(root)
     return RootReport(

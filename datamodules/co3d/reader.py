@@ -11,7 +11,7 @@ from datamodules.posed.scenes import Scene, SceneReader
 
 
 class Co3DScene(Scene):
-    """A sequence as a scene: all of its cameras, and views of those frames that its split may use.
+    """A sequence as a scene: all of its cameras, and views of the frames that its split may use.
 
     Args:
         source: the sequence with its scale.
@@ -26,7 +26,7 @@ class Co3DScene(Scene):
         self.prescribed = tuple(numbers.index(number) for _, number in source.batch[:2] if number in numbers)
 
     def scaled_poses(self, factor: float) -> Float[Tensor, "n 4 4"]:
-        """Give the poses in a scene enlarged by a factor; scaled once, so rounded once."""
+        """Return the poses in a scene scaled by a factor; scaled once, so rounded once."""
         return self.source.poses(self.target_scale * factor)
 
     def has_camera(self) -> Bool[Tensor, " n"]:
@@ -34,11 +34,11 @@ class Co3DScene(Scene):
         return torch.tensor([frame.problem is None for frame in self.source.sequence.frames])
 
     def usable_positions(self) -> list[int]:
-        """List the frames of the split; evaluation's may turn out to have no usable camera."""
+        """List the frames of the split; in evaluation some may have no usable camera."""
         return self.source.frames
 
     def has_frame(self, position: int) -> bool:
-        """Tell whether the frame's file is there."""
+        """Tell whether the frame's file exists."""
         return self.source.sequence.frames[position].path.is_file()
 
     def frame(self, position: int) -> Image.Image:
@@ -47,7 +47,7 @@ class Co3DScene(Scene):
             return picture.copy()
 
     def view(self, position: int, size: int) -> tuple[Float[Tensor, "3 {size} {size}"], Float[Tensor, "3 3"]]:
-        """Read a frame as a square; as `read_view`, which refuses pictures that are all black."""
+        """Read a frame as a square, like `read_view`, which refuses all-black pictures."""
         return read_view(self.source.sequence.frames[position], self.intrinsics[position], size)
 
     def mask(self, position: int, size: int) -> Float[Tensor, "1 {size} {size}"]:

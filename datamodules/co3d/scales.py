@@ -17,14 +17,16 @@ from dfm_lightning.files import write_json
 from dfm_lightning.geometry.trajectories import focus_point
 
 CACHE_FILE = "scene_scales.json"
-# Depth maps that are looked at in a sequence; further ones hardly change the median.
+# Number of depth maps read from a sequence; more would hardly change the median.
 _DEPTH_MAPS = 10
 
 _log = logging.getLogger(__name__)
 
 
 class SceneScale(NamedTuple):
-    """`value` is in the data set's units (not a number where nothing tells), `source` what it is the median of."""
+    """`value` is in the data set's units (NaN if it cannot be determined); `source` names what it is the median
+    of.
+    """
 
     value: float
     source: Literal["depth", "cameras"]
@@ -35,14 +37,14 @@ class SceneScale(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A scale, and what is wrong with the depth maps that it should have been taken from."""
+    """A scale, and the fault of the depth maps that it should have been computed from."""
 
     scale: SceneScale
     unread: list[str]
 
 
 def compute_scale(root: Path, sequence: Sequence) -> Measured:
-    """The median depth over a sequence; without depths, the cameras' median distance to the point they look at."""
+    """Compute the median depth over a sequence; without depths, the cameras' median distance to their focus."""
     usable = sequence.usable()
     with_depth = [sequence.frames[position] for position in usable if sequence.frames[position].depth]
     chosen = np.unique(np.linspace(0, len(with_depth) - 1, min(_DEPTH_MAPS, len(with_depth))).round().astype(int))
@@ -71,11 +73,11 @@ def load_scales(
     sequences: Iterable[Sequence],
     cache_dir: Path | None = None,
 ) -> dict[str, SceneScale]:
-    """The scales of sequences by name, read from the category's cache file where it has them.
+    """Return the scales of sequences by name, from the category's cache file if it holds them.
 
-    What is not in the file is computed and added to it, unless depth maps that the annotations list could not be
-    read: they may still come. The file is in the category's folder, or in `cache_dir/category`; one that belongs
-    to other annotations (by their checksum) is not used.
+    Missing ones are computed and added to the file, unless listed depth maps could not be read: they may still be
+    downloaded. The file is in the category's folder, or in `cache_dir/category`; it is ignored if it belongs to
+    other annotations (by their checksum).
     """
     path = (cache_dir or root) / category / CACHE_FILE
     sequences = list(sequences)
@@ -124,7 +126,7 @@ def _read_cache(path: Path, checksum: int, sequences: list[Sequence]) -> dict[st
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         _log.warning("%s cannot be used and is made again (%r)", path, error)
         return {}
-    # Earlier versions kept what the cameras gave while depths were still to come.
+    # Earlier versions stored scales computed from cameras while depths were still missing.
     listed = {s.name for s in sequences if any(frame.depth for frame in s.frames)}
     doubtful = {name for name in listed if not checked and name in scales and scales[name].source == "cameras"}
     return {name: scale for name, scale in scales.items() if scale.is_valid and name not in doubtful}

@@ -1,4 +1,4 @@
-"""Sequences ready to be read: filtered, scaled, cut to what a split may use."""
+"""Sequences ready to be read: filtered, scaled, reduced to the frames that a split may use."""
 
 import os
 from collections import Counter
@@ -37,12 +37,12 @@ class ScaledSequence(NamedTuple):
     batch: list[FrameId]
 
     def poses(self, target_scale: float) -> Float[Tensor, "v 4 4"]:
-        """Absolute camera-to-world poses in units in which the scene's scale is `target_scale`."""
+        """Return absolute camera-to-world poses in units in which the scene's scale is `target_scale`."""
         return scale_translations(self.sequence.camera_to_world, target_scale / self.scale.value)
 
 
 class Skipped(NamedTuple):
-    """A sequence or a frame (`number`) that is not used, and why."""
+    """A sequence or a frame (`number`) that is not used, and the reason."""
 
     sequence: str
     number: int | None
@@ -50,7 +50,7 @@ class Skipped(NamedTuple):
 
 
 class Category(NamedTuple):
-    """What is read once of a category: annotations, set lists, evaluation batches."""
+    """The parts of a category that are read once: annotations, set lists, evaluation batches."""
 
     root: Path
     name: str
@@ -72,7 +72,7 @@ def open_category(root: Path, name: str, subset: str) -> Category:
 
 
 def best_sequences(names: list[str], quality: dict[str, float | None], count: int | None) -> list[str]:
-    """The sequences with the best camera quality score, in the order of their names; without a score, the last."""
+    """Return the sequences with the best camera quality score, sorted by name; those without a score rank last."""
 
     def rank(name: str) -> tuple[bool, float, str]:
         score = quality.get(name)
@@ -83,7 +83,7 @@ def best_sequences(names: list[str], quality: dict[str, float | None], count: in
 
 
 def absent_sequences(category: Category, names: Collection[str]) -> set[str]:
-    """The sequences of which no picture is there, so that they have not been downloaded."""
+    """List the sequences without any picture, which therefore have not been downloaded."""
     folders: dict[str, dict[Path, set[str]]] = {name: {} for name in names}
     for frame in category.annotations.frames:
         if frame.sequence in folders:
@@ -106,15 +106,15 @@ def _names_in(folder: Path) -> list[str]:
 def select_sequences(
     category: Category, split: Split, count: int | None, skip_absent: bool = False
 ) -> tuple[list[tuple[Sequence, list[int]]], list[Skipped]]:
-    """The best sequences of a split with the positions of its frames, and what of it cannot be used.
+    """Select the best sequences of a split with the positions of its frames; list what cannot be used.
 
-    Evaluation keeps the frames whose cameras cannot be used, so that its choice does not depend on them.
+    Evaluation keeps frames whose cameras cannot be used, so that its choice does not depend on them.
 
     Args:
         category: what was read.
         split: which list of the subset.
         count: number of sequences, those with the best camera quality score; all if None.
-        skip_absent: whether sequences that have not been downloaded are left out before they are counted.
+        skip_absent: whether to drop sequences that have not been downloaded before counting.
     """
     listed: dict[str, set[int]] = {}
     for name, number in category.splits[split]:
@@ -148,14 +148,14 @@ def open_scenes(
     cache_dir: Path | None = None,
     skip_absent: bool = False,
 ) -> tuple[list[ScaledSequence], list[Skipped]]:
-    """The scenes of a split with their scales, and what of it cannot be used.
+    """Open the scenes of a split with their scales; list what cannot be used.
 
     Args:
         category: what was read.
         split: which list of the subset.
         count: number of sequences, as in `select_sequences`.
-        least_frames: a sequence with fewer frames whose cameras can be used is skipped.
-        cache_dir: where the scales are kept, if not in the root.
+        least_frames: sequences with fewer frames with usable cameras are skipped.
+        cache_dir: where the scales are stored, if not in the root.
         skip_absent: as in `select_sequences`.
     """
     selected, skipped = select_sequences(category, split, count, skip_absent)
@@ -177,7 +177,7 @@ def open_scenes(
 
 
 def require_scenes(scenes: list[ScaledSequence], skipped: list[Skipped], category: Category, split: Split) -> None:
-    """Refuse a split without a scene, saying what there is."""
+    """Refuse a split without scenes, and say what there is."""
     if scenes:
         return
     sizes = ", ".join(f"{name}: {len(frames)} frames" for name, frames in category.splits.items())
@@ -188,6 +188,6 @@ def require_scenes(scenes: list[ScaledSequence], skipped: list[Skipped], categor
 
 
 def describe_skipped(skipped: list[Skipped]) -> str:
-    """One line: how many sequences and frames are skipped for which reason."""
+    """Summarise in one line how many sequences and frames are skipped for which reason."""
     reasons = Counter(("frame" if each.number is not None else "sequence", each.reason) for each in skipped)
     return "; ".join(f"{count} {kind}(s) skipped: {reason}" for (kind, reason), count in reasons.items())

@@ -37,7 +37,7 @@ class Frame(NamedTuple):
 
 
 class Sequence(NamedTuple):
-    """Frames of one scene in order of their number, with cameras in the data set's units.
+    """Frames of one scene sorted by number, with cameras in the data set's units.
 
     Intrinsics are normalised and belong to the whole image, before any crop.
     """
@@ -50,11 +50,11 @@ class Sequence(NamedTuple):
     intrinsics: Float[Tensor, "v 3 3"]
 
     def usable(self) -> list[int]:
-        """Positions of the frames whose cameras can be used."""
+        """List the positions of the frames whose cameras can be used."""
         return [position for position, frame in enumerate(self.frames) if frame.problem is None]
 
     def take(self, positions: list[int]) -> "Sequence":
-        """The same sequence with only some of its frames."""
+        """Return the same sequence with only some of its frames."""
         return self._replace(
             frames=[self.frames[position] for position in positions],
             camera_to_world=self.camera_to_world[positions],
@@ -65,7 +65,7 @@ class Sequence(NamedTuple):
 def build_sequences(
     root: Path, category: str, annotations: CategoryAnnotations, names: Iterable[str] | None = None
 ) -> dict[str, Sequence]:
-    """The sequences of a category by name, in the order of their names; all of them, or those with given names."""
+    """Build the sequences of a category by name, sorted by name; all of them, or those given."""
     wanted = None if names is None else set(names)
     frames: defaultdict[str, list[FrameAnnotation]] = defaultdict(list)
     for frame in annotations.frames:
@@ -99,7 +99,7 @@ def _build(
 def _cameras(
     annotations: list[FrameAnnotation],
 ) -> tuple[Float[Tensor, "v 4 4"], Float[Tensor, "v 3 3"]]:
-    """Poses and normalised intrinsics; not a number where the annotation has none."""
+    """Return poses and normalised intrinsics; NaN if the annotation has none."""
     viewpoints = [frame.viewpoint or {} for frame in annotations]
     poses = pytorch3d_to_opencv(
         _stack([viewpoint.get("R") for viewpoint in viewpoints], (3, 3)),
@@ -120,7 +120,7 @@ def _cameras(
 
 
 def _stack(values: list, shape: tuple[int, ...]) -> Float[Tensor, "v ..."]:
-    """Numbers from a file as one tensor; not a number where they do not have the shape."""
+    """Stack numbers from a file into one tensor; NaN for those of another shape."""
     stacked = np.full((len(values), *shape), _NAN)
     for index, value in enumerate(values):
         try:

@@ -13,7 +13,7 @@ from dfm_lightning.geometry.images import centre_box, crop_intrinsics
 
 
 def known_of_views(looks: HiddenLooks, scene: Scene, positions: list[int], size: int) -> dict[str, Tensor]:
-    """Read what `Batch.truth` holds of views at positions of a sequence; nothing of an unknown one.
+    """Read the entries of `Batch.truth` for views at positions of a sequence; none for an unknown scene.
 
     Raises:
         UnreadableError: a mask or a depth map is missing or damaged.
@@ -28,9 +28,9 @@ def known_of_views(looks: HiddenLooks, scene: Scene, positions: list[int], size:
 
 
 def read_distance(scene: Co3DScene, position: int, size: int) -> Float[Tensor, "1 {size} {size}"]:
-    """Read a frame's distance along the rays through the pixels of its square view, in scene units; 0 if unknown.
+    """Read distances along the rays through the pixels of a frame's square view, in scene units; 0 if unknown.
 
-    Taken from the depth map's pixel that each ray goes through. Raises UnreadableError.
+    Each is taken from the depth map's pixel that the ray passes through. Raises UnreadableError.
     """
     frame = scene.source.sequence.frames[position]
     depth, known = read_depth(frame.path.parents[3], frame)

@@ -1,4 +1,4 @@
-"""Checks every file that a Co3D root names."""
+"""Check every file that a Co3D root names."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,13 +19,13 @@ _SIZE = 16
 
 
 def verify_root(root: Path) -> list[FileFault]:
-    """Read every image, mask, depth and camera that the annotations of a Co3D root name.
+    """Read every image, mask, depth map and camera that the annotations of a Co3D root name.
 
     Args:
         root: folder that holds the categories' folders.
 
     Returns:
-        What cannot be used; nothing if all is well.
+        The faults found; empty if there are none.
     """
     root = Path(root)
     problems: list[FileFault] = []
@@ -68,7 +68,7 @@ def _check_sequence(root: Path, sequence: Sequence) -> list[FileFault]:
     for frame, intrinsics in zip(sequence.frames, sequence.intrinsics, strict=True):
         if frame.problem is not None:
             problems.append(FileFault(f"{sequence.name}, frame {frame.number}", frame.problem))
-        # The image is looked at even where its camera is useless.
+        # The image is checked even if its camera is unusable.
         checks: list[Callable[[], Any]] = [partial(read_view, frame._replace(problem=None), intrinsics, _SIZE)]
         if frame.mask_path is not None:
             checks.append(partial(read_mask, frame, _SIZE))

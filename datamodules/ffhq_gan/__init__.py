@@ -1,4 +1,4 @@
-"""Samples of a StyleGAN2 generator of which only a patch is seen: the data of GAN inversion."""
+"""The data of GAN inversion: samples of a StyleGAN2 generator, of which only a patch is visible."""
 
 from datamodules.ffhq_gan.cache import SampleCache
 from datamodules.ffhq_gan.datamodule import FFHQGANDataModule

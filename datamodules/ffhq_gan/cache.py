@@ -22,15 +22,15 @@ _log = logging.getLogger(__name__)
 
 
 class SampleCache:
-    """A folder of samples, found by their seeds.
+    """A folder of samples, addressed by their seeds.
 
-    `cache.json` says what they are samples of: a folder made with another generator, truncation or resolution is
-    refused. A shard is a file of codes and a file of images, which appears last and whole: so a shard is there
-    or not, whoever was interrupted while making it, and processes may share the work.
+    `cache.json` says what the samples were made from: a folder made with another generator, truncation or
+    resolution is refused. A shard is a file of codes and a file of images. The latter is written last and as a
+    whole, so an interruption never leaves half a shard, and processes may share the work.
 
     Args:
         folder: where the samples are, or will be.
-        generator: what they are samples of.
+        generator: the generator they are sampled from.
         resolution: height and width that images are downsampled to.
     """
 
@@ -42,7 +42,7 @@ class SampleCache:
         self._claim()
 
     def _claim(self) -> None:
-        """Write what the folder holds, or check that it holds the same."""
+        """Record what the folder holds, or check that it holds the same."""
         wanted = {
             "generator": self.generator.fingerprint,
             "truncation": self.generator.truncation,
@@ -67,9 +67,9 @@ class SampleCache:
                 )
 
     def missing(self, seeds: Iterable[range], part: int = 0, parts: int = 1) -> list[int]:
-        """The shards that are not there yet, or cannot be read, of those that hold the given seeds.
+        """List the missing or unreadable shards among those that hold the given seeds.
 
-        Of several parts that share the work, each shard belongs to one, whatever the others have made by now.
+        If several parts share the work, each shard belongs to one of them, whatever the others have made by now.
         """
         shards = {shard for part in seeds if part for shard in range(part[0] // SHARD, part[-1] // SHARD + 1)}
         return [shard for shard in sorted(shards) if shard % parts == part and not self._is_there(shard)]
@@ -97,5 +97,5 @@ class SampleCache:
 
 
 def unit_images(images: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """8-bit images in [-1, 1]."""
+    """Convert 8-bit images to [-1, 1]."""
     return images.float() / 127.5 - 1

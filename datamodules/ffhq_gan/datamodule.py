@@ -29,15 +29,15 @@ from dfm_lightning.randomness import generator_for
 from dfm_lightning.ranges import check_ascending, check_at_least
 from dfm_lightning.types import Batch, Request
 
-# Draws of a training sample, before there is said to be nothing to read.
+# How often a training sample is drawn before training gives up.
 _ATTEMPTS = 20
 
 
 class PatchedSamples(Dataset):
-    """Seeds and the patches that are seen of their images, with image and code where there is a cache.
+    """Seeds and the visible patches of their images; with a cache, images and codes as well.
 
-    Patches of training come from torch's global generator, those of evaluation from the seeds. A training sample
-    that cannot be read is replaced by one of another seed, and counted in `replacements`.
+    Patches of training come from torch's global generator, those of evaluation from the seeds. An unreadable
+    training sample is replaced by one of another seed, and counted in `replacements`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class PatchedSamples(Dataset):
         return StoredItem(torch.tensor(seed), mask, *sample)
 
     def _readable(self, stored: Shards, seed: int) -> tuple[int, StoredSample]:
-        """The sample of a seed or, where it cannot be read, of another."""
+        """Return the sample of a seed or, if it cannot be read, of another."""
         for _ in range(_ATTEMPTS):
             try:
                 return seed, stored[seed]
@@ -86,7 +86,7 @@ class PatchedSamples(Dataset):
 
 
 class OwnPicture(Dataset):
-    """One picture of the user's, its patch given by a box."""
+    """One picture of the user's, with its patch given by a box."""
 
     def __init__(self, path: Path, box: Box, resolution: int) -> None:
         self.path = path
@@ -108,32 +108,32 @@ class OwnPicture(Dataset):
 
 
 def _first(request: Request) -> Request:
-    """The only element of a batch."""
+    """Return the only element of a batch."""
     context = type(request.context)(request.context.observation[0], request.context.params[0])
     # One element, whose key is a name; collation makes them a list.
     return Request(context, request.params[0], request.key[0])  # type: ignore[arg-type]
 
 
 class FFHQGANDataModule(ReportsReplacements, LightningDataModule):
-    """Images drawn from a pretrained generator, of which a random square patch is context and all is target.
+    """Images drawn from a pretrained generator: a random square patch is the context, the whole image the target.
 
-    Drawn while they are needed, on the model's device; or, with `cache`, ahead, into a folder that later runs
-    read. Seeds are those of the official StyleGAN2-ADA tools: the same seed is the same face. The codes are kept
-    for evaluation, in `Batch.truth`.
+    They are drawn on demand, on the model's device; or, with `cache`, in advance, into a folder that later runs
+    read. Seeds are those of the official StyleGAN2-ADA tools: the same seed gives the same face. `Batch.truth`
+    keeps the codes for evaluation.
 
     Args:
         generator: draws codes and images, e.g. `dfm_lightning.networks.stylegan2.sampling.GeneratorSamples`.
-        cache: folder of samples; what is not there yet is made at the start, shared between all processes. The
-            folder may also be filled by `dfm data gan-samples`.
+        cache: folder of samples; missing ones are made at the start, shared between all processes. It may also be
+            filled by `dfm data gan-samples`.
         resolution: height and width that images are downsampled to.
-        patch_sides: least and greatest side of the patch that is seen, in pixels of that resolution.
+        patch_sides: least and greatest side of the visible patch, in pixels of that resolution.
         train_seeds: first seed of the training samples, and the one after the last.
-        val_seeds: the same of the validation samples.
-        test_seeds: the same of the test samples.
-        predict_seeds: the same of the samples that `predict` shows patches of, unless `image` is given.
-        image: a picture of one's own for `predict`; its central square is taken.
-        box: the patch that is seen of it: left, top, right and bottom, in pixels of the picture as a viewer shows
-            it, upright by its EXIF orientation.
+        val_seeds: the same for the validation samples.
+        test_seeds: the same for the test samples.
+        predict_seeds: the same for the samples that `predict` takes patches from, unless `image` is given.
+        image: a picture of your own for `predict`; its central square is used.
+        box: its visible patch: left, top, right and bottom, in pixels of the picture as a viewer shows it, upright
+            by its EXIF orientation.
         batch_size: samples in a batch of one process.
         workers: processes that prepare batches.
     """
@@ -179,7 +179,7 @@ class FFHQGANDataModule(ReportsReplacements, LightningDataModule):
         self.cache: SampleCache | None = None
 
     def setup(self, stage: str) -> None:
-        """Open the cache, and make what is missing in it for this stage."""
+        """Open the cache, and make the samples that this stage lacks."""
         if self.cache_folder is None or (stage == "predict" and self.image is not None):
             return
         self.cache = SampleCache(self.cache_folder, self.generator, self.resolution)
@@ -195,21 +195,21 @@ class FFHQGANDataModule(ReportsReplacements, LightningDataModule):
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
     def train_dataloader(self) -> DataLoader:
-        """Training samples, patches anew each time."""
+        """Load training samples with new patches each time."""
         samples = self._samples("train", evaluation=False)
         self._train_set = samples
         return training_loader(samples, self.batch_size, self.workers)
 
     def val_dataloader(self) -> DataLoader:
-        """Validation samples."""
+        """Load validation samples."""
         return DataLoader(self._samples("val"), self.batch_size, num_workers=self.workers)
 
     def test_dataloader(self) -> DataLoader:
-        """Test samples, each once."""
+        """Load test samples, each once."""
         return evaluation_loader(self._samples("test"), self.batch_size, self.workers)
 
     def predict_dataloader(self) -> DataLoader:
-        """The user's picture, or patches of samples."""
+        """Load the user's picture, or patches of samples."""
         if self.image is not None and self.box is not None:
             picture = OwnPicture(self.image, Box(*map(float, self.box)), self.resolution)
             return evaluation_loader(picture, self.batch_size)
@@ -224,7 +224,7 @@ class FFHQGANDataModule(ReportsReplacements, LightningDataModule):
     def on_after_batch_transfer(
         self, batch: SeedItem | StoredItem | Request, dataloader_idx: int
     ) -> Batch | Request:
-        """On the model's device: draw the images, unless they are from the cache, and make the batch."""
+        """Draw the images on the model's device, unless they are from the cache, and make the batch."""
         if isinstance(batch, Request):
             return batch._replace(key=list(batch.key))
         images, codes = self._images_and_codes(batch)

@@ -1,4 +1,4 @@
-"""What the data need of a generator, the patches that are seen of its images, and the batches made of both."""
+"""The interface of a generator, the visible patches of its images, and the batches made of both."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -14,28 +14,29 @@ from dfm_lightning.types import Batch, Request, Views
 
 @runtime_checkable
 class ImageGenerator(Protocol):
-    """Draws a code and its image for each seed.
+    """A generator that draws a code and its image for each seed.
 
-    `fingerprint` names exactly this generator, `truncation` how far its codes are pulled to their mean.
+    `fingerprint` identifies this generator; `truncation` says how far its codes are pulled to their mean.
     """
 
     fingerprint: str
     truncation: float
 
-    # The command line compares annotations before it takes a class, and no two of jaxtyping's are equal.
+    # Not jaxtyping: the command line compares annotations before it accepts a class, and no two of jaxtyping's are
+    # equal.
     def draw(self, seeds: Sequence[int], device: torch.device) -> Any:
-        """The code of each seed [b w_dim], and its image in [-1, 1] [b 3 h w], computed on a device."""
+        """Draw the code of each seed [b w_dim], and its image in [-1, 1] [b 3 h w], on a device."""
 
 
 class SeedItem(NamedTuple):
-    """A sample that is still to be drawn, and the mask of the patch that is seen of it."""
+    """A sample still to be drawn, and the mask of its visible patch."""
 
     seed: Int[Tensor, "*b"]
     mask: Float[Tensor, "*b 1 h w"]
 
 
 class StoredItem(NamedTuple):
-    """A sample from the cache, and the mask of the patch that is seen of it."""
+    """A sample from the cache, and the mask of its visible patch."""
 
     seed: Int[Tensor, "*b"]
     mask: Float[Tensor, "*b 1 h w"]
@@ -46,12 +47,12 @@ class StoredItem(NamedTuple):
 def patch_mask(
     resolution: int, sides: tuple[int, int], generator: torch.Generator | None = None
 ) -> Float[Tensor, "1 h w"]:
-    """One in a random square, zero elsewhere. Side and position are uniform.
+    """Make a mask that is one in a random square and zero elsewhere. Side and position are uniform.
 
     Args:
         resolution: height and width of the image.
         sides: least and greatest side of the square, in pixels.
-        generator: where randomness comes from; torch's global generator if left out.
+        generator: source of randomness; torch's global generator by default.
     """
     side = int(torch.randint(sides[0], sides[1] + 1, (), generator=generator))
     left, top = torch.randint(0, resolution - side + 1, (2,), generator=generator).tolist()
@@ -61,7 +62,7 @@ def patch_mask(
 
 
 def box_mask(resolution: int, box: Box, square: Box) -> Float[Tensor, "1 h w"]:
-    """A mask of a square part of a picture, one at the pixels whose centres lie in a box of that picture.
+    """Make a mask of a square part of a picture, one at pixels whose centres lie in a box of that picture.
 
     Raises:
         UserError: there are none.
@@ -80,7 +81,7 @@ def box_mask(resolution: int, box: Box, square: Box) -> Float[Tensor, "1 h w"]:
 
 
 def masked(images: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"]) -> Views:
-    """Images seen through masks, one view each: the context of GAN inversion."""
+    """Mask images, one view each: the context of GAN inversion."""
     return Views((images * masks)[:, None], masks[:, None])
 
 
@@ -90,12 +91,12 @@ def batch_of(
     masks: Float[Tensor, "b 1 h w"],
     keys: list[str],
 ) -> Batch:
-    """Patches as context, whole images as targets, no novel views; the codes are for evaluation only."""
+    """Make a batch: patches as context, whole images as targets, no novel views; codes for evaluation only."""
     target = masked(images, torch.ones_like(masks))
     novel = Views(target.observation[:, :0], target.params[:, :0])
     return Batch(masked(images, masks), target, novel, keys, {"code": codes})
 
 
 def request_of(images: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"], keys: list[str]) -> Request:
-    """Patches as context; what is asked for is the whole image."""
+    """Make a request: patches as context, the whole image as the observation asked for."""
     return Request(masked(images, masks), torch.ones_like(masks)[:, None], keys)

@@ -1,4 +1,4 @@
-"""The files of a sample cache: reading one sample of them."""
+"""The files of a sample cache, from which single samples are read."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class StoredSample(NamedTuple):
 
 
 class Shards:
-    """The samples in a folder by their seeds; what worker processes are sent of a cache.
+    """The samples in a folder by their seeds; the part of a cache that worker processes receive.
 
     Args:
         folder: where the samples are.
@@ -37,15 +37,15 @@ class Shards:
         self._open = LastUsed(self._read, OPEN_SHARDS)
 
     def images(self, shard: int) -> Path:
-        """The file of a shard's images."""
+        """Return the file of a shard's images."""
         return self.folder / "images" / f"{shard:07}.npy"
 
     def codes(self, shard: int) -> Path:
-        """The file of a shard's codes."""
+        """Return the file of a shard's codes."""
         return self.folder / "codes" / f"{shard:07}.npy"
 
     def problem(self, shard: int) -> str | None:
-        """Why a shard cannot be read; None if it can."""
+        """Return why a shard cannot be read; None if it can."""
         try:
             self._read(shard)
         except UnreadableError as error:
@@ -53,7 +53,7 @@ class Shards:
         return None
 
     def __getitem__(self, seed: int) -> StoredSample:
-        """The sample of a seed. Raises UnreadableError where its shard is missing or damaged."""
+        """Read the sample of a seed. Raises UnreadableError if its shard is missing or damaged."""
         images, codes = self._open(seed // SHARD)
         place = seed % SHARD
         return StoredSample(torch.from_numpy(images[place].copy()), torch.from_numpy(codes[place].copy()))
@@ -64,7 +64,9 @@ class Shards:
 
 
 def _load(path: Path, kind: type, shape: tuple[int | None, ...]) -> np.ndarray:
-    """An array that stays on disk. Raises UnreadableError unless it has this type and shape (None: any length)."""
+    """Open an array that stays on disk. Raises UnreadableError unless it has this type and shape (None: any
+    length).
+    """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:

@@ -18,22 +18,23 @@ from dfm_lightning.randomness import generator_for
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.types import Batch, Request, as_request
 
-# Draws of a training image, before there is said to be nothing to read.
+# How often a training image is drawn before training gives up.
 _ATTEMPTS = 20
 _MOST_SEEDS = 2**31
 
 
 @runtime_checkable
 class Measurements(Protocol):
-    """Makes problems of images: context and target of each, by operators drawn from a generator."""
+    """A rule that makes problems from images: context and target of each, by operators drawn from a generator."""
 
-    # The command line compares annotations before it takes a class, and no two of jaxtyping's are equal.
+    # Not jaxtyping: the command line compares annotations before it accepts a class, and no two of jaxtyping's are
+    # equal.
     def problems(self, images: Any, labels: Any, keys: Any, generator: torch.Generator) -> Batch:
         """Measure images [b 3 h w] in [-1, 1] of classes [b] (−1 for none); without truth."""
 
 
 class ImageItem(NamedTuple):
-    """An image, its class and name, and a number that operators may be drawn from."""
+    """An image, its class and name, and a number that seeds the draw of operators."""
 
     image: Float[Tensor, "3 h w"]
     label: Int[Tensor, ""]
@@ -44,8 +45,8 @@ class ImageItem(NamedTuple):
 class Images(Dataset):
     """Some images of a source.
 
-    Seeds of training come from torch's global generator. A training image that cannot be read is replaced by
-    another, and counted in `replacements`.
+    Seeds of training come from torch's global generator. An unreadable training image is replaced by another, and
+    counted in `replacements`.
     """
 
     def __init__(
@@ -79,19 +80,19 @@ class Images(Dataset):
 class LinearImagesDataModule(ReportsReplacements, LightningDataModule):
     """Images of any source, measured by random linear operators: problems of `LinearInverseProblem`.
 
-    In training, operators are drawn batch by batch, of one kind a batch. A problem of evaluation depends on the
+    In training, operators are drawn for each batch, all of one kind. A problem of evaluation depends on the
     image's name and the user's seed alone. The first `held_out` images of the source are not trained on.
 
     Args:
         source: the images; not needed for `predict` with `image`.
         measurements: how they are measured, e.g. `dfm_lightning.forward_models.linear.LinearMeasurements`.
-        test_measurements: how images of validation, test and predict are; as those of training if None.
+        test_measurements: how images of validation, test and predict are measured; as in training if None.
         resolution: height and width of the images.
-        held_out: how many images of the source are held out.
-        val_images: how many of the held-out ones validate; they are the last ones.
-        test_images: how many of the held-out ones are tested; they are the first ones.
-        predict_images: how many of the first images `predict` shows.
-        image: a picture of one's own for `predict`; its central square is measured.
+        held_out: number of images of the source that are held out.
+        val_images: number of held-out images for validation, the last ones.
+        test_images: number of held-out images for test, the first ones.
+        predict_images: number of images that `predict` takes, the first ones.
+        image: a picture of your own for `predict`; its central square is measured.
         batch_size: images in a training batch of one process.
         workers: processes that read images.
     """
@@ -129,23 +130,23 @@ class LinearImagesDataModule(ReportsReplacements, LightningDataModule):
         self.workers = workers
 
     def train_dataloader(self) -> DataLoader:
-        """Images that are not held out, with operators anew each time."""
+        """Load images that are not held out, with new operators each time."""
         images = self._images(range(self.held_out, len(self._source())), evaluation=False)
         self._train_set = images
         return training_loader(images, self.batch_size, self.workers, _Measuring(self.measurements))
 
     def val_dataloader(self) -> DataLoader:
-        """The last held-out images."""
+        """Load the last held-out images."""
         images = self._images(range(self.held_out - self.val_images, self.held_out))
         return DataLoader(images, 1, num_workers=self.workers, collate_fn=_Measuring(self.test_measurements, True))
 
     def test_dataloader(self) -> DataLoader:
-        """The first held-out images, each once."""
+        """Load the first held-out images, each once."""
         images = self._images(range(self.test_images))
         return evaluation_loader(images, 1, self.workers, _Measuring(self.test_measurements, True))
 
     def predict_dataloader(self) -> DataLoader:
-        """The user's picture, or the first held-out images."""
+        """Load the user's picture, or the first held-out images."""
         if self.image is not None:
             own = OwnImage(self.image)
             images = Images(own, range(1), self.resolution, True, 0)
@@ -168,7 +169,7 @@ class LinearImagesDataModule(ReportsReplacements, LightningDataModule):
 
 
 class _Measuring:
-    """Makes a batch of items: operators and noise from the first one's seed, in evaluation from its name."""
+    """Make a batch of items; seed operators and noise by the first item's seed, in evaluation by its name."""
 
     def __init__(self, measurements: Measurements, evaluation: bool = False) -> None:
         self.measurements = measurements
@@ -184,7 +185,7 @@ class _Measuring:
 
 
 class _Asking:
-    """Makes a request of the batch that another collation makes."""
+    """Make a request of the batch that another collation makes."""
 
     def __init__(self, collate: Callable[[list[ImageItem]], Batch]) -> None:
         self.collate = collate

@@ -1,4 +1,4 @@
-"""Where images come from: folders (FFHQ's, ImageNet's), archives, a generator, a file of one's own."""
+"""Sources of images: folders (FFHQ's, ImageNet's), archives, a generator, a single file."""
 
 import zipfile
 from abc import ABC, abstractmethod
@@ -41,22 +41,22 @@ class ImageSource(ABC):
 
 
 def classes_of(names: list[str]) -> dict[str, int]:
-    """Numbers of the folders that files are in, in the order of their names; none where all are in one place."""
+    """Number the folders that files are in, sorted by name; return none if all files share a folder."""
     folders = sorted({str(PurePosixPath(name).parent) for name in names})
     return {folder: number for number, folder in enumerate(folders)} if len(folders) > 1 else {}
 
 
 def decoded(source: Path | bytes, name: str, resolution: int) -> Float[Tensor, "3 h w"]:
-    """The largest square in a picture's middle."""
+    """Decode the largest square in a picture's middle."""
     picture = read_picture(source, name)
     return image_to_tensor(crop_and_resize(picture, centre_box(*picture.size), resolution, resolution))
 
 
 class FolderImages(ImageSource):
-    """The pictures of a folder and its folders, by name. The folder that holds a picture is its class.
+    """The pictures of a folder and its subfolders, sorted by name. The folder of a picture is its class.
 
-    So FFHQ's layout (00000/00000.png) and ImageNet's (n01440764/….JPEG) are read; what FFHQ's folders say as
-    classes means nothing, and a model without classes does not look at it.
+    This reads FFHQ's layout (00000/00000.png) and ImageNet's (n01440764/….JPEG). FFHQ's folders are no meaningful
+    classes, but a model without classes ignores them.
 
     Args:
         folder: where to look.
@@ -85,13 +85,13 @@ class FolderImages(ImageSource):
 
 
 class ZippedImages(ImageSource):
-    """The pictures of a zip archive, as `FolderImages` finds them in a folder.
+    """The pictures of a zip archive, found as `FolderImages` finds them in a folder.
 
     Args:
         archive: the file.
 
     Raises:
-        UserError: it is no archive, or there are no pictures in it.
+        UserError: the file is no archive, or holds no pictures.
     """
 
     def __init__(self, archive: str) -> None:
@@ -116,7 +116,7 @@ class ZippedImages(ImageSource):
         name = self.names[number]
         where = f"{self.archive}: {name}"
         try:
-            # Opened anew each time: a file that workers share would be read from several places at once.
+            # Reopened each time: workers that share an open file would read from several positions at once.
             with zipfile.ZipFile(self.archive) as opened:
                 content = opened.read(name)
         except (OSError, zipfile.BadZipFile, RuntimeError, KeyError, EOFError) as error:
@@ -126,11 +126,11 @@ class ZippedImages(ImageSource):
 
 
 class DrawnImages(ImageSource):
-    """Images of a generator, such as the drawn faces of the demo: the same seed is the same image.
+    """Images of a generator, such as the drawn faces of the demo: the same seed gives the same image.
 
     Args:
         generator: draws images from seeds, e.g. `dfm_lightning.networks.stylegan2.sampling.GeneratorSamples`.
-        number: how many there are.
+        number: number of images.
     """
 
     def __init__(self, generator: ImageGenerator, number: int = 8192) -> None:
@@ -166,5 +166,5 @@ class OwnImage(ImageSource):
 
 
 def _key(name: str) -> str:
-    """A picture's name as a scene's: without its ending, folders joined."""
+    """Turn a picture's name into a scene key: without its ending, folders joined."""
     return str(PurePosixPath(name).with_suffix("")).replace("/", "_")

@@ -1,4 +1,4 @@
-"""Views back from the target: contexts follow at a distance each, novel views lie between or anywhere."""
+"""A choice of views for sequences around an object: contexts follow one another, going back from the target."""
 
 from typing import Literal
 
@@ -13,13 +13,13 @@ NovelFrames = Literal["between", "anywhere"]
 
 
 class BackFromTarget(ViewChoice):
-    """Contexts one behind the other, going back from the target; evaluation has one, and sees all around.
+    """Choose contexts one behind the other, going back from the target; evaluation takes one context.
 
     Args:
         contexts: number of context views in a training item.
         novel: number of novel views in a training or validation item.
         distance: least and greatest number of frames between the target and the nearest context, and between
-            contexts. Sequences too short for it get less.
+            contexts; reduced in sequences that are too short.
         novel_frames: where training takes novel views from: between the target and a context, or anywhere.
     """
 
@@ -49,7 +49,7 @@ class BackFromTarget(ViewChoice):
 
 
 def distance_range(frames: int, contexts: int, distance: tuple[int, int]) -> tuple[int, int]:
-    """The distances that fit a sequence: `distance`, or less where `contexts` of them exceed the sequence."""
+    """Return `distance`, reduced if `contexts` steps of it exceed the sequence."""
     high = max(1, min(distance[1], (frames - 1) // contexts))
     return max(1, min(distance[0], high)), high
 
@@ -63,16 +63,16 @@ def draw_roles(
 ) -> Roles:
     """Draw the roles of a training item from torch's global generator.
 
-    Going back from the target, context views follow at distances drawn from `distance`, the nearest first: with
-    all of them the first frame and the target are as far apart as in the authors' code (20 to 40 frames for each
-    context), and so they are with only the first few, for a step that uses fewer. A novel view lies between
-    the target and one of the contexts. The direction of time is random.
+    Going back from the target, context views follow at distances drawn from `distance`, the nearest first. With
+    all contexts, the first frame and the target are as far apart as in the authors' code (20 to 40 frames for each
+    context); a step that uses only some takes the nearest. A novel view lies between the target and one of the
+    contexts. The direction of time is random.
 
     Args:
         frames: length of the sequence, more than `contexts`.
         contexts: number of context views.
         novel: number of novel views.
-        distance: least and greatest number of frames between neighbouring views; less in short sequences.
+        distance: least and greatest number of frames between neighbouring views; reduced in short sequences.
         novel_frames: where novel views come from.
     """
     low, high = distance_range(frames, contexts, distance)
@@ -90,15 +90,15 @@ def draw_roles(
 
 
 def choose_roles(eligible: list[int], given: list[int], novel: int, distance: tuple[int, int]) -> Roles:
-    """The roles of an evaluation item: one context, one target, and novel views evenly around the object.
+    """Choose the roles of an evaluation item: one context, one target, and novel views evenly around the object.
 
-    Target and context are those given. A target alone has its context at the middle of `distance` before it (after
-    it, where there is none before). Where none is given, the context is the first eligible frame, the target
-    as far behind it, but no further than a third of them.
+    A given target and context are used. A target given alone has its context at the middle of `distance` before it
+    (after it, if there is no frame before). If neither is given, the context is the first eligible frame, and the
+    target lies as far behind it, but no further than a third of the frames.
 
     Args:
-        eligible: positions of the frames from which the views are chosen, at least two.
-        given: positions of the target and the context that a benchmark prescribes, as far as it does.
+        eligible: positions of the frames that views are chosen from, at least two.
+        given: positions of the target and the context that a benchmark prescribes, if any.
         novel: number of novel views; fewer if there are no more frames.
         distance: as in training.
     """
@@ -112,7 +112,7 @@ def choose_roles(eligible: list[int], given: list[int], novel: int, distance: tu
         target, context = given
     rest = [position for position in eligible if position not in (context, target)]
     count = min(novel, len(rest))
-    # The middles of equal parts, so that none is a neighbour of a context at the beginning.
+    # The middles of equal parts, so that no novel view is next to a context at the beginning.
     chosen = ((np.arange(count) + 0.5) / max(count, 1) * len(rest)).astype(int)
     return Roles([context], target, [rest[index] for index in chosen])
 
@@ -122,5 +122,5 @@ def _draw(count: int) -> int:
 
 
 def _draw_between(first: int, last: int) -> int:
-    """A position strictly between two, or the first where they are neighbours."""
+    """Draw a position strictly between two; take the first if they are neighbours."""
     return first + (1 + _draw(last - first - 1) if last - first > 1 else 0)

@@ -15,15 +15,15 @@ from dfm_lightning.geometry.cameras import realestate10k_to_opencv
 COLUMNS = 19
 DECIMALS = 9
 NO_TIMESTAMP = -1
-# Microseconds in more than a century; what is later is no timestamp, and need not fit into 64 bits.
+# Microseconds in more than a century; larger numbers are no timestamps, and may not fit into 64 bits.
 LATEST = 10**16
 
 
 class CameraPath(NamedTuple):
     """The cameras of a clip, in the order of its frames.
 
-    `timestamps` are microseconds from the start of the video, `numbers` what follows them on the lines (see
-    `realestate10k_to_opencv`). A line that could not be understood keeps its place, with NaN for its numbers.
+    `timestamps` are microseconds from the start of the video; `numbers` are the rest of each line (see
+    `realestate10k_to_opencv`). A line that cannot be parsed keeps its place, with NaN for its numbers.
     """
 
     url: str
@@ -31,9 +31,9 @@ class CameraPath(NamedTuple):
     numbers: Float64[Tensor, "n 18"]
 
     def cameras(self) -> tuple[Float64[Tensor, "n 4 4"], Float64[Tensor, "n 3 3"]]:
-        """Camera-to-world poses and normalised intrinsics.
+        """Return camera-to-world poses and normalised intrinsics.
 
-        Of the numbers rounded to 32 bits: some forms of the data set hold no more, and all give the same.
+        The numbers are rounded to 32 bits: some forms of the data set hold no more, and all forms give the same.
         """
         return realestate10k_to_opencv(self.numbers.float().double())
 
@@ -41,11 +41,11 @@ class CameraPath(NamedTuple):
 def read_camera_file(path: Path) -> CameraPath:
     """Read a camera text file.
 
-    Blank lines, and comments that begin with #, are skipped. The first line that remains is the URL, unless it
-    begins with a number and goes on: some files have cameras alone.
+    Blank lines and comments that begin with # are skipped. The first remaining line is the URL, unless it begins
+    with a number and has further fields: some files hold cameras alone.
 
     Raises:
-        UnreadableError: if it is no such file, or has no line of numbers.
+        UnreadableError: the file is no camera text file, or has no line of numbers.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -61,7 +61,7 @@ def read_camera_file(path: Path) -> CameraPath:
 
 
 def _is_camera(line: str) -> bool:
-    """Whether a line is meant for a camera, even if something is wrong with it."""
+    """Tell whether a line is meant as a camera, even if it is faulty."""
     first, *others = line.split()
     with suppress(ValueError):
         float(first)
@@ -70,7 +70,7 @@ def _is_camera(line: str) -> bool:
 
 
 def _parse(line: str) -> tuple[int, list[float]]:
-    """Timestamp and 18 numbers of a line; NaN where there are more, fewer, or other things than numbers."""
+    """Parse the timestamp and 18 numbers of a line; NaN if there are more, fewer, or other fields."""
     words = line.split()
     try:
         timestamp, numbers = int(float(words[0])), [float(word) for word in words[1:]]
@@ -82,7 +82,7 @@ def _parse(line: str) -> tuple[int, list[float]]:
 
 
 def write_camera_file(path: Path, cameras: CameraPath) -> None:
-    """Write a camera text file, with as many decimals as the official ones have."""
+    """Write a camera text file, with as many decimals as the official ones."""
     lines = [
         " ".join([str(timestamp), *(f"{number:.{DECIMALS}f}" for number in numbers)])
         for timestamp, numbers in zip(cameras.timestamps.tolist(), cameras.numbers.tolist(), strict=True)

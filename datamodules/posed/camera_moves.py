@@ -1,4 +1,4 @@
-"""Moves of a camera away from where it is: straight on, around what it sees, to the side and back, in a spiral."""
+"""Camera moves: straight on, around the object in view, to the side and back, in a spiral."""
 
 import math
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ MoveKind = Literal["forward", "orbit", "sway", "spiral"]
 
 @dataclass
 class CameraMove:
-    """How the camera moves in a prediction.
+    """A move of the camera in a prediction.
 
     Args:
-        kind: forward: straight on. orbit: on a circle around what is in the middle, looking at it. sway: to the
-            side and back, looking at it. spiral: on a circle across the viewing direction while it goes forward
-            and back, looking at it.
-        size: how far, in units of the distance to what is in the middle: the way forward, the length of the arc
-            (6.28 is once around), the greatest way to the side, the diameter of the spiral. To the right if
-            positive.
+        kind: forward: straight on. orbit: on a circle around the centre of the scene, looking at it. sway: to the
+            side and back, looking at it. spiral: on a circle across the viewing direction while going forward and
+            back, looking at it.
+        size: extent of the move, in units of the distance to the centre of the scene: the way forward, the length
+            of the arc (6.28 is once around), the greatest way to the side, the diameter of the spiral. To the
+            right if positive.
         frames: number of cameras. The first is the context's.
-        elevation: of an orbit, how far above the horizon the first camera stands as seen from the middle, in
-            degrees; the orbit goes around by the same angle, at this height, with the horizon level.
+        elevation: of an orbit: how far above the horizon the first camera stands as seen from the centre, in
+            degrees. The orbit keeps this height, with the horizon level.
     """
 
     kind: MoveKind = "forward"
@@ -42,7 +42,7 @@ class CameraMove:
             raise UserError(f"a camera move's elevation is between -90 and 90 degrees, and an orbit's, not {self}")
 
     def poses(self, distance: float) -> Float64[Tensor, "n 4 4"]:
-        """Camera-to-world poses in the world of the first of them, which looks at a point at this distance."""
+        """Make camera-to-world poses in the frame of the first camera, which looks at a point at this distance."""
         part = torch.linspace(0, 1, self.frames, dtype=torch.float64)
         turn, zero, reach = 2 * math.pi * part, torch.zeros_like(part), self.size * distance
         middle = torch.tensor([0.0, 0.0, distance], dtype=torch.float64).expand(self.frames, 3)
@@ -63,7 +63,7 @@ class CameraMove:
 
 
 def turned_around(axis: Float64[Tensor, "3"], angles: Float64[Tensor, " n"]) -> Float64[Tensor, "n 3"]:
-    """Turn the viewing direction (0, 0, 1) around an axis of length 1 by angles in radians (Rodrigues)."""
+    """Rotate the viewing direction (0, 0, 1) around a unit axis by angles in radians (Rodrigues)."""
     forward = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
     along = axis * (axis @ forward)
     across = torch.linalg.cross(axis, forward)

@@ -37,50 +37,50 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.ranges import check_above, check_at_least, check_finite
 from dfm_lightning.types import LookLaw
 
-# Scenes and frames of each that the mean image is taken over.
+# Number of scenes, and of frames of each, that the mean image is taken over.
 _SCENES_IN_MEAN, _FRAMES_IN_MEAN = 200, 4
 
 
 class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
     """Posed images of any data set: `Batch`es of camera views, `Request`s of trajectories.
 
-    Images are cropped to their central square and resized, intrinsics follow. Processes share the scenes of
-    training, test and predict out among themselves, and Lightning leaves that alone; its option
-    `use_distributed_sampler` is for validation.
+    Images are cropped to their central square and resized; intrinsics are adjusted. Processes divide the scenes of
+    training, test and predict among themselves, independently of Lightning, whose option `use_distributed_sampler`
+    applies to validation only.
 
     Args:
-        reader: the data set: gives the reader of a split ("train", "test"), such as a subclass of `SceneReader`
+        reader: the data set: opens the reader of a split ("train", "test"), such as a subclass of `SceneReader`
             whose constructor takes the split first.
-        views: which frames of a scene are context, target and novel views; by default one context and the target
-            20 to 40 frames apart, and a novel view between them.
+        views: which frames of a scene are context, target and novel views; by default one context, the target 20
+            to 40 frames away, and a novel view between them.
         image_size: height and width of the views in pixels.
         batch_size: training and validation scenes in a batch of each process. Test and predict take one.
         workers: processes that read images, for each process that trains.
-        scale_augmentation: in training each scene is made larger or smaller by a random factor between this and
-            its inverse; null for none.
+        scale_augmentation: in training each scene is scaled by a random factor between this and its inverse; null
+            for none.
         draws_per_scene: training items of each scene in an epoch.
         val_scenes: number of scenes held out of the training split for validation.
         evaluation_index: JSON file that says which frames of which scenes are context and targets in test and
             predict (pixelSplat's evaluation_index_re10k.json).
-        missing_scenes: what to do about scenes of the index that are not there: "error", or "skip" them, counted
-            and said.
+        missing_scenes: what to do about scenes of the index that the data set lacks: "error", or "skip" them and
+            report their number.
         test_scenes: number of scenes in test and predict, the first that can be read; all if null.
         evaluation_views: number of novel views of a test scene without an index.
         masks: whether the truth of validation and test holds foreground masks, which the data set must have.
-        predict_split: which split predictions are made of.
-        predict_scenes: names of the scenes predictions are made of, instead of the first `test_scenes`.
+        predict_split: split that predictions are made for.
+        predict_scenes: names of the scenes to predict, instead of the first `test_scenes`.
         trajectory: cameras of a prediction: "circle", around a circle fitted to the scene's cameras; "dataset",
             the scene's own cameras; "interpolation", smoothly through some of them; "extrapolation", from the
             context to the target and further; "move", as `camera_move` says; or the path to a camera file of
             RealEstate10k (.txt) or a transforms.json, whose first camera is put in the context's place.
-        trajectory_frames: number of cameras of a prediction; at most so many of a file.
-        trajectory_scale: a file's translations are multiplied by it.
+        trajectory_frames: number of cameras of a prediction; at most this many of a file.
+        trajectory_scale: factor on a file's translations.
         trajectory_size: height and width of predicted views in pixels; `image_size` if null.
-        image: a photograph to predict from, instead of the data set's scenes, which then need not be there. Its
+        image: a photograph to predict from, instead of the data set's scenes, which then need not exist. Its
             trajectory is the `camera_move`, or the file that `trajectory` names.
         field_of_view: the photograph's, in degrees along its longer side; from its EXIF data if null.
         camera_move: how the camera moves away from the context.
-        scene_depth: distance, in scene units, of what is in the middle of a photograph or goes a move around.
+        scene_depth: distance, in scene units, of the centre of a photograph, or of the point that a move circles.
     """
 
     attempts = Attempts()
@@ -149,7 +149,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
     # --- Lightning's hooks --------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader:
-        """Random views of all training scenes; a function of the seed and the number of batches taken."""
+        """Load random views of all training scenes, as a function of the seed and the number of batches taken."""
         draws = TrainingScenes(
             self.reader("train"),
             self.training_scenes(),
@@ -164,22 +164,22 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         return training_loader(draws, self.batch_size, self.workers, containers=draws.containers())
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """The same views of the validation scenes every time; nothing where there are none."""
+        """Load the same views of the validation scenes every time; none if there are no such scenes."""
         split, keys = self.validation_scenes()
         if not keys:
             return []
         data = self._evaluation(split, ChosenViews(self.views, self.views.novel), keys, None)
-        # Lightning shares these out itself, evenly, repeating some: every process needs as many batches.
+        # Lightning divides these itself, evenly, repeating some: every process needs the same number of batches.
         return DataLoader(data, self.batch_size, num_workers=self.workers)
 
     def test_dataloader(self) -> DataLoader:
-        """The same views of the test scenes every time, each scene in one process."""
+        """Load the same views of the test scenes every time, each scene in one process."""
         protocol = self._protocol("test")
         keys = protocol.keys(self.reader("test").keys())
         return evaluation_loader(self._evaluation("test", protocol, keys, self.test_scenes), 1, self.workers)
 
     def predict_dataloader(self) -> DataLoader:
-        """The context and the trajectory of each scene, each scene in one process; or those of the photograph."""
+        """Load the context and trajectory of each scene, in one process each; or those of the photograph."""
         if self.image is not None:
             return evaluation_loader(self._photograph(self.image), 1)
         split, path = self.predict_split, self._trajectory(self.trajectory)
@@ -198,7 +198,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
     # --- what others ask for ------------------------------------------------------------------------------
 
     def reader(self, split: Split) -> SceneReader:
-        """Open the scenes of a split. Raises UserError where there are none."""
+        """Open the scenes of a split. Raises UserError if there are none."""
         if split not in self._readers:
             reader = self._open_reader(split)
             if not reader.keys():
@@ -209,7 +209,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         return self._readers[split]
 
     def training_split(self) -> tuple[list[str], list[str]]:
-        """List the scenes to train on and those held out, whichever the seed."""
+        """List the scenes to train on and those held out, whatever the seed."""
         keys = sorted(self.reader("train").keys(), key=lambda key: hashlib.sha256(key.encode()).digest())
         if len(keys) <= self.val_scenes:
             raise UserError(
@@ -218,9 +218,10 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         return sorted(keys[self.val_scenes :]), sorted(keys[: self.val_scenes])
 
     def mean_image(self) -> Float[Tensor, "3 h w"] | None:
-        """The mean of some frames of the training scenes, in [-1, 1]: a baseline that any model should beat.
+        """Average some frames of the training scenes, in [-1, 1]: a baseline that any model should beat.
 
-        None where there are none to read: a capture has no training scenes, and many have the test split alone.
+        None if there are no such frames: a capture has no training scenes, and many data sets have a test split
+        only.
         """
         total, count = torch.zeros(3, self.image_size, self.image_size), 0
         try:
@@ -239,7 +240,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         return total / count
 
     def look_law(self) -> LookLaw | None:
-        """Give the law of what synthetic scenes hide from their context; None for real ones."""
+        """Return the distribution of what synthetic scenes hide from their context; None for real ones."""
         looks = self.hidden_looks()
         return None if looks is None else looks.law
 
@@ -250,11 +251,11 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         return self.training_split()[0]
 
     def validation_scenes(self) -> tuple[Split, list[str]]:
-        """List the scenes of validation, and say of which split they are."""
+        """List the validation scenes, and name the split they belong to."""
         return "train", self.training_split()[1]
 
     def frames_in_mean(self) -> Iterator[tuple[Scene, list[int]]]:
-        """Give the frames that the mean image is taken over; those together of which all can be read, or none."""
+        """Yield the frames that the mean image is taken over; skip a scene if one of its frames cannot be read."""
         keys = self.training_scenes()
         for key in keys[:: max(1, len(keys) // _SCENES_IN_MEAN)]:
             with suppress(UnreadableError):
@@ -265,7 +266,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
                     yield scene, chosen
 
     def photograph_pose(self) -> Float64[Tensor, "4 4"]:
-        """Give the absolute pose of a photograph's camera."""
+        """Return the absolute pose of a photograph's camera."""
         return torch.eye(4, dtype=torch.float64)
 
     def hidden_looks(self) -> HiddenLooks | None:
@@ -273,11 +274,11 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         return None
 
     def known_truth(self, split: Split) -> KnownTruth:
-        """Say what reads what is known of the scenes of a split, beside their views."""
+        """Return the function that reads what is known of the scenes of a split besides their views."""
         return nothing_known
 
     def goes_without(self, split: Split) -> bool:
-        """Tell whether evaluation leaves out scenes that cannot be read, instead of refusing to begin."""
+        """Tell whether evaluation skips scenes that cannot be read, instead of refusing to start."""
         return True
 
     # --- inner workings -----------------------------------------------------------------------------------
@@ -299,7 +300,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         return PathRequests(photograph, items, trajectory, self.image_size, self.trajectory_size)
 
     def _predicted_scenes(self, keys: list[str]) -> list[str]:
-        """The scenes asked for, of those that there are."""
+        """Return the requested scenes among those that exist."""
         if self.predict_scenes is None:
             return keys
         unknown = sorted(set(self.predict_scenes) - set(keys))
@@ -329,7 +330,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         count: int | None,
         read: Callable[[Scene, Roles], None],
     ) -> list[EvaluationItem]:
-        """The first so many scenes that can be read; says which cannot."""
+        """Select the first readable scenes, up to this number; report those that cannot be read."""
         items, skipped = readable_items(self.reader(split), keys, protocol.roles, count, read)
         if not skipped:
             return items

@@ -1,4 +1,4 @@
-"""Evaluation and prediction: the same views of each scene every time, all of them known to be readable."""
+"""Evaluation and prediction: the same views of each scene every time, all checked to be readable."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -30,7 +30,7 @@ It may raise UnreadableError. Worker processes are sent it.
 
 
 def nothing_known(scene: Scene, positions: list[int], size: int) -> dict[str, Tensor]:
-    """Say what is known of views of a real scene, beside the views themselves: nothing."""
+    """Return the empty truth of views of a real scene."""
     return {}
 
 
@@ -70,7 +70,7 @@ MakePath = Callable[[Scene, Roles], Float[Tensor, "n 4 4"]]
 
 
 class PathRequests(Dataset):
-    """The context of each scene, and a path from which it is to be seen."""
+    """The context of each scene, and the path to view it along."""
 
     def __init__(
         self, reader: SceneReader, items: list[EvaluationItem], path: MakePath, image_size: int, output_size: int
@@ -96,7 +96,7 @@ class PathRequests(Dataset):
 
 
 class Selection(NamedTuple):
-    """Evaluation items of which all that is needed has been read once, and why other scenes are left out."""
+    """Evaluation items whose files have all been read once, and the reasons why other scenes are left out."""
 
     items: list[EvaluationItem]
     skipped: list[str]
@@ -109,15 +109,15 @@ def readable_items(
     count: int | None,
     read: Callable[[Scene, Roles], object],
 ) -> Selection:
-    """Select the first so many scenes that can be read.
+    """Select the first scenes that can be read, up to a number.
 
-    All that is needed is decoded once, before hours of sampling depend on it.
+    Everything needed is decoded once, before hours of sampling depend on it.
 
     Args:
         reader: the scenes.
-        keys: scenes in the order in which they are wanted.
-        choose: gives a scene's roles, or raises UnreadableError.
-        count: how many scenes are wanted; all if None.
+        keys: scenes in order of preference.
+        choose: chooses a scene's roles, or raises UnreadableError.
+        count: number of scenes wanted; all if None.
         read: reads what is needed of a scene, or raises UnreadableError.
     """
     items: list[EvaluationItem] = []

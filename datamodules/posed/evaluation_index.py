@@ -15,9 +15,9 @@ class IndexEntry(NamedTuple):
     target: list[int]
 
     def roles(self, contexts: int) -> Roles:
-        """The roles with the first so many contexts given.
+        """Return the roles, with this many contexts given.
 
-        Diffused is the target farthest from every context given; the others are looked at from the same sample.
+        The target farthest from every given context is diffused; the others are rendered from the same sample.
         """
         given = self.context[:contexts]
         farthest = max(self.target, key=lambda target: min(abs(target - context) for context in given))
@@ -25,7 +25,7 @@ class IndexEntry(NamedTuple):
 
 
 class EvaluationIndex(NamedTuple):
-    """The entries by scene, and how many scenes the file names without frames (null)."""
+    """The entries by scene, and the number of scenes that the file lists without frames (null)."""
 
     entries: dict[str, IndexEntry]
     nulls: int
@@ -54,10 +54,10 @@ def _entry(value: dict[str, list[int]]) -> IndexEntry:
 
 
 def known_scenes(index: EvaluationIndex, path: Path, known: set[str], skip_missing: bool) -> list[str]:
-    """The scenes of an index that a data set has, in the order of the index.
+    """Return the scenes of an index that a data set has, in the order of the index.
 
     Raises:
-        UserError: if it lacks some, unless they are to be skipped, or all.
+        UserError: the data set lacks some and they are not to be skipped, or it lacks all.
     """
     missing = [key for key in index.entries if key not in known]
     if missing and (not skip_missing or len(missing) == len(index.entries)):

@@ -15,7 +15,7 @@ from dfm_lightning.geometry.cameras import is_valid_pose
 
 
 def read_camera_path(path: Path) -> Float64[Tensor, "n 4 4"]:
-    """Camera-to-world poses, OpenCV axes, in the file's own world and unit of length.
+    """Read camera-to-world poses, with OpenCV axes, in the file's own frame and unit of length.
 
     Args:
         path: a text file of RealEstate10k (.txt), or a transforms.json (.json), whose pictures are not needed.

@@ -1,4 +1,4 @@
-"""A photograph of one's own as a scene of one frame."""
+"""A photograph as a scene of one frame."""
 
 import math
 from pathlib import Path
@@ -23,7 +23,7 @@ _MILLIMETRES = {_PER_INCH: 25.4, 3: 10.0, 4: 1.0}
 
 
 def photograph_camera(picture: Image.Image, field_of_view: float | None) -> tuple[Float64[Tensor, "3 3"], str]:
-    """Normalised intrinsics of a photograph (upright by its EXIF orientation), and where they are from.
+    """Determine normalised intrinsics of a photograph (upright by its EXIF orientation), and name their source.
 
     Args:
         picture: with its EXIF data.
@@ -45,10 +45,10 @@ def photograph_camera(picture: Image.Image, field_of_view: float | None) -> tupl
 
 
 def _exif_focal(picture: Image.Image, diagonal: float) -> tuple[float | None, str]:
-    """Focal length in pixels from EXIF data, and which; `diagonal` is the picture's in pixels."""
+    """Read the focal length in pixels from EXIF data, and its source; `diagonal` is the picture's in pixels."""
     try:
         details = picture.getexif().get_ifd(ExifTags.IFD.Exif)
-    except Exception:  # damaged EXIF data fail in as many ways as there are types in them; the picture may be fine
+    except Exception:  # damaged EXIF data raise many kinds of errors; the picture may still be fine
         return None, ""
     equivalent = _positive(details.get(ExifTags.Base.FocalLengthIn35mmFilm))
     if equivalent:
@@ -58,14 +58,14 @@ def _exif_focal(picture: Image.Image, diagonal: float) -> tuple[float | None, st
     unit = details.get(ExifTags.Base.FocalPlaneResolutionUnit, _PER_INCH)
     taken_width = _positive(details.get(ExifTags.Base.ExifImageWidth))
     if focal and density and taken_width and unit in _MILLIMETRES:
-        # The density is that of the picture as it was taken, which may have been made smaller since.
+        # The density is that of the picture as taken; it may have been resized since.
         in_pixels = focal * density / _MILLIMETRES[unit] * max(picture.size) / taken_width
         return in_pixels, f"EXIF: {focal:g} mm on its sensor"
     return None, ""
 
 
 def _positive(value: Any) -> float | None:
-    """A number above zero out of EXIF data, which may hold anything."""
+    """Take a number above zero from EXIF data, which may hold anything."""
     try:
         number = float(value)
     except (TypeError, ValueError, ZeroDivisionError):
@@ -79,10 +79,10 @@ class Photograph(Scene, SceneReader):
     Args:
         path: the photograph.
         field_of_view: as in `photograph_camera`.
-        camera_to_world: its absolute pose, for models that are given it; the identity if None.
+        camera_to_world: its absolute pose, for models that take one; the identity if None.
 
     Raises:
-        UserError: if it cannot be read.
+        UserError: the photograph cannot be read.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class Photograph(Scene, SceneReader):
         super().__init__(path.stem, pose[None], intrinsics[None])
 
     def keys(self) -> list[str]:
-        """List the one name."""
+        """List the scene's name."""
         return [self.key]
 
     def scene(self, key: str) -> Scene:
-        """Open the one scene."""
+        """Open the scene."""
         return self
 
     def frame(self, position: int) -> Image.Image:
-        """Give the photograph."""
+        """Return the photograph."""
         return self.picture

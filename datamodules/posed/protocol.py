@@ -1,4 +1,4 @@
-"""Which scenes, and which frames of them, an evaluation takes: by a choice of views, or by an index."""
+"""The scenes, and their frames, that an evaluation takes: by a choice of views, or by an index."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -13,15 +13,15 @@ from datamodules.posed.views import Roles
 
 
 class Protocol(ABC):
-    """Chooses scenes, and frames in them."""
+    """A choice of scenes, and of frames in them."""
 
     @abstractmethod
     def keys(self, known: list[str]) -> list[str]:
-        """List the scenes to take, of those that there are, in the order in which they are wanted."""
+        """List the scenes to take among those that exist, in order of preference."""
 
     @abstractmethod
     def roles(self, scene: Scene) -> Roles:
-        """Choose the frames of a scene. Raises UnreadableError where it does not have them."""
+        """Choose the frames of a scene. Raises UnreadableError if it lacks them."""
 
 
 class ChosenViews(Protocol):
@@ -37,11 +37,11 @@ class ChosenViews(Protocol):
         self.novel = novel
 
     def keys(self, known: list[str]) -> list[str]:
-        """Take all of them."""
+        """List all scenes."""
         return known
 
     def roles(self, scene: Scene) -> Roles:
-        """Choose the frames of a scene. Raises UnreadableError where it has too few."""
+        """Choose the frames of a scene. Raises UnreadableError if it has too few."""
         return self.choice.choose(scene, self.novel)
 
 
@@ -50,8 +50,8 @@ class IndexedViews(Protocol):
 
     Args:
         path: the index's file.
-        contexts: the first so many contexts of an entry are given.
-        missing: what to do about scenes that are not there.
+        contexts: number of an entry's contexts that are given, from the first.
+        missing: what to do about scenes that the data set lacks.
     """
 
     def __init__(self, path: Path, contexts: int, missing: MissingScenes) -> None:
@@ -61,7 +61,7 @@ class IndexedViews(Protocol):
         self.index = read_evaluation_index(path)
 
     def keys(self, known: list[str]) -> list[str]:
-        """Take those of the index. Raises UserError if some are not there, unless they may be left out."""
+        """List the scenes of the index. Raises UserError if some are missing, unless they may be skipped."""
         keys = known_scenes(self.index, self.path, set(known), self.missing == "skip")
         absent = len(self.index.entries) - len(keys)
         rank_zero_info(
@@ -71,7 +71,7 @@ class IndexedViews(Protocol):
         return keys
 
     def roles(self, scene: Scene) -> Roles:
-        """Take the frames of the scene's entry. Raises UnreadableError where they have no camera."""
+        """Return the frames of the scene's entry. Raises UnreadableError if one has no camera."""
         roles = self.index.entries[scene.key].roles(self.contexts)
         cameras = scene.has_camera().tolist()
         bad = [p for p in roles.positions() if p >= len(cameras) or not cameras[p]]

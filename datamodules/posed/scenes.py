@@ -1,4 +1,4 @@
-"""The contract of a data set of posed images: a reader gives scenes by name, a scene its cameras and frames."""
+"""The contract of a data set of posed images: a reader opens scenes by name; a scene holds cameras and frames."""
 
 from abc import ABC, abstractmethod
 from typing import Literal
@@ -22,7 +22,7 @@ class Scene(ABC):
 
     Args:
         key: the scene's name.
-        camera_to_world: poses, OpenCV axes, in scene units. What is not known is NaN.
+        camera_to_world: poses, OpenCV axes, in scene units; NaN if unknown.
         intrinsics: normalised, of the whole images.
     """
 
@@ -44,21 +44,21 @@ class Scene(ABC):
 
     @abstractmethod
     def frame(self, position: int) -> Image.Image:
-        """Read the picture at a position, in full size, RGB, as the pinhole camera of that position sees it.
+        """Read the picture at a position, in full size and RGB, as the pinhole camera of that position sees it.
 
         Raises:
-            UnreadableError: if it is missing or damaged.
+            UnreadableError: the picture is missing or damaged.
         """
 
     def has_frame(self, position: int) -> bool:
-        """Tell whether there is a picture for a position. It is not decoded, and may turn out to be damaged."""
+        """Tell whether a position has a picture. It is not decoded, and may turn out to be damaged."""
         return True
 
     def view(self, position: int, size: int) -> tuple[Float[Tensor, "3 {size} {size}"], Float[Tensor, "3 3"]]:
         """Read a frame, cropped to its central square and resized: the image in [-1, 1] and its intrinsics.
 
         Raises:
-            UnreadableError: if the frame cannot be used.
+            UnreadableError: the frame cannot be used.
         """
         return square_image(self.frame(position), self.intrinsics[position], size)
 
@@ -66,12 +66,12 @@ class Scene(ABC):
         """Read the foreground's probability, cropped and resized like the view.
 
         Raises:
-            UnreadableError: if there is no such mask.
+            UnreadableError: there is no such mask.
         """
         raise UnreadableError(f"scene {self.key}: has no masks")
 
     def scaled_poses(self, factor: float) -> Float[Tensor, "n 4 4"]:
-        """Give the poses in a scene enlarged by a factor."""
+        """Return the poses in a scene scaled by a factor."""
         return scale_translations(self.camera_to_world, factor)
 
     def has_camera(self) -> Bool[Tensor, " n"]:
@@ -81,7 +81,7 @@ class Scene(ABC):
         return is_valid_pose(self.camera_to_world) & finite & (focal > 0)
 
     def usable_positions(self) -> list[int]:
-        """List the positions that views are chosen from, in order: those that have both a camera and a picture."""
+        """List, in order, the positions that have both a camera and a picture; views are chosen from these."""
         cameras = self.has_camera().tolist()
         return [position for position, valid in enumerate(cameras) if valid and self.has_frame(position)]
 
@@ -101,9 +101,9 @@ class SceneReader(ABC):
         """Open a scene.
 
         Raises:
-            UnreadableError: if its cameras, or the file that it is in, cannot be read.
+            UnreadableError: its cameras, or the file that holds it, cannot be read.
         """
 
     def containers(self) -> list[int] | None:
-        """For each key, the number of the file that holds the scene; None where each has a file of its own."""
+        """Return for each key the number of the file that holds the scene; None if each has its own file."""
         return None

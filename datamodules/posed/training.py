@@ -16,7 +16,7 @@ from dfm_lightning.types import Batch
 
 
 class Attempts(NamedTuple):
-    """How often an item is drawn from its own scene, and altogether, before training gives up."""
+    """How often to draw an item from its own scene, and in total, before training gives up."""
 
     own: int = 4
     all: int = 40
@@ -25,16 +25,15 @@ class Attempts(NamedTuple):
 class TrainingScenes(Dataset):
     """Random views of each scene, drawn from torch's global generator.
 
-    A draw with a frame that cannot be read is made again, after some times from another scene, and counted in
-    `replacements`.
+    A draw with an unreadable frame is repeated, eventually from another scene, and counted in `replacements`.
 
     Args:
         reader: the scenes.
         keys: names of those to train on.
         draw: draws the roles of a scene's frames.
         image_size: height and width of the views in pixels.
-        scale_augmentation: each scene is made larger or smaller by a random factor between this and its inverse;
-            nothing is drawn for it if None.
+        scale_augmentation: each scene is scaled by a random factor between this and its inverse; nothing is drawn
+            if None.
         draws_per_scene: items of each scene.
         attempts: when to give up.
         workers: number of worker processes.
@@ -79,7 +78,7 @@ class TrainingScenes(Dataset):
         )
 
     def containers(self) -> list[int] | None:
-        """For each item, the number of the file that holds its scene; None where each has a file of its own."""
+        """Return for each item the number of the file that holds its scene; None if each has its own file."""
         containers = self.reader.containers()
         if containers is None:
             return None
@@ -87,7 +86,7 @@ class TrainingScenes(Dataset):
         return [number[key] for key in self.keys] * self.draws_per_scene
 
     def _enlarged(self) -> float:
-        """Draw a factor, uniform in its logarithm, so that larger and smaller scenes are equally likely."""
+        """Draw a factor uniformly in its logarithm, so that enlarging and shrinking are equally likely."""
         if self.scale_augmentation is None:
             return 1.0
         return math.exp(math.log(self.scale_augmentation) * (2 * torch.rand(()).item() - 1))

@@ -1,4 +1,4 @@
-"""The cameras of a prediction: the scene's own, some made from them, a move of the camera, or those of a file."""
+"""The cameras of a prediction: the scene's own, a path made from them, a camera move, or cameras from a file."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -18,20 +18,20 @@ from dfm_lightning.geometry.trajectories import circle_cameras, extrapolate_pose
 from dfm_lightning.ranges import check_finite
 
 KINDS = ("circle", "dataset", "interpolation", "extrapolation", "move")
-# The part of an extrapolated path that is the scene's own.
+# The scene's own share of an extrapolated path.
 _OWN_PART = 2 / 3
 
 
 class SourcePath(ABC):
-    """Which of a scene's own cameras a trajectory follows, and in which order."""
+    """The scene's own cameras that a trajectory follows, and their order."""
 
     @abstractmethod
     def positions(self, scene: Scene, roles: Roles) -> list[int]:
-        """List the positions of the cameras, from the first context on."""
+        """List the positions of the cameras, starting with the first context."""
 
     @abstractmethod
     def spread(self, length: int, count: int) -> list[int]:
-        """Take `count` of `length` cameras evenly, some twice if they are fewer."""
+        """Take `count` of `length` cameras evenly; some twice if there are fewer."""
 
     @abstractmethod
     def keys(self, length: int) -> list[int]:
@@ -39,7 +39,7 @@ class SourcePath(ABC):
 
 
 class ToTarget(SourcePath):
-    """From the first context to the target, both included."""
+    """The path from the first context to the target, both included."""
 
     def positions(self, scene: Scene, roles: Roles) -> list[int]:
         """List the positions that have a camera, from the first context to the target."""
@@ -58,16 +58,16 @@ class ToTarget(SourcePath):
 
 
 class AroundScene(SourcePath):
-    """All cameras of a sequence that goes around its scene, from the first context on and back to it."""
+    """All cameras of a sequence around its scene, from the first context on and back to it."""
 
     def positions(self, scene: Scene, roles: Roles) -> list[int]:
-        """List the positions that have a camera, beginning at the first context."""
+        """List the positions that have a camera, starting with the first context."""
         positions = scene.has_camera().nonzero().flatten().tolist()
         start = positions.index(roles.context[0])
         return positions[start:] + positions[:start]
 
     def spread(self, length: int, count: int) -> list[int]:
-        """Take cameras evenly, without coming back to the first."""
+        """Take cameras evenly, without returning to the first."""
         return (torch.arange(count) * length // count).tolist()
 
     def keys(self, length: int) -> list[int]:
@@ -76,22 +76,22 @@ class AroundScene(SourcePath):
 
 
 class Trajectory:
-    """Makes the cameras of a prediction, for any scene.
+    """The rule that makes the cameras of a prediction for any scene.
 
     Args:
-        kind: "circle": around the circle fitted to all of the scene's cameras, beginning next to the context.
+        kind: "circle": around the circle fitted to all of the scene's cameras, starting next to the context.
             "dataset": the scene's own cameras on the source path. "interpolation": smoothly through some of them.
-            "extrapolation": two thirds the scene's own cameras from the context to the target, and then on with
+            "extrapolation": for two thirds the scene's own cameras from the context to the target, then on with
             their last motion. "move": as `move` says, from the context. Otherwise the name of a file, a .txt of
             RealEstate10k or a transforms.json, whose first camera is put in the context camera's place.
-        frames: number of cameras; at most so many of a file, and `move.frames` of a move.
-        source: the scene's own cameras that are followed.
+        frames: number of cameras; at most this many of a file, and `move.frames` of a move.
+        source: the scene's own cameras to follow.
         move: how the camera moves away from the context.
-        distance: of what a move goes around, in scene units.
-        file_scale: a file's translations are multiplied by it.
+        distance: distance of the point that a move circles, in scene units.
+        file_scale: factor on a file's translations.
 
     Raises:
-        UserError: if there is no such kind and no such file, or it holds no cameras.
+        UserError: `kind` is neither a known kind nor a file with cameras.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Trajectory:
         self.kind = kind
         self.frames = frames
         self.source = source
-        # Poses that are put at the context camera, and the one that takes its place; itself where that is None.
+        # Poses that are moved to the context camera, and the pose that takes its place; unmoved if that is None.
         self._poses: Float64[Tensor, "n 4 4"] | None = None
         self._anchor: Float64[Tensor, "4 4"] | None = None
         if kind == "move":
@@ -129,7 +129,7 @@ class Trajectory:
         """Make the absolute camera-to-world poses for a scene.
 
         Raises:
-            UnreadableError: if the scene has too few cameras.
+            UnreadableError: the scene has too few cameras.
         """
         poses, first = scene.camera_to_world, roles.context[0]
         if self._poses is not None:

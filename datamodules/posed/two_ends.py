@@ -1,4 +1,4 @@
-"""Views between two ends: the first context at one end, the target at the other, all others between them."""
+"""A choice of views for walks: the first context at one end, the target at the other, all others in between."""
 
 import numpy as np
 import torch
@@ -9,13 +9,13 @@ from datamodules.posed.views import Roles
 
 
 class TwoEnds(ViewChoice):
-    """The first context at one end, the target at the other, further contexts and novel views between them.
+    """Choose the first context at one end, the target at the other, further contexts and novel views in between.
 
     Args:
         contexts: number of context views.
         novel: number of novel views in a training or validation item.
-        distance: least and greatest number of frames between the first context and the target. Scenes too short
-            for it give their ends.
+        distance: least and greatest number of frames between the first context and the target. Scenes that are too
+            short use their ends.
     """
 
     def draw(self, scene: Scene) -> Roles:
@@ -33,15 +33,15 @@ class TwoEnds(ViewChoice):
 def draw_roles(positions: list[int], contexts: int, novel: int, distance: tuple[int, int]) -> Roles:
     """Draw the roles of a training item from torch's global generator.
 
-    The target is at a distance from the first context drawn from `distance`, the further contexts and the novel
-    views are between them. The direction of time is random.
+    The target's distance from the first context is drawn from `distance`; further contexts and novel views lie
+    between the two. The direction of time is random.
 
     Args:
         positions: positions of the frames that can be used, in order; at least contexts + 1 + novel.
         contexts: number of context views.
         novel: number of novel views.
-        distance: least and greatest number of frames between first context and target. A scene in which no
-            two frames are as far apart gives its first and its last.
+        distance: least and greatest number of frames between first context and target. A scene in which no two
+            frames are that far apart uses its first and its last.
     """
     if torch.rand(()) < 0.5:
         positions = positions[::-1]
@@ -52,7 +52,7 @@ def draw_roles(positions: list[int], contexts: int, novel: int, distance: tuple[
 
 
 def _draw_ends(positions: list[int], distance: tuple[int, int], between: int) -> tuple[int, int]:
-    """Indices of the first context and the target, with at least so many frames between them."""
+    """Draw the indices of the first context and the target, with at least this many frames between them."""
     elapsed = np.abs(np.array(positions) - positions[0])
     earliest = np.maximum(np.searchsorted(elapsed, elapsed + distance[0]), np.arange(len(elapsed)) + between + 1)
     choices = np.searchsorted(elapsed, elapsed + distance[1], side="right") - earliest
@@ -64,8 +64,11 @@ def _draw_ends(positions: list[int], distance: tuple[int, int], between: int) ->
 
 
 def choose_roles(positions: list[int], contexts: int, novel: int, distance: tuple[int, int]) -> Roles:
-    """The roles of an evaluation item without an index: the first frame, a target in the middle of `distance`
-    (less far in a short scene), the rest evenly between the two."""
+    """Choose the roles of an evaluation item without an index.
+
+    The context is the first frame, the target lies at the middle of `distance` (closer in a short scene), the rest
+    are spread evenly between the two.
+    """
     middle = positions[0] + (distance[0] + distance[1]) // 2
     end = max(contexts + novel, sum(position <= middle for position in positions) - 1)
     between = spread(positions[1:end], contexts - 1 + novel)
@@ -73,6 +76,6 @@ def choose_roles(positions: list[int], contexts: int, novel: int, distance: tupl
 
 
 def spread(positions: list[int], count: int) -> list[int]:
-    """So many of the given positions, evenly from among them; all where they are fewer."""
+    """Take this many of the given positions, evenly spaced; all if there are fewer."""
     count = min(count, len(positions))
     return [positions[int((part + 0.5) * len(positions) / count)] for part in range(count)]

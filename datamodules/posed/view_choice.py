@@ -9,12 +9,12 @@ from dfm_lightning.ranges import check_ascending, check_at_least
 
 
 class ViewChoice(ABC):
-    """Chooses the roles of frames: at random in training, always the same in evaluation.
+    """A choice of frames for each role: random in training, fixed in evaluation.
 
     Args:
         contexts: number of context views.
         novel: number of novel views in a training or validation item.
-        distance: least and greatest number of frames from one view to another; which views, the choice says.
+        distance: least and greatest number of frames from one view to another; subclasses say which views.
     """
 
     def __init__(self, contexts: int = 1, novel: int = 1, distance: tuple[int, int] = (20, 40)) -> None:
@@ -30,20 +30,20 @@ class ViewChoice(ABC):
         """Draw the roles of a training item from torch's global generator.
 
         Raises:
-            UnreadableError: if the scene has too few frames.
+            UnreadableError: the scene has too few frames.
         """
 
     @abstractmethod
     def choose(self, scene: Scene, novel: int) -> Roles:
-        """Choose the roles of an evaluation item, with so many novel views or as many as there are.
+        """Choose the roles of an evaluation item, with this many novel views or as many as there are.
 
         Raises:
-            UnreadableError: if the scene has too few frames.
+            UnreadableError: the scene has too few frames.
         """
 
 
 def positions_of(scene: Scene, least: int) -> list[int]:
-    """List the positions that views are chosen from. Raises UnreadableError if they are fewer than `least`."""
+    """List the positions that views are chosen from. Raises UnreadableError if there are fewer than `least`."""
     positions = scene.usable_positions()
     if len(positions) < least:
         raise UnreadableError(f"scene {scene.key}: {len(positions)} usable frames, needed are {least}")

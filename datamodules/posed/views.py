@@ -1,4 +1,4 @@
-"""From images and cameras to batches and requests."""
+"""Turn images and cameras into batches and requests."""
 
 from typing import NamedTuple
 
@@ -12,14 +12,14 @@ from dfm_lightning.types import Batch, Request, Views, map_tensors
 
 
 class Roles(NamedTuple):
-    """Positions of frames in a scene, by the role they play. The first context is the reference of all poses."""
+    """Positions of frames in a scene, by role. The first context is the reference of all poses."""
 
     context: list[int]
     target: int
     novel: list[int]
 
     def positions(self) -> list[int]:
-        """All of them: context, target, novel."""
+        """List all positions: context, target, novel."""
         return [*self.context, self.target, *self.novel]
 
 
@@ -31,17 +31,17 @@ class PosedImages(NamedTuple):
     intrinsics: Float[Tensor, "v 3 3"]
 
     def views(self, reference: Float[Tensor, "4 4"]) -> Views:
-        """The images as observations, with poses relative to a reference camera's."""
+        """Return the images as observations, with poses relative to a reference camera."""
         size = self.images.shape[-1]
         cameras = build_cameras(self.camera_to_world, self.intrinsics, reference, size, size)
         return map_tensors(Tensor.float, Views(self.images, cameras))
 
 
 def read_images(scene: Scene, positions: list[int], size: int, enlarged: float = 1.0) -> PosedImages:
-    """Read frames of a scene, cropped to their central square and resized; lengths are multiplied by `enlarged`.
+    """Read frames of a scene, cropped to their central square and resized; scale lengths by `enlarged`.
 
     Raises:
-        UnreadableError: if one of them is missing or damaged.
+        UnreadableError: one of them is missing or damaged.
     """
     read = [scene.view(position, size) for position in positions]
     images, intrinsics = (torch.stack(part) for part in zip(*read, strict=True))
@@ -49,7 +49,7 @@ def read_images(scene: Scene, positions: list[int], size: int, enlarged: float =
 
 
 def make_batch(key: str, posed: PosedImages, contexts: int, truth: dict[str, Tensor]) -> Batch:
-    """A batch element (no batch dimension) of images in the order context, target, novel."""
+    """Make a batch element (no batch dimension) from images in the order context, target, novel."""
     views = posed.views(reference=posed.camera_to_world[0])
     parts = slice(contexts), slice(contexts, contexts + 1), slice(contexts + 1, None)
     context, target, novel = (map_tensors(lambda tensor, p=part: tensor[p], views) for part in parts)
@@ -58,10 +58,10 @@ def make_batch(key: str, posed: PosedImages, contexts: int, truth: dict[str, Ten
 
 
 def read_batch(scene: Scene, roles: Roles, size: int, enlarged: float = 1.0, masks: bool = False) -> Batch:
-    """Read a scene's frames in their roles (no batch dimension); with `masks`, foreground masks are the truth.
+    """Read a scene's frames in their roles (no batch dimension); with `masks`, the truth holds foreground masks.
 
     Raises:
-        UnreadableError: if something of it cannot be read.
+        UnreadableError: one of the files cannot be read.
     """
     positions, contexts = roles.positions(), len(roles.context)
     posed = read_images(scene, positions, size, enlarged)
@@ -74,9 +74,9 @@ def read_batch(scene: Scene, roles: Roles, size: int, enlarged: float = 1.0, mas
 
 
 def make_request(key: str, context: PosedImages, path: Float[Tensor, "n 4 4"], size: int) -> Request:
-    """A request (no batch dimension) to see what the context shows along a path of absolute poses.
+    """Make a request (no batch dimension) to render the scene along a path of absolute poses.
 
-    The path's cameras have the lens of the first context camera, and images of `size` pixels a side.
+    The path's cameras share the lens of the first context camera; their images have `size` pixels a side.
     """
     reference = context.camera_to_world[0]
     cameras = build_cameras(path, context.intrinsics[:1].expand(len(path), 3, 3), reference, size, size)

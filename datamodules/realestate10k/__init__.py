@@ -1,4 +1,4 @@
-"""RealEstate10k in the forms in which people have it, and one's own captures and photographs."""
+"""RealEstate10k in its common forms, and captures and photographs of your own."""
 
 from datamodules.realestate10k.datamodule import RealEstate10kDataModule
 

@@ -1,4 +1,4 @@
-"""The chunked form (pixelSplat's): .torch files of some scenes each, and an index of which scene is where."""
+"""The chunked form (pixelSplat's): .torch files of several scenes each, and an index from scenes to files."""
 
 import json
 from pathlib import Path
@@ -21,12 +21,12 @@ _EXPECTED = (
     "pictures, each a tensor of bytes (uint8)"
 )
 
-# Open chunks hold the places of their pictures in memory, not the pictures: these stay on disk until asked for.
+# Open chunks hold the locations of their pictures in memory; the pictures stay on disk until needed.
 OPEN_CHUNKS = 8
 
 
 class EncodedScene(NamedTuple):
-    """A scene as a chunk holds it: `images` are encoded pictures (JPEG), one for each camera."""
+    """A scene as stored in a chunk: `images` are encoded pictures (JPEG), one for each camera."""
 
     key: str
     cameras: CameraPath
@@ -34,7 +34,7 @@ class EncodedScene(NamedTuple):
 
 
 class ChunkedScene(Scene):
-    """A scene out of a chunk; its pictures are decoded when they are asked for."""
+    """A scene from a chunk; its pictures are decoded on demand."""
 
     def __init__(self, key: str, chunk: Path, example: dict[str, Any]) -> None:
         self._name = f"{key} in {chunk}"
@@ -56,7 +56,7 @@ class ChunkedScene(Scene):
 
 
 def _what_is_wrong(example: dict[str, Any]) -> str | None:
-    """Why a scene cannot be used; None if it can. There may be fewer pictures than cameras."""
+    """Return why a scene cannot be used; None if it can. There may be fewer pictures than cameras."""
     lacks = [name for name in ("timestamps", "cameras", "images") if name not in example]
     if lacks:
         return f"there is no {lacks[0]}"
@@ -108,7 +108,7 @@ class ChunkReader(SceneReader):
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    """The chunk's file of each scene."""
+    """Read the chunk file of each scene."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         if not isinstance(content, dict) or not all(isinstance(chunk, str) for chunk in content.values()):
@@ -121,16 +121,16 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def load_chunk(path: Path) -> dict[str, dict[str, Any]]:
-    """The scenes of a chunk by key. The pictures stay on disk.
+    """Load the scenes of a chunk by key. The pictures stay on disk.
 
     Raises:
-        UnreadableError: if it is missing, cut short, or something else.
+        UnreadableError: the file is missing, truncated, or no chunk.
     """
     try:
         examples = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise UnreadableError(f"{path}: no such file") from None
-    # What torch raises for a damaged file depends on the damage; all of it is the file's fault.
+    # The error that torch raises for a damaged file depends on the damage; the file is at fault in every case.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnreadableError(
@@ -146,14 +146,14 @@ def load_chunk(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_chunk(path: Path, scenes: list[EncodedScene]) -> None:
-    """Write a whole chunk."""
+    """Write a chunk as a whole."""
     examples = [
         {
             "url": scene.cameras.url,
             "key": scene.key,
             "timestamps": scene.cameras.timestamps,
             "cameras": scene.cameras.numbers.float(),
-            # A tensor of its own for each picture, so that each can be read without the others.
+            # One tensor for each picture, so that each can be read without the others.
             "images": [torch.frombuffer(bytearray(image), dtype=torch.uint8) for image in scene.images],
         }
         for scene in scenes

@@ -17,24 +17,25 @@ from dfm_lightning.ranges import check_ascending, check_at_least
 
 
 class RealEstate10kDataModule(PosedImagesDataModule):
-    """RealEstate10k, or one's own pictures: `Batch`es of camera views, `Request`s of camera paths.
+    """RealEstate10k, or pictures of your own: `Batch`es of camera views, `Request`s of camera paths.
 
-    Images are cropped to their central square and resized, intrinsics follow. Lengths are those of the data set.
+    Images are cropped to their central square and resized; intrinsics are adjusted. Lengths are those of the data
+    set.
 
     Args:
         root: folder with RealEstate10k in the official form, in chunks (.torch) or with .mat files; or, for test
-            and predict, a capture with transforms.json, COLMAP's sparse model or poses_bounds.npy. Which of them
-            is found by looking.
+            and predict, a capture with transforms.json, a COLMAP sparse model or poses_bounds.npy. The form is
+            detected.
         image_size: height and width of the views in pixels.
         batch_size: training and validation scenes in a batch of each process. Test and predict take one.
         workers: processes that read images, for each process that trains.
-        context_views: number of context views; of an evaluation index, the first so many contexts are given.
+        context_views: number of context views; of an evaluation index, the first this many contexts are given.
         novel_views: number of novel views in a training or validation item.
-        frame_distance: least and greatest number of frames between the first context and the target. Scenes too
-            short for it give their ends.
-        scene_depth: distance, in scene units, of what is in the middle of the photograph, or is typically seen in
-            a capture, or goes a camera move around.
-        common: what every data set of posed images has.
+        frame_distance: least and greatest number of frames between the first context and the target. Scenes that
+            are too short use their ends.
+        scene_depth: distance, in scene units, of the centre of the photograph, of what a capture typically shows,
+            or of the point that a camera move circles.
+        common: the settings that all data sets of posed images share.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class RealEstate10kDataModule(PosedImagesDataModule):
         return None if self.root is None else open_looks(self.root)
 
     def known_truth(self, split: Split) -> KnownTruth:
-        """See `PosedImagesDataModule`: of synthetic rooms what is hidden behind the door, for tests."""
+        """See `PosedImagesDataModule`: for tests of synthetic rooms, what is hidden behind the door."""
         looks = self.hidden_looks() if split == "test" else None
         if looks is None or self.root is None:
             return nothing_known
@@ -79,7 +80,7 @@ class RealEstate10kDataModule(PosedImagesDataModule):
 def _known_of_views(
     looks: HiddenLooks, folder: Path, scene: Scene, positions: list[int], size: int
 ) -> dict[str, Tensor]:
-    """Read the look of what a scene hides, and what of its views shows it. Raises UnreadableError."""
+    """Read the look of a scene's hidden part, and which pixels of its views show it. Raises UnreadableError."""
     masks = [folder / scene.key / f"{scene.frame_names[position]}.png" for position in positions]
     return looks.truth(scene.key, masks, size)
 

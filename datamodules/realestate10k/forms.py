@@ -1,4 +1,4 @@
-"""Which form of RealEstate10k, or whose capture, lies at a root."""
+"""Detect the form of RealEstate10k, or the capture, at a root."""
 
 from pathlib import Path
 
@@ -14,22 +14,22 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 class AbsentSplitError(UserError):
-    """There is nothing of a split at a root."""
+    """A root has nothing of a split."""
 
 
 def open_reader(root: Path, split: Split, capture_depth: float) -> SceneReader:
-    """The scenes of a split, by what lies at the root.
+    """Open the scenes of a split, by what the root holds.
 
     Args:
         root: holds <split>/*.torch with index.json; or <split>.mat and realestate/<split>/<scene>/data.npz; or
-            <split>/<scene>.txt with folders <split>/<scene>/ of frames. Or it is a capture of one's own, whose one
-            scene is for test.
+            <split>/<scene>.txt with folders <split>/<scene>/ of frames. Or it is a capture, whose one scene is for
+            test.
         split: which scenes.
-        capture_depth: a capture is scaled so that what it shows is typically at this distance.
+        capture_depth: distance, in scene units, to which a capture's typical content is scaled.
 
     Raises:
-        AbsentSplitError: if none of these is there.
-        UserError: if what is there cannot be opened.
+        AbsentSplitError: the root has none of these.
+        UserError: the files cannot be opened.
     """
     if not root.is_dir():
         raise UserError(f"expected a folder with RealEstate10k or a capture, but there is no folder {root}")

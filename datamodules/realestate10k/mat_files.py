@@ -38,7 +38,7 @@ class MatScene(Scene):
         return self._member(position) is not None
 
     def _member(self, position: int) -> str | None:
-        """The name of a position's picture in the archive."""
+        """Return the name of a position's picture in the archive."""
         names = (f"{self._stems[position]}{ending}" for ending in EXTENSIONS)
         return next((self._members[name] for name in names if name in self._members), None)
 
@@ -50,7 +50,7 @@ class MatScene(Scene):
             with np.load(self._archive, allow_pickle=False) as archive:
                 array = archive[name]
             return to_rgb(Image.fromarray(array))
-        except Exception as error:  # a damaged archive fails in as many ways as zip, zlib and numpy know
+        except Exception as error:  # a damaged archive raises many kinds of errors, from zip, zlib and numpy
             raise UnreadableError(f"{name} in {self._archive}: not a readable picture ({error})") from None
 
 
@@ -71,10 +71,10 @@ class MatReader(SceneReader):
 
 
 def load_tables(path: Path) -> dict[str, np.ndarray]:
-    """The poses [N, 19] of all scenes."""
+    """Load the poses [N, 19] of all scenes."""
     try:
         content = scipy.io.loadmat(path)
-    # loadmat fails in many ways: by the damage, and for files of MATLAB 7.3, which are HDF5.
+    # loadmat raises many kinds of errors, for damage and for files of MATLAB 7.3, which are HDF5.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} should be a MATLAB file (5.0) of poses [N, 19] a scene: {reason}") from None

@@ -1,4 +1,4 @@
-"""What lies at a root of RealEstate10k or of a capture, and whether all of it can be read."""
+"""Report what a root of RealEstate10k, or a capture, holds, and whether all of it can be read."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,12 +13,12 @@ from datamodules.posed.scenes import Scene, SceneReader, Split
 from datamodules.realestate10k.forms import SPLITS, AbsentSplitError, open_reader
 from dfm_lightning.errors import UserError
 
-# The scale of a capture does not matter to whether it can be read.
+# Any scale will do to check that a capture can be read.
 _DEPTH = 1.0
 
 
 class SplitReport(NamedTuple):
-    """One split: what form it has, and, by number of usable frames, how many scenes."""
+    """One split: its form, and the number of scenes by number of usable frames."""
 
     split: Split
     form: str
@@ -35,7 +35,7 @@ class SplitReport(NamedTuple):
 
 
 class RootReport(NamedTuple):
-    """All splits of a root, and why some cannot be opened; printed, a line for each."""
+    """All splits of a root, and why some cannot be opened; printed as one line for each."""
 
     root: Path
     splits: list[SplitReport]
@@ -47,7 +47,7 @@ class RootReport(NamedTuple):
 
 
 def inspect_root(root: Path) -> RootReport:
-    """Say what a root of RealEstate10k or a capture holds; `verify_root` reads every picture.
+    """Report what a root of RealEstate10k, or a capture, holds; `verify_root` reads every picture.
 
     Args:
         root: folder with RealEstate10k in any of its forms, or a capture.
@@ -57,14 +57,14 @@ def inspect_root(root: Path) -> RootReport:
 
 
 class OpenedSplits(NamedTuple):
-    """The readers of the splits that a root has, and why others of them cannot be opened."""
+    """The readers of a root's splits, and why others cannot be opened."""
 
     readers: dict[Split, SceneReader]
     broken: dict[Split, str]
 
 
 def open_splits(root: Path) -> OpenedSplits:
-    """Open the splits that a root has. Raises UserError if there is none that can be opened."""
+    """Open the splits of a root. Raises UserError if none can be opened."""
     opened = OpenedSplits({}, {})
     absent = None
     splits: tuple[Split, ...] = ("test",) if is_capture(root) else SPLITS
@@ -98,7 +98,7 @@ def verify_root(root: Path) -> list[FileFault]:
         root: folder with RealEstate10k in any of its forms, or a capture.
 
     Returns:
-        What cannot be used, scene by scene; nothing if all is well.
+        The faults found, scene by scene; empty if there are none.
     """
     opened = open_splits(Path(root))
     problems = [FileFault(split, why) for split, why in opened.broken.items()]
@@ -113,7 +113,7 @@ def verify_root(root: Path) -> list[FileFault]:
 
 
 def _check(scene: Scene) -> list[str]:
-    """What is wrong with a scene: what it could not list, then cameras, then pictures."""
+    """List the faults of a scene: of its listing, then its cameras, then its pictures."""
     cameras = scene.has_camera().tolist()
     useless = [position for position, valid in enumerate(cameras) if not valid]
     found = list(scene.left_out)

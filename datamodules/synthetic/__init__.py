@@ -1,4 +1,4 @@
 """Generators of small data sets in the layouts of real ones, with the truth beside them; nothing here reads data.
 
-`commands.py` lists what `dfm data` offers of them. Readers never import from here.
+`commands.py` lists those that `dfm data` offers. Readers never import from here.
 """

@@ -1,4 +1,4 @@
-"""What a picture of a drawn face shows: attributes read from fixed places of the image."""
+"""The attributes of a drawn face, read from fixed places of the image."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-# Colours that differ by less than this on average are the same, on the scale of [0, 1].
+# Colours that differ by less than this on average count as equal, on the scale of [0, 1].
 SAME_COLOUR = 0.1
-# Something is there where its colour differs by this from what is seen where it is not.
+# Something counts as present if its colour differs by this from that of its absence.
 NOTICED = 0.08
 # Glasses are black: this much darker than the cheek below them.
 DARK = 0.65
@@ -24,7 +24,9 @@ class Place(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Where an attribute is read: its colour there, or what it is compared with to see whether it is there."""
+    """Where an attribute is read: its colour there, or the place it is compared with to tell whether it is
+    present.
+    """
 
     at: Place
     beside: Place | None = None
@@ -43,14 +45,14 @@ READINGS = {
 
 
 class FaceAttributes:
-    """Reads the attributes of drawn faces from images of them, of 32 pixels or more.
+    """A reader of attributes in images of drawn faces, of 32 pixels or more.
 
-    Colours (skin, hair, shirt, background) and what is there or not (hat, glasses, long hair), each on the
+    It reads colours (skin, hair, shirt, background) and the presence of hat, glasses and long hair, each on the
     left and on the right side, which a small patch may show alone.
     """
 
     def regions(self, size: tuple[int, int]) -> dict[str, Bool[Tensor, "h w"]]:
-        """The pixels that each reading looks at, in images of a height and width."""
+        """Return the pixels that each reading uses, in images of a height and width."""
         found = {}
         for name, reading in READINGS.items():
             for side in ("left", "right"):
@@ -61,12 +63,12 @@ class FaceAttributes:
     def agree(
         self, images: Float[Tensor, "n 3 h w"], truth: Float[Tensor, "3 h w"]
     ) -> dict[str, Bool[Tensor, " n"]]:
-        """Whether each image in [-1, 1] has the attribute as the true one has it, by reading."""
+        """Tell, by reading, whether each image in [-1, 1] has the attribute as the true one has it."""
         there, true = self.read(images), self.read(truth[None])
         return {name: (value - true[name]).abs().mean(dim=1) < SAME_COLOUR for name, value in there.items()}
 
     def read(self, images: Float[Tensor, "n 3 h w"]) -> dict[str, Float[Tensor, "n values"]]:
-        """The colour in [0, 1] [n 3], or 1 or 0 for what is there or not [n 1], by reading."""
+        """Read the colour in [0, 1] [n 3], or presence as 1 or 0 [n 1]."""
         unit = (images.clamp(-1, 1) + 1) / 2
         values = {}
         for name, reading in READINGS.items():
@@ -93,7 +95,7 @@ def _read(images: Tensor, reading: Reading, darker: bool, side: str) -> Tensor:
 
 
 def _pixels(place: Place, side: str, size: tuple[int, int]) -> Bool[Tensor, "h w"]:
-    """The pixels whose centres lie in a place of one half of the image."""
+    """Find the pixels whose centres lie in a place of one half of the image."""
     y, x = ((torch.arange(count) + 0.5) / count * 2 - 1 for count in size)
     x = -x if side == "left" else x
     return ((y >= place.top) & (y <= place.bottom))[:, None] & (x >= place.left) & (x <= place.right)

@@ -1,4 +1,4 @@
-"""What the writers of synthetic data share: scenes made by several processes, and resumed where they stopped."""
+"""The common part of the writers of synthetic data: several processes, resumed where they stopped."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 
 def produce(make: Callable[[Item], None], items: Sequence[Item], workers: int, title: str) -> None:
-    """Make each item, in several processes if asked, and show how far that is."""
+    """Make each item, in several processes if asked, and show progress."""
     pool = ProcessPoolExecutor(workers) if workers > 1 else nullcontext()
     with pool as executor:
         done: Iterable[None] = executor.map(make, items) if executor else map(make, items)
@@ -26,14 +26,14 @@ def produce(make: Callable[[Item], None], items: Sequence[Item], workers: int, t
                 pass
         except BaseException:
             if executor:
-                executor.shutdown(wait=False, cancel_futures=True)  # what is not begun is not waited for
+                executor.shutdown(wait=False, cancel_futures=True)  # cancel what has not started
             raise
 
 
 def write_truth(root: Path, truth: dict[str, Any]) -> None:
-    """Write the truth file, before all else: it says which settings the folder's files belong to.
+    """Write the truth file, before all else: it records the settings that the folder's files belong to.
 
-    A root that has it already has to have the same.
+    If the root has one already, it must have the same settings.
     """
     path = root / TRUTH_FILE
     if not path.exists():

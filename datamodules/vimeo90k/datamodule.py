@@ -26,29 +26,29 @@ from dfm_lightning.ranges import check_ascending, check_at_least
 class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
     """Vimeo-90K or clips in its layout: `Batch`es of a context frame and a later (or earlier) target frame.
 
-    All frames of an item are cropped and flipped alike, so that what moves between them stays a motion in pixels.
+    All frames of an item are cropped and flipped alike, so that motions between them stay motions in pixels.
 
     Args:
         root: folder that holds `sequences/` and the lists, or vimeo_septuplet/ or vimeo_triplet/ with these.
-        form: septuplets or triplets; what is there, septuplets first, if null.
+        form: septuplets or triplets; whichever exists, septuplets first, if null.
         frame_distance: least and greatest number of frames from context to target in training; validation, test
             and predict take the greatest.
-        direction: whether the target is later than the context, earlier, or one of both at random. Validation,
-            test and predict go forward unless all go backward.
-        novel_frames: number of frames between context and target that are novel views; the motion to them is
-            taken to be the share of the whole that has passed.
-        frame_size: height and width that whole frames are resized to; as they are if null.
-        crop_size: height and width of the part that is used: anywhere in training, otherwise the middle; all of
-            the frame if null.
+        direction: whether the target is later than the context, earlier, or either at random. Validation, test and
+            predict go forward unless the direction is backward.
+        novel_frames: number of frames between context and target that are novel views; the motion to each is
+            assumed to be proportional to the time passed.
+        frame_size: height and width that whole frames are resized to; not resized if null.
+        crop_size: height and width of the part that is used: anywhere in training, otherwise the middle; the whole
+            frame if null.
         horizontal_flip: whether training mirrors half of the items.
         batch_size: clips in a batch of each process.
         workers: processes that read images, for each process that trains.
-        val_clips: number of training clips, held out, that validation takes.
+        val_clips: number of training clips held out for validation.
         test_clips: number of test clips, evenly from their list; all if null.
-        predict_split: which list predictions are made of.
-        predict_clips: number of clips of it, evenly from the list.
-        predict_frames: number of moments of the motion that a prediction shows, its end aside.
-        image: a photograph of one's own for `predict`, instead of clips; its middle is used.
+        predict_split: list that predictions are made for.
+        predict_clips: number of its clips, evenly from the list.
+        predict_frames: number of moments of the motion that a prediction shows, besides its end.
+        image: a photograph of your own for `predict`, instead of clips; its middle is used.
     """
 
     # A process may have no clip in test and predict (`datamodules.loading.EachOnce`).
@@ -99,25 +99,25 @@ class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
     # --- Lightning's hooks --------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader:
-        """Random frames of all training clips; a function of the seed and the number of batches taken."""
+        """Load random frames of all training clips, as a function of the seed and the number of batches taken."""
         clips, _ = self.training_split()
         draws = TrainingClips(clips, self.choice, self.sizes, self.horizontal_flip, self.workers)
         self._train_set = draws
         return training_loader(draws, self.batch_size, self.workers)
 
     def val_dataloader(self) -> DataLoader:
-        """The same frames of the clips held out of training every time."""
+        """Load the same frames of the held-out clips every time."""
         _, held_out = self.training_split()
-        # Lightning shares these out itself, evenly, repeating some: every process needs as many batches.
+        # Lightning divides these itself, evenly, repeating some: every process needs the same number of batches.
         return DataLoader(self._evaluation(held_out), self.batch_size, num_workers=self.workers)
 
     def test_dataloader(self) -> DataLoader:
-        """The same frames of the test clips every time, each clip in one process."""
+        """Load the same frames of the test clips every time, each clip in one process."""
         clips = _evenly(self.opened().clips("test"), self.test_clips)
         return evaluation_loader(self._evaluation(clips), 1, self.workers)
 
     def predict_dataloader(self) -> DataLoader:
-        """The context frame of each clip, each clip in one process; or the photograph."""
+        """Load the context frame of each clip, in one process each; or the photograph."""
         if self.image is not None:
             size = self.sizes.crop or self.sizes.frame
             if size is None:
@@ -130,7 +130,7 @@ class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
     # --- what others ask for ------------------------------------------------------------------------------
 
     def opened(self) -> ClipRoot:
-        """The clips. Raises UserError where there are none, or they are too short for the frame distance."""
+        """Open the clips. Raises UserError if there are none, or they are too short for the frame distance."""
         if self._opened is None:
             if self.root is None:
                 raise UserError("data.root must say where the clips are (or data.image, to predict a photograph)")
@@ -141,7 +141,7 @@ class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
         return self._opened
 
     def training_split(self) -> tuple[list[Clip], list[Clip]]:
-        """The clips to train on and those held out, whichever the seed."""
+        """Return the clips to train on and those held out, whatever the seed."""
         clips = self.opened().clips("train")
         if len(clips) <= self.val_clips:
             raise UserError(f"val_clips is {self.val_clips}, but there are {len(clips)} training clips altogether")
@@ -156,7 +156,7 @@ class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
 
 
 def _evenly(clips: list[Clip], count: int | None) -> list[Clip]:
-    """So many of the clips, evenly from their list; all if there are no more."""
+    """Take this many of the clips, evenly from their list; all if there are no more."""
     if count is None or count >= len(clips):
         return clips
     return [clips[number * len(clips) // count] for number in range(count)]

@@ -1,4 +1,4 @@
-"""Data sets of batches and requests: training draws its frames, evaluation and prediction take the same always."""
+"""Data sets of batches and requests: training draws its frames, evaluation and prediction always take the same."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.images import Box, centre_box, crop_and_resize, image_to_tensor
 from dfm_lightning.types import Batch, Moment, Request, Views
 
-# Draws of a training item from its own clip, and after that from clips at random.
+# How often a training item is drawn from its own clip, and then from random clips.
 _OWN_ATTEMPTS = 3
 _OTHER_ATTEMPTS = 20
 
@@ -26,17 +26,17 @@ Window = tuple[slice, slice]
 
 
 class FrameSizes(NamedTuple):
-    """What frames are resized to, and how much of that is used: heights and widths; None leaves all as it is."""
+    """The size that frames are resized to, and the size of the part used (height, width); None changes nothing."""
 
     frame: tuple[int, int] | None
     crop: tuple[int, int] | None
 
 
 def read_frames(paths: list[Path], size: tuple[int, int] | None) -> Float[Tensor, "f 3 h w"]:
-    """Whole frames in [-1, 1], resized if a height and width are given.
+    """Read whole frames in [-1, 1], resized if a height and width are given.
 
     Raises:
-        UnreadableError: a file is missing or damaged, or the frames are of different sizes.
+        UnreadableError: a file is missing or damaged, or the frames differ in size.
     """
     pictures = [read_picture(path, str(path)) for path in paths]
     sizes = {picture.size for picture in pictures}
@@ -52,7 +52,7 @@ def _resized(picture: Image.Image, size: tuple[int, int] | None) -> Image.Image:
 
 
 def check_crop(size: tuple[int, int], crop: tuple[int, int]) -> None:
-    """Raise UnreadableError where frames are smaller than what is to be cut out of them."""
+    """Raise UnreadableError if frames are smaller than the crop."""
     if size[0] < crop[0] or size[1] < crop[1]:
         raise UnreadableError(
             f"frames of {size[1]}×{size[0]} pixels (width × height) are smaller than the crop {crop[1]}×{crop[0]}"
@@ -60,7 +60,7 @@ def check_crop(size: tuple[int, int], crop: tuple[int, int]) -> None:
 
 
 def random_window(size: tuple[int, int], crop: tuple[int, int] | None) -> Window:
-    """A window at random from torch's global generator."""
+    """Draw a window from torch's global generator."""
     crop = crop or size
     check_crop(size, crop)
     top, left = (int(torch.randint(whole - part + 1, ())) for whole, part in zip(size, crop, strict=True))
@@ -68,7 +68,7 @@ def random_window(size: tuple[int, int], crop: tuple[int, int] | None) -> Window
 
 
 def centre_window(size: tuple[int, int], crop: tuple[int, int] | None) -> Window:
-    """The window in the middle."""
+    """Return the window in the middle."""
     crop = crop or size
     check_crop(size, crop)
     top, left = ((whole - part) // 2 for whole, part in zip(size, crop, strict=True))
@@ -76,14 +76,14 @@ def centre_window(size: tuple[int, int], crop: tuple[int, int] | None) -> Window
 
 
 def make_batch(key: str, frames: Float[Tensor, "f 3 h w"], times: list[float], truth: dict[str, Tensor]) -> Batch:
-    """An item of context, target and novel frames, in this order; `times` are the novel frames'."""
+    """Make an item from context, target and novel frames, in this order; `times` are the novel frames'."""
     image = frames[0]
     context, target = _views(frames[:1], image, [0.0]), _views(frames[1:2], image, [1.0])
     return Batch(context, target, _views(frames[2:], image, times), key, truth)
 
 
 def make_request(key: str, image: Float[Tensor, "3 h w"], moments: int) -> Request:
-    """An item that asks for the end of an image's motion, and before that for as many moments from its start."""
+    """Make an item that asks for the end of an image's motion, after this many moments from its start."""
     context = _views(image[None], image, [0.0])
     times = [1.0, *(number / moments for number in range(moments))]
     return Request(context, _moments(image, times), key)
@@ -100,8 +100,7 @@ def _moments(image: Float[Tensor, "3 h w"], times: list[float]) -> Moment:
 class TrainingClips(Dataset):
     """Random frames of each clip, cropped and flipped alike, drawn from torch's global generator.
 
-    A draw with a frame that cannot be read is made again, from another clip if need be, and counted in
-    `replacements`.
+    A draw with an unreadable frame is repeated, from another clip if need be, and counted in `replacements`.
     """
 
     def __init__(
@@ -138,7 +137,7 @@ class TrainingClips(Dataset):
 
 
 class EvaluationClips(Dataset):
-    """The same frames of each clip every time, the middle of them, with the true motion where it is known."""
+    """The same frames of each clip every time, cropped to their middle, with the true motion if it is known."""
 
     def __init__(
         self, clips: list[Clip], choice: PairChoice, sizes: FrameSizes, truths: ClipTruths | None
@@ -190,7 +189,7 @@ class ClipRequests(Dataset):
 
 
 class PhotographMotion(Dataset):
-    """One request: a photograph of one's own, upright, its middle resized to what the model sees."""
+    """A single request: a photograph, upright, its middle resized to the model's input."""
 
     def __init__(self, path: Path, size: tuple[int, int], moments: int) -> None:
         try:

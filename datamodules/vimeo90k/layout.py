@@ -14,14 +14,14 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+")
 
 
 class Form(NamedTuple):
-    """One of the two forms: how many frames a clip has, and what the files of its lists begin with."""
+    """One of the two forms: the number of frames of a clip, and the prefix of its list files."""
 
     name: FormName
     frames: int
     prefix: str
 
     def list_file(self, split: Split) -> str:
-        """The name of the file that lists the clips of a split."""
+        """Return the name of the file that lists the clips of a split."""
         return f"{self.prefix}_{split}list.txt"
 
 
@@ -45,7 +45,7 @@ class ClipRoot(NamedTuple):
     form: Form
 
     def clips(self, split: Split) -> list[Clip]:
-        """The clips that a list names, in its order. Raises UserError where there is no list, or none in it."""
+        """Return the clips that a list names, in order. Raises UserError if the list is missing or empty."""
         path = self.folder / self.form.list_file(split)
         try:
             lines = path.read_text(encoding="utf-8-sig").split()
@@ -61,13 +61,13 @@ class ClipRoot(NamedTuple):
         return [self.clip(name) for name in lines]
 
     def clip(self, name: str) -> Clip:
-        """The clip of a name."""
+        """Return the clip with a name."""
         folder = self.folder / "sequences" / name
         return Clip(name, [folder / f"im{number + 1}.png" for number in range(self.form.frames)])
 
 
 def find_roots(root: Path) -> list[ClipRoot]:
-    """The folders of clips at `root`: itself, or those called vimeo_septuplet and vimeo_triplet in it.
+    """Find the folders of clips at `root`: itself, or those called vimeo_septuplet and vimeo_triplet in it.
 
     Raises:
         UserError: there is none.
@@ -87,7 +87,7 @@ def find_roots(root: Path) -> list[ClipRoot]:
 
 
 def open_root(root: Path, form: FormName | None = None) -> ClipRoot:
-    """The folder of clips at `root` of a given form; the first, septuplets before triplets, if None."""
+    """Open the folder of clips of a given form at `root`; the first, septuplets before triplets, if None."""
     found = find_roots(root)
     chosen = next((each for each in found if form in (None, each.form.name)), None)
     if chosen is None:

@@ -1,4 +1,4 @@
-"""Which frames of a clip become context, target and novel views."""
+"""The choice of context, target and novel frames in a clip."""
 
 from typing import Literal, NamedTuple
 
@@ -17,19 +17,19 @@ class FrameRoles(NamedTuple):
     novel: list[int]
 
     def times(self) -> list[float]:
-        """The share of the way from context to target at which each novel frame lies."""
+        """Return each novel frame's share of the way from context to target."""
         return [(position - self.context) / (self.target - self.context) for position in self.novel]
 
 
 class PairChoice(NamedTuple):
-    """How pairs of frames are chosen: least and greatest distance, direction in time, frames between them."""
+    """The rule for choosing frames: least and greatest distance, direction in time, frames in between."""
 
     distance: tuple[int, int]
     direction: Direction
     novel: int
 
     def check(self, frames: int) -> None:
-        """Raise UserError where clips of so many frames cannot be used like this."""
+        """Raise UserError if clips of this many frames cannot be used with the rule."""
         least, greatest = self.distance
         if not 1 <= least <= greatest < frames:
             raise UserError(
@@ -44,7 +44,7 @@ class PairChoice(NamedTuple):
 
 
 def draw_roles(frames: int, choice: PairChoice) -> FrameRoles:
-    """Roles at random from torch's global generator: distance, start, direction and novel frames are uniform."""
+    """Draw roles from torch's global generator: distance, start, direction and novel frames are uniform."""
     distance = int(torch.randint(choice.distance[0], choice.distance[1] + 1, ()))
     start = int(torch.randint(frames - distance, ()))
     between = (torch.randperm(distance - 1)[: choice.novel] + start + 1).sort().values.tolist()
@@ -55,7 +55,7 @@ def draw_roles(frames: int, choice: PairChoice) -> FrameRoles:
 
 
 def fixed_roles(frames: int, choice: PairChoice) -> FrameRoles:
-    """The same roles every time: the greatest distance, in the middle of the clip, forward if that is allowed."""
+    """Return the same roles every time: the greatest distance, in the middle of the clip, forward if allowed."""
     distance = choice.distance[1]
     start = (frames - 1 - distance) // 2
     steps = torch.arange(1, choice.novel + 1) * distance / (choice.novel + 1)

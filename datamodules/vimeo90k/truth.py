@@ -1,4 +1,4 @@
-"""The true motion of synthetic clips, from the files that are written beside them."""
+"""The true motion of synthetic clips, from the files beside them."""
 
 import json
 from pathlib import Path
@@ -16,30 +16,31 @@ BACKGROUND = 0
 
 
 class DirectionLaw(NamedTuple):
-    """The directions that shapes may move in (degrees, 0 to the right, 90 down), and how likely each is."""
+    """The directions that shapes may move in (degrees, 0 to the right, 90 down), and their probabilities."""
 
     degrees: list[float]
     probabilities: list[float]
 
     def vectors(self) -> Float64[np.ndarray, "d 2"]:
-        """Unit vectors (x, y)."""
+        """Return the directions as unit vectors (x, y)."""
         angles = np.deg2rad(self.degrees)
         return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 class ClipMotion(NamedTuple):
-    """How the shapes of a clip move.
+    """The motion of the shapes of a clip.
 
-    `shape` is the number of the shape that each pixel of each frame shows, from 1 on, or 0 for the background,
-    which stands still. `pose` takes coordinates on a shape (x, y, 1) to its place in a frame, in pixels whose
-    centres are at whole numbers.
+    `shape` is the number of the shape at each pixel of each frame, from 1, or 0 for the background, which stands
+    still. `pose` maps coordinates on a shape (x, y, 1) to its place in a frame, in pixels whose centres are at
+    whole numbers.
     """
 
     shape: UInt8[np.ndarray, "f h w"]
     pose: Float64[np.ndarray, "f s 2 3"]
 
     def flow(self, first: int, second: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The flow at points of the first frame (x to the right, y down, in its pixels) and the shape there.
+        """Return the flow at points of the first frame (x to the right, y down, in its pixels) and the shape
+        there.
 
         Returns:
             Displacements to the second frame, [*x 2], and numbers of shapes, [*x].
@@ -71,7 +72,7 @@ class ClipTruths:
         self.law = law
 
     def read(self, name: str) -> ClipMotion:
-        """The motion of a clip. Raises UserError."""
+        """Read the motion of a clip. Raises UserError."""
         path = truth_path(self.root, name)
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -82,7 +83,7 @@ class ClipTruths:
     def tensors(
         self, name: str, first: int, second: int, frame_size: tuple[int, int], window: tuple[slice, slice]
     ) -> dict[str, Tensor]:
-        """What evaluation compares samples with, for one pair of frames.
+        """Return the truth that evaluation compares samples with, for one pair of frames.
 
         Args:
             name: the clip.
@@ -100,7 +101,7 @@ class ClipTruths:
         rows, columns = (np.arange(size)[part] for size, part in zip(frame_size, window, strict=True))
         y, x = np.meshgrid((rows + 0.5) / scale[1] - 0.5, (columns + 0.5) / scale[0] - 0.5, indexing="ij")
         flow, shape = motion.flow(first, second, x, y)
-        # Shown from its end, a clip moves the other way.
+        # Played backward, a clip moves the other way.
         directions = self.law.vectors() * scale * (1 if second > first else -1)
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         return {
@@ -112,7 +113,7 @@ class ClipTruths:
 
 
 def open_truths(root: Path) -> ClipTruths | None:
-    """The truth of the clips at a root, or None: real clips have none. Raises UserError where it is damaged."""
+    """Open the truth of the clips at a root; None for real clips. Raises UserError if it is damaged."""
     path = root / TRUTH_FILE
     if not path.exists():
         return None
@@ -124,7 +125,7 @@ def open_truths(root: Path) -> ClipTruths | None:
 
 
 def truth_path(root: Path, name: str) -> Path:
-    """Where the motion of a clip is written."""
+    """Return the file that holds the motion of a clip."""
     return root / "truth" / f"{name}.npz"
 
 

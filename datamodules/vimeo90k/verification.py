@@ -1,4 +1,4 @@
-"""What a root of clips holds, and which of its files cannot be used."""
+"""Report what a root of clips holds, and which of its files cannot be used."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,12 +13,12 @@ from datamodules.vimeo90k.truth import ClipTruths, DirectionLaw, open_truths
 from dfm_lightning.errors import UserError
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
-# Frames that `inspect` opens to see their sizes; `verify` reads all.
+# Number of frames that `inspect` opens to see their sizes; `verify` reads all.
 _CLIPS_LOOKED_AT = 50
 
 
 class ClipsReport(NamedTuple):
-    """One folder of clips. `sizes` counts those (width × height) of the clips that were looked at."""
+    """One folder of clips. `sizes` counts the sizes (width × height) of the clips that were opened."""
 
     root: ClipRoot
     clips: dict[str, str]
@@ -37,7 +37,7 @@ class ClipsReport(NamedTuple):
 
 
 class RootReport(NamedTuple):
-    """All folders of clips at a root; printed, a text of one line for each thing."""
+    """All folders of clips at a root; printed as one line for each item."""
 
     folders: list[ClipsReport]
 
@@ -46,7 +46,7 @@ class RootReport(NamedTuple):
 
 
 def inspect_root(root: Path) -> RootReport:
-    """Say what clips a root holds, by its lists and some of the frames; `verify_root` reads every file."""
+    """Report what clips a root holds, by its lists and some of the frames; `verify_root` reads every file."""
     return RootReport([_inspect(each) for each in find_roots(Path(root))])
 
 
@@ -77,7 +77,7 @@ def verify_root(root: Path) -> list[FileFault]:
     """Read every list, frame and true motion of a root of clips.
 
     Returns:
-        What cannot be used; nothing if all is well.
+        The faults found; empty if there are none.
     """
     return [problem for each in find_roots(Path(root)) for problem in _verify(each)]
 

@@ -1,4 +1,4 @@
-"""Draws the frames of synthetic clips."""
+"""Render the frames of synthetic clips."""
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -13,7 +13,7 @@ _SUPERSAMPLING = 3
 def render(
     background: Texture, shapes: list[Shape], poses: Float64[np.ndarray, "s 2 3"], height: int, width: int
 ) -> tuple[Float64[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]:
-    """A frame in [0, 1], and the number of the shape at each pixel's centre, 0 for the background.
+    """Render a frame in [0, 1], and the number of the shape at each pixel's centre, 0 for the background.
 
     Later shapes are in front of earlier ones. Pixel centres are at whole numbers.
     """

@@ -1,4 +1,4 @@
-"""What a synthetic clip shows: textured shapes that move, turn and grow in front of a textured background."""
+"""The content of a synthetic clip: textured shapes that move, turn and grow in front of a textured background."""
 
 import colorsys
 from typing import NamedTuple
@@ -24,7 +24,7 @@ class Texture(NamedTuple):
     amplitude: Float64[np.ndarray, "k 3"]
 
     def colours(self, x: Float64[np.ndarray, "*p"], y: Float64[np.ndarray, "*p"]) -> Float64[np.ndarray, "*p 3"]:
-        """RGB in [0, 1] at points of the plane."""
+        """Return RGB in [0, 1] at points of the plane."""
         waves = [
             np.sin(2 * np.pi * (x * fx + y * fy) + phase)[..., None] * amplitude
             for (fx, fy), phase, amplitude in zip(self.frequency, self.phase, self.amplitude, strict=True)
@@ -42,12 +42,12 @@ class Shape(NamedTuple):
     angle: float
 
     def covers(self, x: Float64[np.ndarray, "*p"], y: Float64[np.ndarray, "*p"]) -> np.ndarray:
-        """Whether points, in the shape's own coordinates, lie on it."""
+        """Tell whether points, in the shape's own coordinates, lie on it."""
         return np.hypot(x, y) <= 1 + _BULGE * np.cos(self.lobes * np.arctan2(y, x))
 
 
 class Movement(NamedTuple):
-    """What a shape does from the first frame to the last: the direction's number, way in pixels, turn, growth."""
+    """A shape's movement from the first frame to the last: the direction's number, way in pixels, turn, growth."""
 
     direction: int
     way: Float64[np.ndarray, "2"]
@@ -56,7 +56,7 @@ class Movement(NamedTuple):
 
 
 class SceneLimits(NamedTuple):
-    """The range of what shapes may do in a clip. `travel` is in pixels, `turn` in radians."""
+    """The range of movements in a clip. `travel` is in pixels, `turn` in radians."""
 
     height: int
     width: int
@@ -66,11 +66,11 @@ class SceneLimits(NamedTuple):
     growth: float
 
     def margin(self) -> float:
-        """How far from the frame's edge shapes begin, so that none reaches it, wherever it goes."""
+        """Return how far from the frame's edge shapes start, so that none reaches it on any way."""
         return _RADIUS[1] * min(self.height, self.width) * REACH * self.growth + self.travel[1]
 
     def check(self) -> None:
-        """Raise UserError where shapes do not fit."""
+        """Raise UserError if shapes do not fit."""
         if min(self.height, self.width) <= 2 * self.margin():
             raise UserError(
                 f"shapes that travel {self.travel[1]:.1f} pixels do not stay in frames of "
@@ -79,14 +79,14 @@ class SceneLimits(NamedTuple):
 
 
 def draw_background(random: np.random.Generator, limits: SceneLimits) -> Texture:
-    """A dull texture, in pixels; its waves are from a quarter of the frame's shorter side to half of it."""
+    """Draw a dull texture, in pixels; its waves are from a quarter to half of the frame's shorter side."""
     side = min(limits.height, limits.width)
     hue, value = random.uniform(), random.uniform(0.3, 0.45)
     return _texture(random, (hue, 0.4, value), wavelengths=(side / 4, side / 2), contrast=0.12)
 
 
 def draw_shape(random: np.random.Generator, limits: SceneLimits) -> Shape:
-    """A bright shape at a place from which it can go anywhere."""
+    """Draw a bright shape at a place from which it can move in any direction."""
     margin = limits.margin()
     place = np.array([random.uniform(margin, size - 1 - margin) for size in (limits.width, limits.height)])
     colour = (random.uniform(), random.uniform(0.5, 0.9), random.uniform(0.7, 0.95))
@@ -102,7 +102,7 @@ def draw_shape(random: np.random.Generator, limits: SceneLimits) -> Shape:
 def draw_movement(
     random: np.random.Generator, limits: SceneLimits, degrees: list[float], probabilities: list[float]
 ) -> Movement:
-    """The direction by its probabilities; travel and turn are uniform, growth is so in its logarithm."""
+    """Draw the direction by its probabilities; travel and turn are uniform, growth is uniform in its logarithm."""
     direction = int(random.choice(len(degrees), p=np.array(probabilities) / sum(probabilities)))
     travel, angle = random.uniform(*limits.travel), np.deg2rad(degrees[direction])
     growth = np.exp(random.uniform(-1, 1) * np.log(limits.growth))
@@ -111,7 +111,7 @@ def draw_movement(
 
 
 def pose(shape: Shape, movement: Movement, part: float) -> Float64[np.ndarray, "2 3"]:
-    """The affine map from a shape's own coordinates to pixels when a part of the movement has happened."""
+    """Return the affine map from a shape's own coordinates to pixels after a part of the movement."""
     angle, scale = shape.angle + part * movement.turn, shape.radius * movement.growth**part
     cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
     place = shape.place + part * movement.way

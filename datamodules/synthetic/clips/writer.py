@@ -1,4 +1,4 @@
-"""Writes synthetic clips in the layout of Vimeo-90K, with their true motion beside them."""
+"""Write synthetic clips in the layout of Vimeo-90K, with their true motion beside them."""
 
 import math
 from functools import partial
@@ -26,7 +26,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.files import remove_leftovers, whole_file, whole_folder, write_text
 from dfm_lightning.randomness import generator_for
 
-# Clips of a folder: the layout numbers folders and clips in them.
+# Clips in a folder: the layout numbers folders and the clips in them.
 _CLIPS_PER_FOLDER = 1000
 _ABOUT = (
     "Clips of shapes that move evenly from the first frame to the last, in a direction drawn from `distribution` "
@@ -38,7 +38,7 @@ _ABOUT = (
 
 
 class Settings(NamedTuple):
-    """All that the files depend on. `travel` is a share of the frames' shorter side, `turn` in degrees."""
+    """The settings that the files depend on. `travel` is a share of the frames' shorter side, `turn` in degrees."""
 
     form: FormName
     train_clips: int
@@ -58,7 +58,7 @@ class Settings(NamedTuple):
         return self.train_clips + self.test_clips
 
     def limits(self) -> SceneLimits:
-        """The same in pixels and radians."""
+        """Return the same in pixels and radians."""
         side = min(self.height, self.width)
         travel = (self.travel[0] * side, self.travel[1] * side)
         return SceneLimits(self.height, self.width, self.shapes, travel, math.radians(self.turn), self.growth)
@@ -88,11 +88,11 @@ def write_synthetic_clips(
     seed: int = 0,
     workers: int = 1,
 ) -> None:
-    """Write a small data set in the layout of Vimeo-90K. Started again, it does only what is missing.
+    """Write a small data set in the layout of Vimeo-90K. Run again, it writes only what is missing.
 
     In each clip textured shapes move, turn and grow (or shrink) evenly in front of a textured background that
-    stands still. In which direction is drawn from a known distribution, independently of what the first frame
-    shows. truth.json states the distribution and what was drawn; truth/ has the true motion between all frames.
+    stands still. The direction is drawn from a known distribution, independently of the first frame. truth.json
+    states the distribution and the draws; truth/ has the true motion between all frames.
 
     Args:
         root: folder to write to.
@@ -101,9 +101,9 @@ def write_synthetic_clips(
         test_clips: number of clips for test.
         height: height of the frames in pixels.
         width: width of the frames in pixels.
-        shapes: number of shapes; each moves by itself.
+        shapes: number of shapes; each moves independently.
         directions: directions that a shape may move in, in degrees: 0 is to the right, 90 down.
-        probabilities: how likely each direction is; equally if null.
+        probabilities: probability of each direction; equal if null.
         travel: least and greatest way from the first frame to the last, as a share of the frames' shorter side.
         turn: greatest angle that a shape turns by, either way, in degrees.
         growth: greatest factor that a shape grows or shrinks by; 1 for none.
@@ -130,15 +130,15 @@ def write_synthetic_clips(
 
 
 def clip_name(number: int) -> str:
-    """The name of a clip, such as 00001/0001."""
+    """Return the name of a clip, such as 00001/0001."""
     folder, clip = divmod(number, _CLIPS_PER_FOLDER)
     return f"{folder + 1:05d}/{clip + 1:04d}"
 
 
 def draw_clip(settings: Settings, number: int) -> DrawnClip:
-    """The clip of a number: a function of the seed, the number and the settings.
+    """Draw the clip of a number, as a function of the seed, the number and the settings.
 
-    What the first frame shows and what happens then come from different generators.
+    The first frame and the movement come from different generators.
     """
     visible, hidden = (_random(settings, number, part) for part in ("visible", "motion"))
     limits = settings.limits()

@@ -1,4 +1,4 @@
-"""A hand-held camera's way around an object."""
+"""The path of a hand-held camera around an object."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ class CameraPath(NamedTuple):
 
 
 def draw_camera_path(random: np.random.Generator, frames: int, height: int, width: int) -> CameraPath:
-    """Draw a path that begins at a random azimuth, goes around either way and up and down, and shakes a little."""
+    """Draw a path that starts at a random azimuth, goes around either way and up and down, and shakes a little."""
     around = np.arange(frames) / frames * 2 * np.pi
     azimuth = random.uniform(0, 2 * np.pi) + random.choice([-1, 1]) * around
     sway = random.uniform(10, 15) * np.sin(around * int(random.integers(1, 3)) + random.uniform(0, 2 * np.pi))

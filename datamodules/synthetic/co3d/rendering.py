@@ -37,7 +37,7 @@ class Rendering(NamedTuple):
 
 
 class _Hits(NamedTuple):
-    """What each ray meets: distance in lengths of the direction, normal, index of the part, label."""
+    """The hit of each ray: distance in lengths of the direction, normal, index of the part, label."""
 
     distance: Scalars
     normal: Vectors
@@ -67,7 +67,7 @@ def render(
 
 
 class _Seen(NamedTuple):
-    """What rays bring back: colour, distance in lengths of the direction, label."""
+    """The result of rays: colour, distance in lengths of the direction, label."""
 
     colour: Float[np.ndarray, "n 3"]
     distance: Scalars
@@ -80,7 +80,7 @@ def _look(
     intrinsics: Float[Tensor, "3 3"],
     positions: Float[Tensor, "n 2"],
 ) -> _Seen:
-    """What the camera sees at image positions. Its rays have length one along the z axis: distance is depth."""
+    """Trace the camera's rays at image positions. They have length one along the z axis: distance is depth."""
     origin, direction = _rays(camera_to_world, intrinsics, positions)
     hits = _trace(scene, origin, direction)
     return _Seen(_shade(scene, origin, direction, hits), hits.distance, hits.label)
@@ -89,7 +89,7 @@ def _look(
 def _rays(
     camera_to_world: Float[Tensor, "4 4"], intrinsics: Float[Tensor, "3 3"], positions: Float[Tensor, "n 2"]
 ) -> tuple[Vectors, Vectors]:
-    """Origins and directions (length one along the camera's z axis) of rays through image positions."""
+    """Return origins and directions (length one along the camera's z axis) of rays through image positions."""
     homogeneous = torch.cat([positions, torch.ones(len(positions), 1)], dim=1)
     direction = homogeneous @ torch.linalg.inv(intrinsics).T @ camera_to_world[:3, :3].T
     origin = camera_to_world[:3, 3].expand_as(direction)
@@ -97,7 +97,7 @@ def _rays(
 
 
 def _trace(scene: Scene, origin: Vectors, direction: Vectors) -> _Hits:
-    """The first surface each ray meets."""
+    """Find the first surface that each ray hits."""
     downward = np.minimum(direction[:, 1], np.float32(-1e-6))
     distance = np.where(direction[:, 1] < -1e-6, -origin[:, 1] / downward, NO_HIT)
     normal = np.zeros_like(direction)
@@ -117,7 +117,7 @@ def _trace(scene: Scene, origin: Vectors, direction: Vectors) -> _Hits:
 
 
 def _shade(scene: Scene, origin: Vectors, direction: Vectors, hits: _Hits) -> Float[np.ndarray, "n 3"]:
-    """The colour that each ray brings back."""
+    """Compute the colour that each ray returns."""
     unit = direction / np.sqrt(dot(direction, direction))[:, None]
     sky = _sky(scene, unit)
     met = hits.label != SKY
@@ -127,7 +127,7 @@ def _shade(scene: Scene, origin: Vectors, direction: Vectors, hits: _Hits) -> Fl
     facing = np.maximum(normal @ scene.sun, 0)
     lit = np.zeros(len(point), bool)
     lit[facing > 0] = ~_in_shadow(scene, point[facing > 0] + normal[facing > 0] * np.float32(2e-3))
-    # The sky lights what looks up more than what looks down; near other solids it is partly covered.
+    # The sky lights surfaces that face up more than those that face down; near other solids it is partly covered.
     skylight = _SKYLIGHT * (0.85 + 0.15 * normal[:, 1]) * _openness(scene, point, part)
     light = skylight + _SUNLIGHT * facing * lit
     colour = sky
@@ -153,7 +153,7 @@ def _in_shadow(scene: Scene, point: Vectors) -> Bool[np.ndarray, " n"]:
 
 
 def _openness(scene: Scene, point: Vectors, part: Int[np.ndarray, " n"]) -> Scalars:
-    """How much of the sky a point sees, roughly: less on the ground beside a solid and low on its sides."""
+    """Estimate how much of the sky a point sees: less on the ground beside a solid and low on its sides."""
     openness = np.ones(len(point), np.float32)
     on_ground = part < 0
     for each in scene.parts:
@@ -183,14 +183,14 @@ def _reflectance(
 
 
 def _turns(along: Scalars, period: float) -> Int[np.ndarray, " n"]:
-    """Half periods passed."""
+    """Count the half periods passed."""
     return np.floor(along / np.float32(period / 2)).astype(np.int64)
 
 
 def _differs_from_neighbours(
     colour: Float[np.ndarray, "h w 3"], label: Int[np.ndarray, "h w"]
 ) -> Bool[np.ndarray, "h w"]:
-    """Pixels on an edge of colour or of a thing."""
+    """Find pixels on an edge of colour or of an object."""
     uneven = np.zeros(label.shape, bool)
     for axis in (0, 1):
         step = (np.abs(np.diff(colour, axis=axis)) > _CONTRAST).any(axis=2)

@@ -16,7 +16,7 @@ Colour = Float[np.ndarray, " 3"]
 
 
 class BackColour(NamedTuple):
-    """A possible look of what the first view cannot see: reflectance (RGB in [0, 1]) and its probability."""
+    """A possible look of the part that the first view cannot see: reflectance (RGB in [0, 1]) and probability."""
 
     rgb: tuple[float, float, float]
     probability: float
@@ -31,14 +31,14 @@ BACK_COLOURS: dict[str, BackColour] = {
 
 
 class Bands(NamedTuple):
-    """Two colours that take turns with height; a period is one band of each."""
+    """Two colours that alternate with height; a period is one band of each."""
 
     colours: tuple[Colour, Colour]
     period: float
 
 
 class Ground(NamedTuple):
-    """Two colours that take turns along a horizontal direction (stripes), or along two (a chequerboard)."""
+    """Two colours that alternate along one horizontal direction (stripes), or along two (a chequerboard)."""
 
     colours: tuple[Colour, Colour]
     period: float
@@ -47,7 +47,7 @@ class Ground(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A solid with the look of its front and its back; the back is what faces away from `towards`."""
+    """A solid with the look of its front and its back; the back is the side that faces away from `towards`."""
 
     solid: Solid
     front: Bands
@@ -69,7 +69,7 @@ class Scene(NamedTuple):
 
 
 def direction_of(azimuth: float) -> Vector:
-    """The horizontal unit vector at an azimuth (radians about y, 0 along z)."""
+    """Return the horizontal unit vector at an azimuth (radians about y, 0 along z)."""
     return np.array([np.sin(azimuth), 0, np.cos(azimuth)], np.float32)
 
 
@@ -78,7 +78,7 @@ def draw_scene(
 ) -> Scene:
     """Draw a scene for a first camera at a place that looks at `middle`.
 
-    `back_random` draws the colour of the back and nothing else, so that it is independent of all that is visible.
+    `back_random` draws only the colour of the back, which is therefore independent of everything visible.
     """
     names = list(BACK_COLOURS)
     back_colour = names[back_random.choice(len(names), p=[BACK_COLOURS[name].probability for name in names])]
@@ -116,7 +116,7 @@ def draw_scene(
 
 
 def _draw_object(random: np.random.Generator, azimuth: float) -> list[Solid]:
-    """A body and something smaller on top of it. Boxes stand corner on, so that two sides are hidden."""
+    """Draw a body and something smaller on top of it. Boxes stand corner on, so that two sides are hidden."""
     corner_on = azimuth + np.pi / 4 + random.uniform(-0.2, 0.2)
     height = random.uniform(0.8, 1.0)
     width = random.uniform(0.48, 0.56)
@@ -142,7 +142,7 @@ def _draw_object(random: np.random.Generator, azimuth: float) -> list[Solid]:
 
 
 def _draw_companions(random: np.random.Generator, azimuth: float) -> list[Solid]:
-    """Up to one small solid on each side, where the first camera sees all of its front."""
+    """Draw up to one small solid on each side, where the first camera sees all of its front."""
     solids: list[Solid] = []
     for side in (-1, 1):
         if random.random() < 0.4:
@@ -167,7 +167,7 @@ def _vector(x: float, y: float, z: float) -> Vector:
 
 
 def _colour(random: np.random.Generator, saturation: float, value: float) -> Colour:
-    """A colour of random hue."""
+    """Draw a colour of random hue."""
     hue = random.uniform(0, 2 * np.pi)
     phases = np.array([0, 2, 4]) * np.pi / 3
     wheel = np.clip(0.5 + np.cos(hue - phases), 0, 1)

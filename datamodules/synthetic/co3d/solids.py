@@ -1,4 +1,4 @@
-"""Convex solids and where rays meet them first."""
+"""Convex solids and their first intersections with rays."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ Vectors = Float[np.ndarray, "n 3"]
 Scalars = Float[np.ndarray, " n"]
 
 NO_HIT = np.float32(np.inf)
-# Keeps a ray that starts on a surface from meeting this very surface again.
+# Keeps a ray that starts on a surface from hitting that surface again.
 _NEAREST = np.float32(1e-3)
 
 
@@ -23,25 +23,25 @@ class Meeting(NamedTuple):
 
 @runtime_checkable
 class Solid(Protocol):
-    """A convex solid: what hides its own back whatever it is."""
+    """A convex solid. Any convex solid hides its own back."""
 
     @property
     def centre(self) -> Vector:
-        """A point inside."""
+        """Return a point inside."""
         ...
 
     @property
     def reach(self) -> float:
-        """Radius of a ball around the centre that holds the solid."""
+        """Return the radius of a ball around the centre that holds the solid."""
         ...
 
     @property
     def footprint(self) -> float:
-        """Radius of a circle around the centre that holds the solid seen from above."""
+        """Return the radius of a circle around the centre that holds the solid seen from above."""
         ...
 
     def intersect(self, origin: Vectors, direction: Vectors) -> Meeting:
-        """Where rays enter the solid."""
+        """Find where rays enter the solid."""
         ...
 
 
@@ -118,7 +118,7 @@ class Cylinder(NamedTuple):
             offset[:, 0] ** 2 + offset[:, 2] ** 2 - np.float32(self.radius**2),
         )
         side = np.where(self._within_height(offset, direction, side), side, NO_HIT)
-        # Rays from above meet the upper end, others the lower one.
+        # Rays from above hit the upper end, others the lower one.
         up = np.where(direction[:, 1] < 0, np.float32(1), np.float32(-1))
         steep = np.where(np.abs(direction[:, 1]) < 1e-9, np.float32(1e-9), direction[:, 1])
         end = (up * np.float32(self.half_height) - offset[:, 1]) / steep
@@ -138,7 +138,7 @@ class Cylinder(NamedTuple):
 
 
 def may_meet(solid: Solid, origin: Vectors, direction: Vectors) -> Int[np.ndarray, " m"]:
-    """The rays whose lines come near enough to the solid; the others are not worth intersecting."""
+    """Find the rays that pass near enough to the solid to be worth intersecting."""
     offset = origin - solid.centre
     square = dot(direction, direction)
     nearest = dot(offset, offset) * square - dot(offset, direction) ** 2
@@ -146,12 +146,12 @@ def may_meet(solid: Solid, origin: Vectors, direction: Vectors) -> Int[np.ndarra
 
 
 def dot(first: Vectors, second: Vectors) -> Scalars:
-    """Scalar products row by row."""
+    """Compute scalar products row by row."""
     return np.einsum("ij,ij->i", first, second)
 
 
 def _smaller_root(square: Scalars, half_linear: Scalars, constant: Scalars) -> Scalars:
-    """The smaller root of square t² + 2 half_linear t + constant where it lies ahead."""
+    """Return the smaller root of square t² + 2 half_linear t + constant if it lies ahead."""
     discriminant = half_linear**2 - square * constant
     root = (-half_linear - np.sqrt(np.maximum(discriminant, 0))) / np.maximum(square, np.float32(1e-12))
     return np.where((discriminant > 0) & (root > _NEAREST), root, NO_HIT)
@@ -162,6 +162,6 @@ def _finite(distance: Scalars) -> Float[np.ndarray, "n 1"]:
 
 
 def _turn(yaw: float) -> Float[np.ndarray, "3 3"]:
-    """The rotation about the y axis that takes z to (sin yaw, 0, cos yaw)."""
+    """Return the rotation about the y axis that takes z to (sin yaw, 0, cos yaw)."""
     sine, cosine = np.sin(yaw), np.cos(yaw)
     return np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]], np.float32)

@@ -1,4 +1,4 @@
-"""Writes synthetic scenes in the layout of Co3D (version 2), with a truth file beside them."""
+"""Write synthetic scenes in the layout of Co3D (version 2), with a truth file beside them."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ from dfm_lightning.geometry.cameras import (
 from dfm_lightning.randomness import generator_for
 
 _NDC_FORMATS: tuple[NdcFormat, NdcFormat] = ("ndc_isotropic", "ndc_norm_image_bounds")
-# Beyond this distance (in the scene's own units) a depth counts as unknown, as far ground does in reality.
+# Beyond this distance (in the scene's own units) a depth counts as unknown, like that of far ground in real data.
 _FURTHEST_DEPTH = 15.0
 _ABOUT = (
     "Scenes whose object has a back of its own colour: what faces away from frame 0 and is invisible there. "
@@ -35,7 +35,7 @@ _ABOUT = (
 
 
 class Settings(NamedTuple):
-    """All that the files depend on."""
+    """All settings that the files depend on."""
 
     category: str
     train_scenes: int
@@ -74,13 +74,13 @@ def write_synthetic_co3d(
     seed: int = 0,
     workers: int = 1,
 ) -> None:
-    """Write a small data set in the layout of Co3D. Started again, it does only what is missing.
+    """Write a small data set in the layout of Co3D. Run again, it writes only what is missing.
 
     Each scene is a solid object on a patterned ground; a camera goes around it once. The object's back, which
-    frame 0 cannot see, has a colour drawn from a known distribution that is independent of what can be seen:
-    truth.json states the distribution and what was drawn. The subsets fewview_train and fewview_dev have the
-    same training and validation sequences; the test sequences are in fewview_dev alone, whose evaluation
-    batches have frame 0 as their only known frame.
+    frame 0 cannot see, has a colour drawn from a known distribution, independently of what is visible: truth.json
+    states the distribution and the draws. The subsets fewview_train and fewview_dev have the same training and
+    validation sequences; the test sequences are in fewview_dev alone, whose evaluation batches have frame 0 as
+    their only known frame.
 
     Args:
         root: folder to write to.
@@ -108,12 +108,12 @@ def write_synthetic_co3d(
 
 
 def draw_sequence(settings: Settings, number: int) -> Sequence:
-    """The sequence of a number: a function of the seed, the number and the sizes."""
+    """Draw the sequence of a number, as a function of the seed, the number and the sizes."""
     random = _random(settings, number, "visible")
     path = draw_camera_path(random, settings.frames, settings.height, settings.width)
     first_camera = path.camera_to_world[0, :3, 3].numpy()
     scene = draw_scene(random, _random(settings, number, "back"), first_camera, path.middle.numpy())
-    # Real sequences come in units of length of their own, and in either format of the intrinsics.
+    # Real sequences have units of length of their own, and either format of the intrinsics.
     unit = float(np.exp(random.uniform(-1, 1)))
     quality = float(random.uniform(0.5, 1.5))
     return Sequence(_name(settings, number), scene, path, unit, _NDC_FORMATS[number % 2], quality)
@@ -182,7 +182,7 @@ def _write_annotations(root: Path, settings: Settings) -> None:
     lists = {split: _triples(settings, part) for split, part in (("train", train), ("val", val), ("test", test))}
     write_json(folder / "set_lists" / "set_lists_fewview_train.json", {**lists, "test": []})
     write_json(folder / "set_lists" / "set_lists_fewview_dev.json", lists)
-    # The target is the view a third of the way round, the only known frame the first.
+    # The target is the view a third of the way round; the first frame is the only known one.
     batches = [[triples[settings.frames // 3], triples[0]] for triples in (_triples(settings, [n]) for n in test)]
     write_json(folder / "eval_batches" / "eval_batches_fewview_dev.json", batches)
     write_json(root / "category_to_subset_name_list.json", {settings.category: ["fewview_train", "fewview_dev"]})
@@ -235,7 +235,7 @@ def _frame_annotations(root: Path, settings: Settings, sequence: Sequence) -> li
 
 
 def _mass(mask: Path) -> float:
-    """The number of foreground pixels."""
+    """Count the foreground pixels."""
     with Image.open(mask) as image:
         return float(np.asarray(image, dtype=np.float64).sum() / 255)
 

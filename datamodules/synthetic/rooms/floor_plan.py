@@ -6,7 +6,7 @@ import numpy as np
 
 ROOM_HEIGHT = 2.6
 DOOR_HEIGHT = 2.05
-# As thick as a wardrobe is deep: from beside the door one sees the opening, and nothing of the room behind.
+# As thick as a wardrobe is deep: from beside the door one sees the opening, but nothing of the room behind it.
 WALL_THICKNESS = 0.45
 CORNER_MARGIN = 0.35
 
@@ -21,19 +21,19 @@ class Rectangle(NamedTuple):
     z: Span
 
     def grown(self, margin: float) -> "Rectangle":
-        """The rectangle with a margin added on each side (negative: taken away)."""
+        """Return the rectangle with a margin added on each side (negative: removed)."""
         return Rectangle((self.x[0] - margin, self.x[1] + margin), (self.z[0] - margin, self.z[1] + margin))
 
     def overlaps(self, other: "Rectangle") -> bool:
-        """Whether the two have an area in common."""
+        """Tell whether the two have an area in common."""
         return all(a[0] < b[1] and b[0] < a[1] for a, b in zip(self, other, strict=True))
 
     def holds(self, other: "Rectangle") -> bool:
-        """Whether the other lies within this one."""
+        """Tell whether the other lies within this one."""
         return all(a[0] <= b[0] and b[1] <= a[1] for a, b in zip(self, other, strict=True))
 
     def distances(self, points: np.ndarray) -> np.ndarray:
-        """Distances of points [n, 2] (x, z) from the rectangle; 0 within."""
+        """Return distances of points [n, 2] (x, z) from the rectangle; 0 within."""
         lower, upper = np.array([self.x[0], self.z[0]]), np.array([self.x[1], self.z[1]])
         return np.linalg.norm(np.maximum(np.maximum(lower - points, points - upper), 0), axis=1)
 
@@ -55,12 +55,12 @@ class Doorway(NamedTuple):
 
     @property
     def centre(self) -> np.ndarray:
-        """The middle of the opening (x, z)."""
+        """Return the middle of the opening (x, z)."""
         return np.array([sum(self.opening.x) / 2, sum(self.opening.z) / 2])
 
     @property
     def direction(self) -> np.ndarray:
-        """The unit vector (x, z) that leads from the first room into the second."""
+        """Return the unit vector (x, z) that leads from the first room into the second."""
         sign = 1.0 if self.wall.side else -1.0
         return np.array([sign, 0.0] if self.wall.axis == 0 else [0.0, sign])
 
@@ -73,7 +73,7 @@ class FloorPlan(NamedTuple):
     doorways: tuple[Doorway, ...]
 
     def contains(self, points: np.ndarray, margin: float) -> bool:
-        """Whether points [n, 2] all lie in rooms, at a margin from the walls, or in doorways."""
+        """Tell whether points [n, 2] all lie in rooms, at a margin from the walls, or in doorways."""
         free = [room.grown(-margin) for room in self.rooms]
         free += [_lengthened(doorway, margin) for doorway in self.doorways]
         inside = np.stack([area.distances(points) <= 0 for area in free])
@@ -81,7 +81,7 @@ class FloorPlan(NamedTuple):
 
 
 def _lengthened(doorway: Doorway, margin: float) -> Rectangle:
-    """A doorway without its edges, prolonged into both rooms."""
+    """Return a doorway without its edges, extended into both rooms."""
     longer, narrower = (WALL_THICKNESS / 2 + margin, -0.25)
     x, z = doorway.opening
     if doorway.wall.axis == 0:
@@ -90,7 +90,7 @@ def _lengthened(doorway: Doorway, margin: float) -> Rectangle:
 
 
 def draw_floor_plan(random: np.random.Generator, rooms: int) -> FloorPlan:
-    """A plan of rooms of random use and size, each with a doorway into the next."""
+    """Draw a plan of rooms of random use and size, each with a doorway into the next."""
     placed = [Rectangle((0.0, random.uniform(3.8, 5.6)), (0.0, random.uniform(3.8, 5.6)))]
     doorways: list[Doorway] = []
     while len(placed) < rooms:
@@ -104,7 +104,7 @@ def draw_floor_plan(random: np.random.Generator, rooms: int) -> FloorPlan:
 
 
 def _next_room(random: np.random.Generator, number: int, room: Rectangle, wall: Wall) -> tuple[Doorway, Rectangle]:
-    """A doorway in a wall of a room, and a room behind it."""
+    """Draw a doorway in a wall of a room, and a room behind it."""
     across, along = (room.x, room.z) if wall.axis == 0 else (room.z, room.x)
     width = random.uniform(0.8, 1.0)
     low = random.uniform(along[0] + CORNER_MARGIN, along[1] - CORNER_MARGIN - width)

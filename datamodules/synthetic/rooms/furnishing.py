@@ -22,13 +22,13 @@ WALLS = tuple(Wall(axis, side) for axis in (0, 2) for side in (0, 1))
 
 
 class RoomFurnisher:
-    """Fills one room; remembers what is taken.
+    """The furnisher of one room; it remembers what space is taken.
 
     Args:
-        random: where all choices come from.
+        random: source of all choices.
         room: the room's floor.
         doorways: the doorways that open into it.
-        path: where a camera passes (x, z), which is to stay free.
+        path: positions of the camera (x, z), which must stay free.
     """
 
     def __init__(self, random: np.random.Generator, room: Rectangle, doorways: list[Doorway], path: Path) -> None:
@@ -38,7 +38,7 @@ class RoomFurnisher:
         self.path = path
         self.solids: list[Solid] = []
         self.taken = [doorway.opening.grown(0.75) for doorway in doorways]
-        # What hangs on or stands against each wall, as spans along it.
+        # The spans along each wall that are taken by what hangs on it or stands against it.
         self.covered: dict[Wall, list[Span]] = {wall: self._openings(wall) for wall in WALLS}
 
     def _openings(self, wall: Wall) -> list[Span]:
@@ -50,7 +50,7 @@ class RoomFurnisher:
         ]
 
     def furnish(self, kind: str) -> list[Solid]:
-        """Everything that stands, lies or hangs in the room."""
+        """Return everything that stands, lies or hangs in the room."""
         self.frame_doorways()
         makers = FURNISHINGS[kind]
         for index in [0, *(1 + self.random.permutation(len(makers) - 1))]:
@@ -67,17 +67,17 @@ class RoomFurnisher:
         return self.solids
 
     def window_surface(self) -> Surface:
-        """A window that shows a random landscape."""
+        """Draw a window that shows a random landscape."""
         green = any_colour(self.random, 0.4, 0.5)
         return Surface("window", ((0.2, 0.4, 0.15), green), seed(self.random), 0.95)
 
     def picture_surface(self) -> Surface:
-        """A random picture."""
+        """Draw a random picture."""
         colours = tuple(any_colour(self.random, self.random.uniform(0.2, 0.9), 0.8) for _ in range(5))
         return Surface("painting", colours, seed(self.random))
 
     def stand(self, piece: list[Solid], attempts: int = 40) -> None:
-        """Put a piece of furniture against a wall where there is room for it; leave it out if there is none."""
+        """Put a piece of furniture against a wall if there is room for it; otherwise leave it out."""
         for _ in range(attempts):
             wall = WALLS[self.random.integers(4)]
             along = self.room.z if wall.axis == 0 else self.room.x
@@ -94,7 +94,7 @@ class RoomFurnisher:
                 return
 
     def path_stays_free(self, area: Rectangle) -> bool:
-        """Whether the camera never comes near an area."""
+        """Tell whether the camera never comes near an area."""
         return not len(self.path) or bool(area.distances(self.path).min() > PATH_CLEARANCE)
 
     def hang(self, size: tuple[float, float], height: float, surface: Surface, attempts: int = 20) -> None:
@@ -112,7 +112,7 @@ class RoomFurnisher:
                 return
 
     def lay_rug(self) -> None:
-        """A rug, anywhere on the floor."""
+        """Lay a rug anywhere on the floor."""
         x, z = (float(self.random.uniform(span[0] + 1.2, span[1] - 1.2)) for span in self.room)
         half_x, half_z = self.random.uniform(0.6, 1.05, size=2).tolist()
         colours = tuple(any_colour(self.random, 0.6, value) for value in (0.75, 0.5, 0.35))
@@ -120,7 +120,7 @@ class RoomFurnisher:
         self.solids.append(Solid((x - half_x, -0.012, z - half_z), (x + half_x, 0.0, z + half_z), surface))
 
     def hang_lamp(self) -> None:
-        """A flat lamp under the middle of the ceiling."""
+        """Hang a flat lamp under the middle of the ceiling."""
         x, z = sum(self.room.x) / 2, sum(self.room.z) / 2
         surface = Surface("plain", ((1.0, 0.97, 0.9),), emission=0.9)
         self.solids.append(
@@ -128,7 +128,7 @@ class RoomFurnisher:
         )
 
     def frame_doorways(self, leaves: bool = True) -> None:
-        """Frames around the openings, and door leaves standing open where they are in nobody's way."""
+        """Frame the openings, and add open door leaves where they block nothing."""
         for doorway in self.doorways:
             wall = wall_in(self.room, doorway)
             low, high = span_along(wall, doorway.opening)
@@ -157,7 +157,7 @@ class RoomFurnisher:
 
 
 def wall_in(room: Rectangle, doorway: Doorway) -> Wall:
-    """The wall of a room that one of its doorways is in."""
+    """Return the wall of a room that one of its doorways is in."""
     axis = doorway.wall.axis
     across, opening = (room.x, doorway.opening.x) if axis == 0 else (room.z, doorway.opening.z)
     return Wall(axis, int(opening[0] >= across[1]))
@@ -175,24 +175,24 @@ def against(room: Rectangle, wall: Wall, along: float, solid: Solid) -> Solid:
 
 
 def footprint(solids: list[Solid]) -> Rectangle:
-    """The floor area that solids stand over."""
+    """Return the floor area that solids stand over."""
     lower = np.min([solid.lower for solid in solids], axis=0).tolist()
     upper = np.max([solid.upper for solid in solids], axis=0).tolist()
     return Rectangle((lower[0], upper[0]), (lower[2], upper[2]))
 
 
 def span_along(wall: Wall, area: Rectangle) -> Span:
-    """The extent of an area along a wall."""
+    """Return the extent of an area along a wall."""
     return area.z if wall.axis == 0 else area.x
 
 
 def corners(area: Rectangle, height: float) -> tuple[Point, Point]:
-    """Lower and upper corner of what stands on an area of the floor."""
+    """Return the lower and upper corner of an object that stands on an area of the floor."""
     return (area.x[0], -height, area.z[0]), (area.x[1], 0.0, area.z[1])
 
 
 def bare_house(plan: FloorPlan) -> House:
-    """White rooms and doorways without furniture."""
+    """Build white rooms and doorways without furniture."""
     cells = []
     for number, (room, kind) in enumerate(zip(plan.rooms, plan.kinds, strict=True)):
         portals = tuple(
@@ -214,7 +214,8 @@ def _doorway_cell(door: Doorway) -> Cell:
 
 
 def empty_house(random: np.random.Generator, plan: FloorPlan, walls_behind: Colour) -> House:
-    """Plain walls and floors for a plan, with nothing in the rooms but a lamp and the frames of the doorways.
+    """Build plain walls and floors for a plan, with nothing in the rooms but a lamp and the frames of the
+    doorways.
 
     The second room's walls are painted in the given colour, those of the others in pale ones.
     """
@@ -233,9 +234,9 @@ def empty_house(random: np.random.Generator, plan: FloorPlan, walls_behind: Colo
 
 
 def furnished_house(random: np.random.Generator, plan: FloorPlan, path: Path, walls_behind: Colour) -> House:
-    """Walls, floors and furniture for a plan, leaving a path free.
+    """Build walls, floors and furniture for a plan, leaving a path free.
 
-    The second room's walls are painted in the given colour, all else is drawn at random.
+    The second room's walls are painted in the given colour; all else is drawn at random.
     """
     bare = bare_house(plan)
     cells = list(bare.cells)

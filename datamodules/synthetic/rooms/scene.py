@@ -1,4 +1,4 @@
-"""One synthetic scene: a house, a camera's path through it, and what its first frame does not show."""
+"""One synthetic scene: a house, a camera's path through it, and the part that its first frame does not show."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ _PLANS_TRIED = 200
 
 
 class Paint(NamedTuple):
-    """A colour of the walls behind the door, and how often it is drawn."""
+    """A colour of the walls behind the door, and its probability."""
 
     probability: float
     colour: Colour
@@ -48,7 +48,7 @@ def draw_scene(
     camera_path: Poses | None = None,
     empty: bool = False,
 ) -> Scene:
-    """A random scene.
+    """Draw a random scene.
 
     Args:
         visible: decides on everything but the colour of the walls behind the door.
@@ -79,7 +79,7 @@ def draw_scene(
 
 
 def hidden_from_first(scene: Scene, frame: int, height: int, width: int) -> Bool[np.ndarray, "{height} {width}"]:
-    """Which pixels of a frame show something that the first frame does not."""
+    """Find the pixels of a frame that show something that the first frame does not."""
     first = scene.camera_to_world[0]
     seen = trace_view(scene.house, scene.camera_to_world[frame], scene.intrinsics, height, width)
     visible = _in_view(seen.point, first, scene.intrinsics)
@@ -88,18 +88,18 @@ def hidden_from_first(scene: Scene, frame: int, height: int, width: int) -> Bool
 
 
 def shows_nothing_behind(scene: Scene) -> bool:
-    """Whether the first frame sees the first room and the doorway out of it only."""
+    """Tell whether the first frame sees only the first room and the doorway out of it."""
     return is_blind(scene.house, scene.camera_to_world[0], scene.intrinsics)
 
 
 def _in_view(points: np.ndarray, pose: Matrix4, intrinsics: Matrix3) -> Bool[np.ndarray, " n"]:
-    """Which points [n, 3] are projected into a camera's image."""
+    """Find the points [n, 3] that are projected into a camera's image."""
     x, y, z = intrinsics @ (pose[:3, :3].T @ (points - pose[:3, 3]).T)
     return (z > 0) & (x >= 0) & (x <= z) & (y >= 0) & (y <= z)
 
 
 def _in_sight(house: House, points: np.ndarray, pose: Matrix4) -> Bool[np.ndarray, " n"]:
-    """Which points [n, 3] of surfaces nothing hides from a camera."""
+    """Find the points [n, 3] of surfaces that nothing hides from a camera."""
     origins = np.broadcast_to(pose[:3, 3], points.shape).astype(np.float32)
     distances = np.linalg.norm(points - origins, axis=1)
     directions = ((points - origins) / distances[:, None]).astype(np.float32)

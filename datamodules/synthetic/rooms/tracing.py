@@ -1,4 +1,4 @@
-"""Rays through a house: from cell to cell through portals, until a wall or a solid is hit."""
+"""Trace rays through a house: from cell to cell through portals, until a wall or a solid is hit."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ _FAR = np.float32(1e9)
 
 
 class Hits(NamedTuple):
-    """Where rays ended: distance along the ray, point, axis and sign of the normal there, cell and solid in it."""
+    """The ends of rays: distance along the ray, point, axis and sign of the normal, cell and solid in it."""
 
     distance: Scalars
     point: Vectors
@@ -30,7 +30,7 @@ class Hits(NamedTuple):
 
 
 def cell_at(house: House, point: Float[np.ndarray, " 3"]) -> int:
-    """The number of the cell that holds a point, -1 where there is none."""
+    """Return the number of the cell that holds a point, -1 if there is none."""
     for number, cell in enumerate(house.cells):
         if all(low <= p <= high for low, p, high in zip(cell.lower, point, cell.upper, strict=True)):
             return number
@@ -45,13 +45,13 @@ class Rays(NamedTuple):
 
 
 def prepared(origin: Vectors, direction: Vectors) -> Rays:
-    """Rays for `crossing`. Directions parallel to an axis are turned by a hair, so that nothing is 0 · ∞."""
+    """Prepare rays for `crossing`. Directions parallel to an axis are tilted slightly, to avoid 0 · ∞."""
     safe = np.where(np.abs(direction) < 1e-9, np.float32(1e-9), direction)
     return Rays(np.ascontiguousarray(origin.T), np.ascontiguousarray((1 / safe).T))
 
 
 def crossing(lower: Point, upper: Point, rays: Rays) -> tuple[Float[np.ndarray, "3 n"], Float[np.ndarray, "3 n"]]:
-    """Distances, in units of the direction, at which rays enter and leave the three slabs of a box.
+    """Compute the distances, in units of the direction, at which rays enter and leave the three slabs of a box.
 
     A ray is inside the box between the greatest of the former and the least of the latter.
     """
@@ -61,7 +61,7 @@ def crossing(lower: Point, upper: Point, rays: Rays) -> tuple[Float[np.ndarray, 
 
 
 def nearest_solid(cell: Cell, rays: Rays) -> tuple[Scalars, Indices, Indices]:
-    """Distance to the first solid that each ray enters, which one, and through a face of which axis."""
+    """Find the first solid that each ray enters: its distance, its number, and the axis of the face."""
     count = rays.origin.shape[1]
     distance = np.full(count, _FAR, np.float32)
     which, axis = np.full(count, WALL), np.zeros(count, np.int64)
@@ -74,7 +74,7 @@ def nearest_solid(cell: Cell, rays: Rays) -> tuple[Scalars, Indices, Indices]:
 
 
 def within(portal: Portal, point: Vectors, axis: Indices, sign: Scalars) -> Bool[np.ndarray, " n"]:
-    """Which points, on faces of the portal's cell given by axis and side, lie in the portal."""
+    """Tell which points, on faces of the portal's cell given by axis and side, lie in the portal."""
     on_face = (axis == portal.axis) & ((sign > 0) == (portal.side == 1))
     for other in range(3):
         if other != portal.axis:
@@ -83,7 +83,7 @@ def within(portal: Portal, point: Vectors, axis: Indices, sign: Scalars) -> Bool
 
 
 def trace(house: House, origin: Vectors, direction: Vectors, start: int) -> Hits:
-    """Follow rays (unit directions) that start in one cell to the first surface that each of them meets."""
+    """Follow rays (unit directions) that start in one cell to the first surface that each of them hits."""
     count = len(origin)
     hits = Hits(
         np.zeros(count, np.float32),
@@ -94,7 +94,7 @@ def trace(house: House, origin: Vectors, direction: Vectors, start: int) -> Hits
         np.full(count, WALL),
     )
     pending = np.arange(count)
-    # A ray visits a cell at most once, for the cells are convex and a portal joins two of them.
+    # A ray visits a cell at most once: the cells are convex and a portal joins two of them.
     for _ in house.cells:
         if not len(pending):
             break
@@ -109,7 +109,7 @@ def trace(house: House, origin: Vectors, direction: Vectors, start: int) -> Hits
 def _through_cell(
     cell: Cell, hits: Hits, rays: Indices, origin: Vectors, direction: Vectors
 ) -> Int[np.ndarray, " k"]:
-    """Fill in the hits of rays in a cell; give back those that leave through a portal."""
+    """Fill in the hits of rays in a cell; return those that leave through a portal."""
     prepared_rays = prepared(origin, direction)
     _, leave = crossing(cell.lower, cell.upper, prepared_rays)
     axis, distance = leave.argmin(axis=0), leave.min(axis=0)
@@ -134,7 +134,7 @@ def _through_cell(
 
 
 def camera_rays(camera_to_world: Matrix4, intrinsics: Matrix3, height: int, width: int) -> tuple[Vectors, Vectors]:
-    """Origins and unit directions of the rays through the pixel centres, row by row."""
+    """Return origins and unit directions of the rays through the pixel centres, row by row."""
     v, u = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
     pixels = np.stack([u, v, np.ones_like(u)], axis=-1).reshape(-1, 3)
     directions = pixels @ np.linalg.inv(intrinsics).T @ camera_to_world[:3, :3].T
@@ -144,7 +144,7 @@ def camera_rays(camera_to_world: Matrix4, intrinsics: Matrix3, height: int, widt
 
 
 def trace_view(house: House, camera_to_world: Matrix4, intrinsics: Matrix3, height: int, width: int) -> Hits:
-    """What each pixel of a camera within the house sees, row by row."""
+    """Find what each pixel of a camera within the house sees, row by row."""
     origins, directions = camera_rays(camera_to_world, intrinsics, height, width)
     start = cell_at(house, camera_to_world[:3, 3])
     if start < 0:

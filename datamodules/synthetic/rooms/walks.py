@@ -14,7 +14,7 @@ WALL_MARGIN = 0.4
 
 
 def smooth_curve(waypoints: Float[np.ndarray, "k 2"], count: int) -> Float[np.ndarray, "n 2"]:
-    """Points at equal distances along a Catmull-Rom spline through waypoints."""
+    """Return points at equal distances along a Catmull-Rom spline through waypoints."""
     padded = np.concatenate([2 * waypoints[:1] - waypoints[1:2], waypoints, 2 * waypoints[-1:] - waypoints[-2:-1]])
     t = np.linspace(0, 1, 200, endpoint=False)[:, None]
     pieces = []
@@ -29,7 +29,7 @@ def smooth_curve(waypoints: Float[np.ndarray, "k 2"], count: int) -> Float[np.nd
 
 
 def poses_looking(positions: Float[np.ndarray, "n 3"], yaw: np.ndarray, pitch: np.ndarray) -> Poses:
-    """Camera-to-world matrices at positions; yaw 0 looks along z and grows towards x, pitch is downward."""
+    """Build camera-to-world matrices at positions; yaw 0 looks along z and grows towards x, pitch is downward."""
     sin_y, cos_y, sin_p, cos_p = np.sin(yaw), np.cos(yaw), np.sin(pitch), np.cos(pitch)
     zero = np.zeros_like(yaw)
     right = np.stack([cos_y, zero, -sin_y], axis=-1)
@@ -43,10 +43,10 @@ def poses_looking(positions: Float[np.ndarray, "n 3"], yaw: np.ndarray, pitch: n
 def walk(
     random: np.random.Generator, plan: FloorPlan, intrinsics: Matrix3, frames: int, attempts: int = 60
 ) -> Poses | None:
-    """A walk from the first room through its door into the second, looking ahead and a little about.
+    """Draw a walk from the first room through its door into the second, looking ahead and slightly around.
 
-    The first frame shows nothing of what lies behind the doorway, the last one hardly anything else. None where
-    no attempt gives such a walk.
+    The first frame shows nothing behind the doorway, the last one hardly anything else. None if no attempt
+    succeeds.
     """
     house = bare_house(plan)
     for _ in range(attempts):
@@ -61,7 +61,7 @@ def walk(
 
 
 def is_blind(house: House, camera_to_world: Matrix4, intrinsics: Matrix3) -> bool:
-    """Whether a camera sees the first room and the doorway out of it, and nothing behind."""
+    """Tell whether a camera sees the first room and the doorway out of it, but nothing behind."""
     seen = trace_view(house, camera_to_world, intrinsics, 90, 160).cell
     return bool(np.isin(seen, (0, house.rooms)).all())
 
@@ -87,7 +87,7 @@ def _sideways(doorway: Doorway) -> np.ndarray:
 
 
 def _point_beside(random: np.random.Generator, room: Rectangle, doorway: Doorway) -> np.ndarray:
-    """A point of a room from which one looks into its doorway at a flat angle."""
+    """Draw a point of a room from which one looks into its doorway at a flat angle."""
     inner = room.grown(-0.5)
     points = random.uniform([inner.x[0], inner.z[0]], [inner.x[1], inner.z[1]], size=(64, 2))
     to_door = doorway.centre - points
@@ -98,7 +98,9 @@ def _point_beside(random: np.random.Generator, room: Rectangle, doorway: Doorway
 
 
 def _ahead(path: np.ndarray, distance: float) -> np.ndarray:
-    """For each point of a path, evenly spaced, the point a distance further on (beyond its end: straight on)."""
+    """Return for each point of a path, evenly spaced, the point a distance further on (beyond its end: straight
+    on).
+    """
     step = np.linalg.norm(path[1] - path[0])
     extra = int(np.ceil(distance / step)) + 1
     tangent = (path[-1] - path[-2])[None] * np.arange(1, extra + 1)[:, None]
@@ -107,7 +109,7 @@ def _ahead(path: np.ndarray, distance: float) -> np.ndarray:
 
 
 def _smoothed(values: np.ndarray, width: int) -> np.ndarray:
-    """A moving average that keeps the length."""
+    """Apply a moving average that keeps the length."""
     padded = np.pad(values, width, mode="edge")
     return np.convolve(padded, np.ones(2 * width + 1) / (2 * width + 1), mode="valid")
 
@@ -117,7 +119,7 @@ def fit_path(
 ) -> Poses | None:
     """Place a given camera path in a plan, turned about the vertical, scaled and moved, so that it hits no wall.
 
-    Paths that go through a door are preferred. None where none of the attempts fits.
+    Paths that go through a door are preferred. None if no attempt fits.
     """
     relative = np.linalg.inv(camera_to_world[0]) @ camera_to_world
     length = np.linalg.norm(np.diff(relative[:, :3, 3], axis=0), axis=1).sum()

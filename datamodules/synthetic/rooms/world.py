@@ -1,7 +1,7 @@
-"""What a synthetic house is made of: convex cells joined by portals, and boxes standing in the cells.
+"""The parts of a synthetic house: convex cells joined by portals, and boxes standing in the cells.
 
 Lengths are in metres. The axes are those of a camera held level: x right, y down, z forward; the floor is the
-plane y = 0, so that whatever stands on it has negative y.
+plane y = 0, so that objects standing on it have negative y.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ Colour = tuple[float, float, float]
 
 
 class Surface(NamedTuple):
-    """How a face looks: a procedural texture (`textures.TEXTURES`), its colours in [0, 1] and its seed.
+    """The look of a face: a procedural texture (`textures.TEXTURES`), its colours in [0, 1] and its seed.
 
     `emission` is the share of the colour that does not depend on light: 1 for a window or a lamp.
     """
@@ -44,7 +44,7 @@ class Portal(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A convex piece of space, a room or the thickness of a wall in a doorway, and what stands in it."""
+    """A convex piece of space (a room, or the thickness of a wall in a doorway) and the objects in it."""
 
     name: str
     lower: Point
@@ -58,7 +58,7 @@ class Cell(NamedTuple):
 
     @property
     def centre(self) -> Point:
-        """The middle of the cell."""
+        """Return the middle of the cell."""
         x, y, z = ((low + high) / 2 for low, high in zip(self.lower, self.upper, strict=True))
         return x, y, z
 

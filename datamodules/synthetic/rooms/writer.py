@@ -1,4 +1,4 @@
-"""Writes synthetic rooms in the layouts of RealEstate10k, with a truth file beside them."""
+"""Write synthetic rooms in the layouts of RealEstate10k, with a truth file beside them."""
 
 import io
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ _ABOUT = (
 
 
 class Settings(NamedTuple):
-    """All that the files depend on. `camera_paths` are the names of the files of given paths."""
+    """All settings that the files depend on. `camera_paths` are the names of the given path files."""
 
     train_scenes: int
     test_scenes: int
@@ -53,7 +53,7 @@ class Settings(NamedTuple):
 
     @property
     def width(self) -> int:
-        """The width of images 16:9."""
+        """Return the width of images 16:9."""
         return round(self.height * 16 / 9)
 
 
@@ -78,11 +78,11 @@ def write_synthetic_rooms(
     seed: int = 0,
     workers: int = 1,
 ) -> None:
-    """Write a small data set of rooms in a layout of RealEstate10k. Started again, it does only what is missing.
+    """Write a small data set of rooms in a layout of RealEstate10k. Run again, it writes only what is missing.
 
-    A camera walks from one room through a door into the next. What lies behind the door is unknown from the
-    first frame; truth.json holds the whole house, and the distribution from which the colour of the walls there
-    was drawn. evaluation_index.json is an index for test.
+    A camera walks from one room through a door into the next. The first frame does not show what lies behind the
+    door; truth.json holds the whole house, and the distribution that the colour of the walls there was drawn from.
+    evaluation_index.json is an index for test.
 
     Args:
         root: folder to write to.
@@ -91,7 +91,7 @@ def write_synthetic_rooms(
         frames: number of frames of a walk.
         height: height of the images in pixels; the width is 16/9 of it.
         chunked: write .torch files with index.json instead of camera text files with folders of frames.
-        empty: leave the rooms empty, with plain walls and floors: what a small model can learn in minutes.
+        empty: leave the rooms empty, with plain walls and floors, which a small model can learn in minutes.
         camera_paths: a folder of RealEstate10k's camera text files that the cameras follow in turn, as far as
             rooms allow, instead of walking through the door.
         seed: the files are a function of it, of the given paths and of the sizes above.
@@ -117,7 +117,7 @@ def write_synthetic_rooms(
 
 
 def plan_scene(settings: Settings, number: int, files: list[Path]) -> PlannedScene:
-    """The scene of a number: a function of the settings, the number and the given camera paths."""
+    """Plan the scene of a number, as a function of the settings, the number and the given camera paths."""
     random = _random(settings, number, "visible")
     given = read_camera_file(files[number % len(files)]) if files else None
     poses, intrinsics = None, None
@@ -133,7 +133,7 @@ def plan_scene(settings: Settings, number: int, files: list[Path]) -> PlannedSce
         torch.from_numpy(scene.camera_to_world),
         torch.from_numpy(scene.intrinsics).expand(len(scene.camera_to_world), 3, 3),
     )
-    # With the decimals that text files have, so that chunks hold the same numbers.
+    # With the decimals of text files, so that chunks hold the same numbers.
     numbers = numbers.round(decimals=DECIMALS)
     path = CameraPath(f"synthetic rooms {number}", given.timestamps if given else regular, numbers)
     return PlannedScene("train" if number < settings.train_scenes else "test", key, scene, path)
@@ -159,7 +159,7 @@ def _camera_file(root: Path, planned: PlannedScene) -> Path:
 
 
 def _write_scene(root: Path, settings: Settings, planned: PlannedScene) -> None:
-    """A folder of frames, then the camera file: where that is, all is."""
+    """Write a folder of frames, then the camera file, whose presence marks the scene as complete."""
     _write_hidden_masks(root, settings, planned)
     with whole_folder(root / planned.split / planned.key) as aside:
         for timestamp, image in zip(planned.path.timestamps.tolist(), _images(settings, planned), strict=True):
@@ -187,7 +187,7 @@ def _write_one_chunk(root: Path, settings: Settings, job: tuple[Path, list[Plann
 
 
 def _images(settings: Settings, planned: PlannedScene) -> Iterator[bytes]:
-    """The frames as JPEG."""
+    """Render the frames as JPEG."""
     scene = planned.scene
     for pose in scene.camera_to_world:
         picture = Image.fromarray(render(scene.house, pose, scene.intrinsics, settings.height, settings.width))
@@ -204,7 +204,9 @@ def _write_hidden_masks(root: Path, settings: Settings, planned: PlannedScene) -
 
 
 def _evaluation_index(planned: list[PlannedScene]) -> dict[str, Any]:
-    """Context: the first and the last frame; targets between them, most of them behind the door."""
+    """Build the index: the first and the last frame are context; targets lie between, most of them behind the
+    door.
+    """
     index = {}
     for each in planned:
         if each.split == "test":
@@ -237,7 +239,7 @@ def _scene_truth(planned: PlannedScene) -> dict[str, Any]:
 
 
 def _named(value: Any) -> Any:
-    """A NamedTuple, and those in it, as dicts: files say what each number is."""
+    """Convert a NamedTuple, and those in it, to dicts, so that files name each number."""
     if hasattr(value, "_asdict"):
         return {name: _named(part) for name, part in value._asdict().items()}
     return [_named(part) for part in value] if isinstance(value, tuple) else value
