@@ -130,7 +130,7 @@ def test_what_a_checkpoint_lacks_is_named(tmp_path: Path) -> None:
         load(checkpoint, {"sample_count": 2})
     with pytest.raises(UserError, match="samples"):
         load(checkpoint, {"samples": 0})
-    with pytest.raises(UserError, match="do not fit"):
+    with pytest.raises(UserError, match="checkpoint"):
         load(checkpoint, model=scenes())
 
 
@@ -171,7 +171,7 @@ def test_draw_takes_a_scene_as_a_data_set_gives_it_and_minds_no_plan() -> None:
     assert first.key == "scene0"
     assert torch.equal(first.observation, second.observation)
     assert model.training
-    with pytest.raises(UserError, match="1 keys"):
+    with pytest.raises(UserError, match="keys"):
         model.draw(batch(["a", "b"]).context, asked.params, keys=["a"])
 
 

@@ -81,7 +81,7 @@ def test_signals_that_cannot_be_taken_apart_are_refused() -> None:
 
     curve = Curve()
     assert one_by_one(curve, 1) == [curve]
-    with pytest.raises(UserError, match=r"Curve .* set draw_batch to 1"):
+    with pytest.raises(UserError, match=r"Curve.*draw_batch"):
         one_by_one(curve, 2)
 
 
@@ -110,5 +110,5 @@ def test_weights_that_are_not_finite_are_refused_by_name(command: str) -> None:
     model.denoiser.bias.data[1] = float("nan")
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     item = as_request(batch(["a"])) if command == "predict" else batch(["a"])
-    with pytest.raises(UserError, match=r"'denoiser\.bias' of the model are infinite or not a number"):
+    with pytest.raises(UserError, match=r"'denoiser\.bias'"):
         getattr(trainer, command)(model, DataLoader([item], batch_size=None))

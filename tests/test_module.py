@@ -469,12 +469,12 @@ def test_other_precisions_are_no_mistake(precision: Any) -> None:
 
 
 def test_a_request_without_parameters_to_observe_under_is_named() -> None:
-    with pytest.raises(UserError, match=r"params has shape \(4, 0\); expected 4 scenes, then 1 or more views"):
+    with pytest.raises(UserError, match=r"params.*\(4, 0\)"):
         check_request(Request(batch().context, POSITIONS[:, :0], batch().key))
 
 
 def test_an_observation_of_another_shape_is_named_and_not_broadcast() -> None:
-    with pytest.raises(UserError, match=r"gives observations of shape \(4, 4, 1, 1, 1\), those of the data have"):
+    with pytest.raises(UserError, match=r"\(4, 4, 1, 1, 1\)"):
         check_observed(torch.zeros(4, 4, 1, 1, 1), torch.zeros(4, 4, 2, 1, 1))
 
 
@@ -545,7 +545,7 @@ def test_a_model_without_anything_to_train_is_refused() -> None:
         model.configure_optimizers()
     model.losses(batch())  # which can be computed all the same
     model.denoiser = nn.Identity()
-    with pytest.raises(UserError, match="it has none"):
+    with pytest.raises(UserError, match="parameters"):
         model.configure_optimizers()
 
 
@@ -560,6 +560,6 @@ def test_targets_of_another_size_than_would_be_sampled_are_refused_at_the_first_
     plain = batch()
     context = plain.context._replace(observation=plain.context.observation.repeat(1, 1, 3, 1, 1))
     other = plain._replace(context=context)
-    with pytest.raises(UserError, match=r"target_size .*\(6, 1, 1\).* return \(2, 1, 1\)"):
+    with pytest.raises(UserError, match=r"target_size.*\(6, 1, 1\).*\(2, 1, 1\)"):
         module().losses(other)
     DiffusionWithForwardModel(LineDenoiser(), SmallTargets()).losses(other)

@@ -160,5 +160,5 @@ def test_ranges_include_their_ends_and_no_more() -> None:
 @pytest.mark.parametrize("steps", [1001, 5000])
 def test_more_steps_than_levels_are_refused_at_once(steps: int) -> None:
     arguments = {key: made(other) for key, other in SMALL[DiffusionWithForwardModel].items()}
-    with pytest.raises(ValueError, match=f"{steps} sampling steps exceed the 1000 levels"):
+    with pytest.raises(ValueError, match=rf"\b{steps}\b.*\b1000\b"):
         DiffusionWithForwardModel(**arguments, sampler=DDIM(steps=steps))

@@ -130,5 +130,5 @@ def test_the_report_of_any_problem_goes_on_where_it_stopped(tmp_path: Path) -> N
 
 
 def test_the_report_says_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="let test_step give"):
+    with pytest.raises(UserError, match="test_step"):
         scores_of(model(Own), ScoreReport(str(tmp_path)))

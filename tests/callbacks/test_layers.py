@@ -41,7 +41,7 @@ def test_a_damaged_file_of_layers_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     write_layers(path, Layers(["a"], [Layer("true", np.zeros((1, 4, 4, 3), np.uint8))]))
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(UserError, match=r"x\.png is damaged"):
+    with pytest.raises(UserError, match=r"x\.png"):
         read_layers(path)
 
 

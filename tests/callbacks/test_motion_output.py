@@ -226,9 +226,9 @@ def test_the_writer_shows_each_motion_and_all_side_by_side(tmp_path: Path) -> No
 
 
 def test_what_cannot_be_written_or_measured(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="best_of must be"):
+    with pytest.raises(ValueError, match="best_of"):
         MotionReport(str(tmp_path), best_of=0)
     with pytest.raises(ValueError, match="frame_rate"):
         MotionWriter(str(tmp_path), frame_rate=0)
-    with pytest.raises(UserError, match="measures motions"):
+    with pytest.raises(UserError, match="MotionReport|motions"):
         MotionReport(str(tmp_path)).measure(object(), torch.device("cpu"))

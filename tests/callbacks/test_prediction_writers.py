@@ -99,7 +99,7 @@ def test_killed_and_started_again_gives_the_files_of_one_run(tmp_path: Path) -> 
 
 
 def test_two_scenes_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="two scenes to predict have the key 'twin'"):
+    with pytest.raises(UserError, match="'twin'"):
         predict(TensorWriter(str(tmp_path)), keys=["twin", "other", "twin"])
 
 
@@ -205,7 +205,7 @@ def test_samples_of_the_first_version_are_not_taken(tmp_path: Path) -> None:
         manifest = json.loads(path.read_text())
         del manifest["version"]
         path.write_text(json.dumps({**manifest, "request": "0123456789abcdef"}))
-    with pytest.raises(UserError, match="another version of this program"):
+    with pytest.raises(UserError, match="version"):
         predict(TensorWriter(str(tmp_path)))
     assert predict(TensorWriter(str(tmp_path), overwrite=True)).denoiser.calls == 2 * 2 * 2
     assert predict(TensorWriter(str(tmp_path))).denoiser.calls == 0
@@ -220,7 +220,7 @@ def test_nothing_is_left_of_what_is_overwritten(tmp_path: Path) -> None:
 
 def test_another_trajectory_is_noticed(tmp_path: Path) -> None:
     predict(TensorWriter(str(tmp_path)))
-    with pytest.raises(UserError, match="other cameras"):
+    with pytest.raises(UserError, match="cameras"):
         predict(TensorWriter(str(tmp_path)), frames=5)
     predict(TensorWriter(str(tmp_path), overwrite=True), frames=5)
     assert len(list(tmp_path.glob("scene_1-*/sample_00/observation_*.png"))) == 5
@@ -230,7 +230,7 @@ def test_a_foreign_manifest_is_named(tmp_path: Path) -> None:
     path = tmp_path / "scene" / "sample_00" / "sample.json"
     path.parent.mkdir(parents=True)
     path.write_text("[]")
-    with pytest.raises(UserError, match=r"sample\.json was not written"):
+    with pytest.raises(UserError, match=r"sample\.json"):
         predict(TensorWriter(str(tmp_path)))
 
 
@@ -239,7 +239,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         callbacks=[SceneWriter(str(tmp_path)), TensorWriter(str(tmp_path))],
     )  # fmt: skip
-    with pytest.raises(UserError, match="SceneWriter and TensorWriter"):
+    with pytest.raises(UserError, match="SceneWriter.*TensorWriter"):
         trainer.predict(task(), datamodule=Requests())
 
 

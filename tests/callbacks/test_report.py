@@ -236,9 +236,7 @@ def test_what_is_measured_on_other_data_or_otherwise_is_measured_anew(
 def test_scores_of_samples_made_with_other_settings_are_never_mixed(tmp_path: Path) -> None:
     run(tmp_path)
     before = (tmp_path / "report.json").read_text()
-    with pytest.raises(
-        UserError, match=r"scenes/a\.json was made with other settings \(guidance_scale: 1\.0 → 2\.0\)"
-    ):
+    with pytest.raises(UserError, match=r"scenes/a\.json.*guidance_scale: 1\.0 → 2\.0"):
         run(tmp_path, guidance_scale=2.0)
     assert (tmp_path / "report.json").read_text() == before
     with pytest.raises(RuntimeError, match="killed"):
@@ -256,7 +254,7 @@ def test_what_changes_no_score_does_not_refuse(tmp_path: Path) -> None:
 def test_scores_of_the_first_version_are_not_taken(tmp_path: Path) -> None:
     (tmp_path / "scenes").mkdir()
     (tmp_path / "scenes" / "a.json").write_text('{"key": "a", "images": "01", "made_with": {}, "scores": {}}')
-    with pytest.raises(UserError, match="another version of this program"):
+    with pytest.raises(UserError, match="version"):
         run(tmp_path)
 
 

@@ -196,7 +196,7 @@ class Code:
 
 def test_code_is_refused_by_name_and_not_run(tmp_path: Path) -> None:
     content = {**checkpoint_of(random_state()), "version": Code(f"touch {tmp_path / 'ran'}")}
-    with pytest.raises(UserError, match=r"theirs.pt cannot be converted: it holds \w+\.system, which is code"):
+    with pytest.raises(UserError, match=r"theirs\.pt.*\w+\.system"):
         converted(content, tmp_path, heads=HEADS)
     assert not (tmp_path / "ran").exists()
 
@@ -212,19 +212,19 @@ def test_other_files_are_refused(kind: str, tmp_path: Path) -> None:
     else:
         torch.save(checkpoint_of(random_state()), path)
         path.write_bytes({"text": b"hello", "empty": b"", "cut": path.read_bytes()[:2000]}[kind])
-    with pytest.raises(UserError, match=r"file\.pt cannot be converted"):
+    with pytest.raises(UserError, match=r"file\.pt"):
         convert_dfm(path, tmp_path / "ours.ckpt")
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no model.pixelNeRF_joint.\* and no model.pixelNeRF.\*"):
+    with pytest.raises(UserError, match=r"model\.pixelNeRF_joint\.\*.*model\.pixelNeRF\.\*"):
         converted(checkpoint_of({"layer.weight": torch.zeros(2)}), tmp_path)
 
 
 def test_heads_are_asked_for_where_no_name_tells_them(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"width 16 is none of DiT-S, B, L, XL.*give --heads"):
+    with pytest.raises(UserError, match=r"width 16.*--heads"):
         converted(checkpoint_of(random_state()), tmp_path)
-    with pytest.raises(UserError, match="--heads must divide the width 16 of the transformer, got 3"):
+    with pytest.raises(UserError, match=r"--heads.*\b16\b.*\b3\b"):
         converted(checkpoint_of(random_state()), tmp_path, heads=3)
 
 

@@ -96,19 +96,17 @@ def test_settings_that_their_code_lacks_are_refused_by_name(
 
 def test_other_models_and_incomplete_checkpoints_are_refused(tmp_path: Path) -> None:
     checkpoint = converted(checkpoint_of(random_state()), tmp_path, heads=HEADS)
-    with pytest.raises(UserError, match=r"stores no config"):
+    with pytest.raises(UserError, match=r"config"):
         back({"state_dict": checkpoint["state_dict"]}, tmp_path)
-    with pytest.raises(UserError, match=r"has no state_dict"):
+    with pytest.raises(UserError, match="state_dict"):
         back({}, tmp_path)
     state = {name: value for name, value in checkpoint["state_dict"].items() if "coarse_mlp.output" not in name}
-    with pytest.raises(UserError, match=r"holds no tensor denoiser.coarse_mlp.output.weight"):
+    with pytest.raises(UserError, match=r"denoiser\.coarse_mlp\.output\.weight"):
         back({**checkpoint, "state_dict": state}, tmp_path)
-    with pytest.raises(UserError, match=r"--resolution must be a multiple of 4, got 30"):
+    with pytest.raises(UserError, match=r"--resolution.*\b30\b"):
         back(checkpoint, tmp_path, resolution=30)
     checkpoint[CONFIG_KEY]["model"]["init_args"]["denoiser"]["class_path"] = "mine.Denoiser"
-    with pytest.raises(
-        UserError, match=r"model.denoiser is mine.Denoiser, the authors' code has PixelNeRFDenoiser"
-    ):
+    with pytest.raises(UserError, match=r"model\.denoiser.*mine\.Denoiser.*PixelNeRFDenoiser"):
         back(checkpoint, tmp_path)
 
 
@@ -128,11 +126,9 @@ def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None
     for state in ("state_dict", CURRENT_KEY):
         weights = {name: value.clone() for name, value in checkpoint["state_dict"].items()}
         weights["denoiser.coarse_mlp.output.weight"][0, 0] = float("inf")
-        with pytest.raises(
-            UserError, match=r"'denoiser\.coarse_mlp\.output\.weight' of the checkpoint are infinite"
-        ):
+        with pytest.raises(UserError, match=r"'denoiser\.coarse_mlp\.output\.weight'"):
             back({**checkpoint, state: weights}, tmp_path)
     theirs = random_state()
     theirs[BIAS][0] = float("nan")
-    with pytest.raises(UserError, match=r"t_embedder\.mlp\.2\.bias holds numbers that are not finite"):
+    with pytest.raises(UserError, match=r"t_embedder\.mlp\.2\.bias"):
         converted(checkpoint_of(theirs), tmp_path, heads=HEADS)

@@ -41,7 +41,7 @@ data:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory with `toy_problem.py`, `toy.yaml` and the data that it names."""
-    shutil.copy(Path(__file__).parent / "toy_problem.py", tmp_path)
+    shutil.copy(Path(__file__).parents[1] / "toy_problem.py", tmp_path)
     (tmp_path / "toy.yaml").write_text(CONFIG)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "index.txt").touch()

@@ -87,7 +87,7 @@ def test_unsigned_32_and_signed_16_bits(bits: int, kind: int, white: int, tmp_pa
 def test_floats_that_mean_nothing_are_refused(bad: float) -> None:
     values = RAMP.astype(np.float32)
     values[0, 0] = bad
-    with pytest.raises(UnreadableError, match="picture: not a readable picture"):
+    with pytest.raises(UnreadableError, match="picture"):
         shown(encoded(Image.fromarray(values), "TIFF"))
 
 
@@ -233,7 +233,7 @@ def test_photographs_of_108_megapixels_are_read_without_a_word() -> None:
         assert read_picture(encoded(Image.new("L", (12000, 9000)), "PNG", compress_level=1), "p").size[0] == 12000
         with open_picture(empty_png(16320, 12240), "picture") as picture:
             assert picture.size == (16320, 12240)
-        with pytest.raises(UnreadableError, match="picture: 100000×100000 pixels are too many"):
+        with pytest.raises(UnreadableError, match="picture.*100000×100000"):
             shown(empty_png(100_000, 100_000))
         assert MOST_PIXELS < 100_000**2
 

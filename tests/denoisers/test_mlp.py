@@ -99,7 +99,7 @@ def test_a_problem_without_context_is_possible() -> None:
 
 def test_a_wrong_number_of_inputs_is_answered_with_the_right_one() -> None:
     model = denoiser(inputs=20)
-    with pytest.raises(UserError, match=r"inputs=20, .* 24 numbers \(20 of context .*, 4 of .* set inputs to 24"):
+    with pytest.raises(UserError, match=r"inputs=20.*\b24\b"):
         model(NOISY, LEVEL, model.condition(context(), target_params()))
 
 

@@ -219,13 +219,13 @@ def test_principal_directions_come_from_a_head_of_their_own() -> None:
 
 
 def test_widths_that_cannot_be_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="width 64 of level 1 is no multiple of 48"):
+    with pytest.raises(ValueError, match=r"\b64\b.*\b48\b"):
         small(widths=(48, 64))
-    with pytest.raises(ValueError, match="one value a level"):
+    with pytest.raises(ValueError, match="depths"):
         small(depths=(1, 1, 1))
     denoiser = small()
     conditioning = denoiser.condition(views(zero_operator((2, 3, 6, 6)), torch.zeros(2, 3, 1, 1)), target(size=6))
-    with pytest.raises(ValueError, match=r"6×6 pixels.*multiples of 4"):
+    with pytest.raises(ValueError, match=r"6×6.*\b4\b"):
         denoiser(torch.zeros(2, 1, 3, 6, 6), torch.ones(2), conditioning)
 
 

@@ -72,7 +72,7 @@ def test_a_reduced_estimate_is_rendered_in_the_middles_of_blocks_and_enlarged() 
     weights = torch.tensor([0.75, 0.25], dtype=torch.float64)
     expected = torch.einsum("i,j,bvcij->bvc", weights, weights, small[..., 1:3, 1:3])
     torch.testing.assert_close(estimate[..., 3, 3], expected)
-    with pytest.raises(UserError, match="estimate_reduction 3 does not divide the target's 8×8 pixels"):
+    with pytest.raises(UserError, match="estimate_reduction 3.*8×8"):
         small_denoiser(estimate_reduction=3).condition(context, target)
 
 
@@ -105,7 +105,7 @@ def test_the_estimate_is_enlarged_as_its_renderer_places_pixels() -> None:
         estimates.append(denoiser.condition(context, target).estimate)
     for row, column in ((0, 0), (0, -1), (-1, -1)):
         torch.testing.assert_close(estimates[0][..., row, column], estimates[1][..., row, column])
-    with pytest.raises(UserError, match="estimate_reduction 8 leaves less than 2×2"):
+    with pytest.raises(UserError, match="estimate_reduction 8.*2×2"):
         small_denoiser(estimate_reduction=8).condition(context, target)
 
 
@@ -312,7 +312,7 @@ def test_mixed_precision_keeps_rendering_in_float32_and_near_the_truth() -> None
 
 def test_fine_samples_in_the_estimate_are_refused() -> None:
     encoder = ImageEncoder(16, 1, 2, 6, 3, 5, 4)
-    with pytest.raises(ValueError, match="fine_samples must be 0, got 4"):
+    with pytest.raises(ValueError, match=r"fine_samples.*\b4\b"):
         PixelNeRFDenoiser(encoder, VolumeRendering(NEAR, FAR, 6, 4))
 
 
@@ -354,5 +354,5 @@ def test_conventions_that_disagree_are_refused(given: dict[str, Any]) -> None:
     ("ends", "lacking"), [({}, "near and far"), ({"near": 1.0}, "far"), ({"far": 1.0}, "near")]
 )
 def test_a_renderer_without_ends_is_refused(ends: dict[str, float], lacking: str) -> None:
-    with pytest.raises(UserError, match=f"needs {lacking}"):
+    with pytest.raises(UserError, match=lacking):
         VolumeRendering(**ends).require_ends()

@@ -122,7 +122,7 @@ def test_the_schedule_is_not_in_checkpoints() -> None:
 
 
 def test_a_process_without_levels_is_refused() -> None:
-    with pytest.raises(ValueError, match="levels must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"levels.*\b0\b"):
         CosineProcess(levels=0)
 
 

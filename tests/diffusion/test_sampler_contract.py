@@ -336,7 +336,7 @@ def test_impossible_settings_are_refused(make: Callable[[], Sampler], name: str)
 
 
 def test_a_model_refuses_levels_that_its_process_lacks_before_it_computes_anything() -> None:
-    with pytest.raises(ValueError, match="20 sampling steps exceed the 10 levels"):
+    with pytest.raises(ValueError, match=r"\b20\b.*\b10\b"):
         model(UniPC(20), CosineProcess(10))
     with pytest.raises(ValueError, match="999"):
         model(DDIM(2, spacing=GivenLevels([999, 3])), CosineProcess(10))

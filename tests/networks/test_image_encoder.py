@@ -74,5 +74,5 @@ def test_the_skip_sees_the_image_alone() -> None:
 
 
 def test_a_size_that_does_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match="multiples of 4, got 8×10"):
+    with pytest.raises(ValueError, match="8×10"):
         small_encoder().encode_context(torch.zeros(1, 3, 8, 10), pose(1))

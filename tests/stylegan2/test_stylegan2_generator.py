@@ -97,7 +97,7 @@ def test_random_noise_is_drawn_for_each_image_and_scaled_by_its_strength(tmp_pat
 
 def test_labels_are_asked_for() -> None:
     network = Generator(Architecture(4, 4, (3,), (4,), labels=2, label_features=4))
-    with pytest.raises(ValueError, match="labels of length 2, got 0"):
+    with pytest.raises(ValueError, match=r"labels.*\b2\b.*\b0\b"):
         network.codes(torch.randn(1, 4))
 
 
@@ -158,5 +158,5 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_channels_by_resolution() -> None:
     # FFHQ at 256 pixels ("paper256").
     assert channels_by_resolution(256, 16384, 512) == (512, 512, 512, 512, 256, 128, 64)
-    with pytest.raises(ValueError, match="power of two"):
+    with pytest.raises(ValueError, match=r"\b48\b"):
         channels_by_resolution(48, 1024, 64)

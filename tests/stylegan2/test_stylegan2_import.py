@@ -89,7 +89,7 @@ def test_converts_to_a_file_of_our_own(tmp_path: Path) -> None:
     again = read_generator(tmp_path / "out" / "generator.safetensors")
     codes = torch.randn(2, 1, 6)
     assert torch.equal(again(codes), import_generator(source)(codes))
-    with pytest.raises(UserError, match=r"called \*\.safetensors"):
+    with pytest.raises(UserError, match=r"\*\.safetensors"):
         convert_stylegan2(source, tmp_path / "generator.pt")
 
 
@@ -136,7 +136,7 @@ def test_a_filter_of_another_shape_is_refused(tmp_path: Path) -> None:
     "contents", [b"", b"PK\x03\x04 a zip", pickle.dumps([1, 2]), snapshot(generator((4,)))[:3000]]
 )
 def test_other_and_damaged_files_end_in_one_line(tmp_path: Path, contents: bytes) -> None:
-    with pytest.raises(UserError, match=r"a.pkl cannot be imported as a StyleGAN2-ADA pickle: it") as refused:
+    with pytest.raises(UserError, match=r"a\.pkl.*StyleGAN2-ADA") as refused:
         import_generator(write(tmp_path / "a.pkl", contents))
     assert "\n" not in str(refused.value)
 

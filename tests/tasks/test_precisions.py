@@ -191,7 +191,7 @@ def test_training_in_float16_throughout_is_refused_and_sampling_is_not(tmp_path:
     model, data = own_problem()
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(accelerator="cpu", precision="16-true", callbacks=[TensorWriter(str(tmp_path))], **quiet)
-    with pytest.raises(UserError, match="16-true cannot train"):
+    with pytest.raises(UserError, match="16-true"):
         trainer.fit(model, data)
     trainer.predict(model, data, return_predictions=False)
     assert all(np.isfinite(array.astype(float)).all() for array in arrays(tmp_path).values())
@@ -205,7 +205,7 @@ def test_what_bf16_loses_is_said(recwarn: pytest.WarningsRecorder) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
 def test_inverse_graphics_refuses_to_round_cameras(tmp_path: Path, precision: Precision) -> None:
-    with pytest.raises(UserError, match=f"precision {precision}.*use {precision.removesuffix('true')}mixed"):
+    with pytest.raises(UserError, match=f"precision.*{precision}.*{precision.removesuffix('true')}mixed"):
         run(*scenes(), precision, [])
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cli.toy_problem import LinearDenoiser, Slope, Task, ToyData
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from toy_problem import LinearDenoiser, Slope, Task, ToyData
 
 from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice
 from dfm_lightning.training import guarded

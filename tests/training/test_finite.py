@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from cli.toy_problem import LinearDenoiser, Slope, Task
 from lightning.pytorch import Callback, Trainer
 from small_training import averaging, load, saving, train
 from torch import Tensor
+from toy_problem import LinearDenoiser, Slope, Task
 
 from dfm_lightning.errors import UserError
 from dfm_lightning.module import LossTerm
@@ -62,7 +62,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path, every: int)
 
 
 def test_the_last_step_of_all_is_looked_at(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"step 3 .*denoiser.*No checkpoint"):
+    with pytest.raises(UserError, match=r"step 3 .*denoiser"):
         train(tmp_path, saving(tmp_path / "ck", 100), module=Spoilt(3, gradient=True), max_steps=3)
     assert not (tmp_path / "ck").exists()
 
@@ -95,7 +95,7 @@ def test_the_first_step_is_named_though_looked_at_later(tmp_path: Path) -> None:
         guard.note({"loss": torch.tensor(loss), "term": torch.tensor(term)}, step)
         if step == 1:
             guard.check(trainer, trainer.lightning_module)
-    with pytest.raises(UserError, match=r"term\) of training step 2 "):
+    with pytest.raises(UserError, match=r"term\).*step 2 "):
         guard.check(trainer, trainer.lightning_module)
 
 
@@ -114,6 +114,6 @@ class AsOnADevice(Callback):
 @pytest.mark.parametrize("options", [{}, {"log_every_n_steps": 5}], ids=["saved", "logged"])
 def test_it_is_looked_at_before_saving_and_when_logging(tmp_path: Path, options: dict[str, Any]) -> None:
     saver = saving(tmp_path / "ck", 100 if options else 3)
-    with pytest.raises(UserError, match=r"smooth.* of training step 2 "):
+    with pytest.raises(UserError, match=r"smooth.*step 2 "):
         train(tmp_path, AsOnADevice(), saver, module=Spoilt(2), max_steps=9, limit_val_batches=0, **options)
     assert not (tmp_path / "ck").exists()

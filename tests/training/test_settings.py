@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from cli.toy_problem import LinearDenoiser, Signals, Slope, Task
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.cli import ReduceLROnPlateau
 from small_training import Events, averaging, differing, load, saving, train
+from toy_problem import LinearDenoiser, Signals, Slope, Task
 
 from datamodules.loading import training_loader
 from dfm_lightning.errors import UserError

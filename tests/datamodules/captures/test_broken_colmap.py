@@ -178,7 +178,7 @@ def test_binary_files_with_impossible_numbers(binary: Path) -> None:
     images, cameras = (folder / "images.bin").read_bytes(), (folder / "cameras.bin").read_bytes()
     # Head, number, then four doubles of the quaternion.
     (folder / "images.bin").write_bytes(images[:44] + struct.pack("<d", NAN) + images[52:])
-    with pytest.warns(UserWarning, match="translation is not finite"):
+    with pytest.warns(UserWarning, match="translation"):
         assert len(open_capture(binary, 3.0).frames) == FRAMES - 1
     (folder / "images.bin").write_bytes(images)
     # Head, number, model.

@@ -174,7 +174,7 @@ def test_llff(scene: Scene, straight_pictures: list[np.ndarray], tmp_path: Path)
     assert capture.intrinsics[0, 1, 1] == FX / HEIGHT
     assert capture.intrinsics[0, :2, 2].tolist() == [0.5, 0.5]
     (tmp_path / "images" / "000.png").unlink()
-    with pytest.raises(UserError, match=r"has 4 poses, but no folder has as many images \(images: 3\)"):
+    with pytest.raises(UserError, match=r"4 poses.*images: 3"):
         open_capture(tmp_path, 3.0)
 
 
@@ -233,12 +233,12 @@ def test_frames_that_are_missing_are_left_out_with_a_warning(
 ) -> None:
     write_pictures(tmp_path, straight_pictures)
     write_transforms(tmp_path, scene, bent=False, extra=3)
-    with pytest.warns(UserWarning, match=r"3 of 7 frames cannot be used .*missing"):
+    with pytest.warns(UserWarning, match=r"3 of 7 frames.*missing"):
         capture = open_capture(tmp_path, 3.0)
     assert len(capture.frames) == FRAMES
     for path in (tmp_path / "images").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match="7 of 7 frames cannot be used"):
+    with pytest.raises(UserError, match="7 of 7 frames"):
         open_capture(tmp_path, 3.0)
 
 
@@ -247,7 +247,7 @@ def test_a_picture_of_another_shape_than_its_camera_cannot_be_used(
 ) -> None:
     write_pictures(tmp_path, [*straight_pictures[:-1], straight_pictures[-1][:, : WIDTH // 2]])
     write_transforms(tmp_path, scene, bent=False)
-    with pytest.raises(UnreadableError, match="is 120×180 pixels, but its camera is for 240×180"):
+    with pytest.raises(UnreadableError, match="120×180.*240×180"):
         open_capture(tmp_path, 3.0).frame(FRAMES - 1)
     assert [problem.where for problem in verify_root(tmp_path)] == [f"test/{tmp_path.name}"]
 
@@ -284,5 +284,5 @@ def test_a_capture_is_a_data_root_for_test_and_predict(
     (request,) = data.predict_dataloader()
     assert request.params.camera_to_world.shape == (1, 5, 4, 4)
     torch.testing.assert_close(request.params.camera_to_world[0, 0], torch.eye(4), atol=1e-6, rtol=0)
-    with pytest.raises(UserError, match="is for test and predict, not for training"):
+    with pytest.raises(UserError, match="training"):
         data.train_dataloader()

@@ -110,5 +110,5 @@ def test_started_again_it_does_what_is_missing_and_the_files_are_the_same(own_ro
 
 
 def test_a_folder_of_other_settings_is_refused(own_root: Path) -> None:
-    with pytest.raises(UserError, match="other settings"):
+    with pytest.raises(UserError, match="settings"):
         write_small_root(own_root, seed=1)

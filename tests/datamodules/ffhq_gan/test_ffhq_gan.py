@@ -115,10 +115,10 @@ def test_a_cache_of_other_samples_is_refused(tmp_path: Path, generator: str) -> 
         (GeneratorSamples(generator, 0.5), 16, "truncation"),
         (GeneratorSamples(generator, 0.7), 8, "resolution"),
     ):
-        with pytest.raises(UserError, match=f"were made with {what}"):
+        with pytest.raises(UserError, match=what):
             SampleCache(tmp_path / "cache", source, resolution)
     (tmp_path / "cache" / "cache.json").write_text("{")
-    with pytest.raises(UserError, match=r"cache\.json cannot be read"):
+    with pytest.raises(UserError, match=r"cache\.json"):
         SampleCache(tmp_path / "cache", GeneratorSamples(generator, 0.7), 16)
 
 
@@ -146,9 +146,9 @@ def test_ones_own_picture_and_its_patch(tmp_path: Path, generator: str) -> None:
 
 
 def test_wrong_pictures_and_boxes_end_in_one_line(tmp_path: Path, generator: str) -> None:
-    with pytest.raises(UserError, match="belong together"):
+    with pytest.raises(UserError, match=r"data\.image"):
         module(generator, image="me.png")
-    with pytest.raises(UserError, match="holds no pixel"):
+    with pytest.raises(UserError, match="pixel"):
         box_mask(12, Box(0, 0, 7, 24), Box(8, 0, 32, 24))
     with pytest.raises(UserError, match="patch_sides"):
         module(generator, patch_sides=(4, 40))
@@ -233,7 +233,7 @@ def test_damaged_samples(
     assert data.replaced_draws > 0
     assert caplog.text.count("another sample is used instead") == 1
     data.cache = SampleCache(folder, source, 16)
-    with pytest.raises(UserError, match=rf"{part}/0000000\.npy: .*remove it"):
+    with pytest.raises(UserError, match=rf"{part}/0000000\.npy"):
         list(data.test_dataloader())
     assert data.cache.missing([range(2 * SHARD)]) == [0]
     assert f"{part}/0000000.npy" in caplog.text
@@ -255,5 +255,5 @@ def write_shard(cache: SampleCache, shard: int) -> None:
 @pytest.mark.parametrize("content", ["[]", "5", "null", '"text"'])
 def test_a_cache_file_of_something_else(content: str, tmp_path: Path, generator: str) -> None:
     (tmp_path / "cache.json").write_text(content)
-    with pytest.raises(UserError, match=r"cache\.json cannot be read"):
+    with pytest.raises(UserError, match=r"cache\.json"):
         SampleCache(tmp_path, GeneratorSamples(generator, 0.7), 16)

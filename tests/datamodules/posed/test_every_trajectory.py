@@ -113,7 +113,7 @@ def test_an_index_says_the_views_of_any_data_set(make: Callable[..., Any], tmp_p
 
 
 def test_what_is_no_trajectory_is_refused(make: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match=r"circle.*there is no file spirals"):
+    with pytest.raises(UserError, match=r"circle.*spirals"):
         make(trajectory="spirals").predict_dataloader()
 
 

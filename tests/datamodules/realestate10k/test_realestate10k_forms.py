@@ -138,12 +138,12 @@ def test_poses_are_relative_to_the_first_context(rooms: Path) -> None:
 
 
 def test_a_root_without_anything_known_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no RealEstate10k: expected train") as error:
+    with pytest.raises(UserError, match="RealEstate10k.*train") as error:
         module(tmp_path).reader("train")
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="there is no folder"):
+    with pytest.raises(UserError, match="nowhere"):
         module(tmp_path / "nowhere").reader("train")
-    with pytest.raises(UserError, match=r"data\.root must say"):
+    with pytest.raises(UserError, match=r"data\.root"):
         RealEstate10kDataModule().reader("train")
 
 
@@ -159,5 +159,5 @@ def test_the_mean_image_is_that_of_the_training_frames(rooms: Path) -> None:
 
 def test_a_root_with_the_test_split_alone_has_no_mean_image(own_rooms: Path) -> None:
     shutil.rmtree(own_rooms / "train")
-    with pytest.warns(UserWarning, match="no mean training image to compare with"):
+    with pytest.warns(UserWarning, match="mean training image"):
         assert module(own_rooms).mean_image() is None

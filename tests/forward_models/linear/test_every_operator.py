@@ -136,9 +136,9 @@ def test_decomposition_is_one(name: str, operator: LinearOperator) -> None:
 
 
 def test_wrong_sizes_are_refused(operator: LinearOperator) -> None:
-    with pytest.raises(UserError, match=r"images of shape \(3, 8, 8\).*batch of 2"):
+    with pytest.raises(UserError, match=r"\(3, 8, 8\).*\b2\b"):
         operator.apply(torch.zeros(2, 3, 8, 7))
-    with pytest.raises(UserError, match="measurements of shape"):
+    with pytest.raises(UserError, match="measurements"):
         operator.pseudo_inverse(torch.zeros(1, *operator.measurement_shape))
 
 
