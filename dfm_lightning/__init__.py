@@ -1,7 +1,7 @@
 """Diffusion with forward models: sample signals that nobody ever observed.
 
-What people need from Python is found here (docs/python.md). Names are looked up when they are first used, so that
-importing the package takes no time.
+This module exports what Python users need (docs/python.md). Names are imported on first use, so that importing the
+package takes no time.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole: written aside under a temporary name, then renamed."""
+"""Files and folders that appear whole: written under a temporary name, then renamed."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from dfm_lightning.errors import UserError
 
 PARTIAL = ".partial-"
 
-# Bytes that a disk with any room left takes.
+# A number of bytes that fits on a disk with any room left.
 _ENOUGH = 1 << 16
 
 
@@ -26,7 +26,7 @@ def _aside(path: Path) -> Path:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to, renamed to `path` if the block ends well and removed if it does not."""
+    """Give a path to write to; rename it to `path` if the block succeeds, and remove it otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
     try:
@@ -39,7 +39,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to write into, renamed to `path` if the block ends well and removed if it does not.
+    """Give an empty folder to write into; rename it to `path` if the block succeeds, and remove it otherwise.
 
     A folder already at `path` is replaced.
     """
@@ -58,9 +58,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _refusals_named(path: Path, aside: Path) -> Iterator[None]:
-    """Let a disk's refusal to write be an `OSError` that names `path`, whoever has met it while writing `aside`.
+    """Turn a disk's refusal to write `aside` into an `OSError` that names `path`.
 
-    Some libraries only say how many bytes they could not write.
+    Some libraries only report how many bytes they could not write.
     """
     try:
         yield
@@ -79,7 +79,7 @@ def _refusals_named(path: Path, aside: Path) -> Iterator[None]:
 
 
 def _refusal(path: Path) -> OSError | None:
-    """The error that writing more to a file, or to a new one in a folder, meets now, if any."""
+    """Return the error, if any, that writing more to a file, or to a new one in a folder, would raise now."""
     try:
         with (path / PARTIAL if path.is_dir() else path).open("ab") as file:
             file.write(bytes(_ENOUGH))
@@ -91,7 +91,7 @@ def _refusal(path: Path) -> OSError | None:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what killed processes left half-written under `root`. Only while nobody else writes there."""
+    """Remove half-written files of killed processes under `root`. Only use it while nobody else writes there."""
     for leftover in list(root.rglob(f"{PARTIAL}*")):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -111,7 +111,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def file_name(key: str) -> str:
-    """A name for a file or folder that belongs to a scene's key: readable, safe, different for each key."""
+    """Make a name for a file or folder from a scene's key: readable, safe, different for each key."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "_", key).lstrip(".")
     if safe == key and len(safe) <= 120:
         return safe

@@ -1,4 +1,4 @@
-"""What a problem of one's own may lack that would train nothing: looked for at the first training step."""
+"""Check, at the first training step, for faults of a custom problem that would keep it from learning."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from dfm_lightning.types import Batch, named_tensors
 
 
 def check_trainable(model: nn.Module) -> None:
-    """Raise `UserError` where a model has no parameter that is to be trained."""
+    """Raise `UserError` if a model has no trainable parameter."""
     parameters = list(model.parameters())
     if any(parameter.requires_grad for parameter in parameters):
         return
@@ -21,7 +21,7 @@ def check_trainable(model: nn.Module) -> None:
 
 
 def check_target_size(size: tuple[int, ...], batch: Batch) -> None:
-    """Raise `UserError` where targets would be sampled in another shape (c, h, w) than those trained on."""
+    """Raise `UserError` if sampled targets would have another shape (c, h, w) than those trained on."""
     given = tuple(batch.target.observation.shape[2:])
     if tuple(size) == given:
         return
@@ -34,12 +34,12 @@ def check_target_size(size: tuple[int, ...], batch: Batch) -> None:
 
 
 def check_differentiable(denoiser: nn.Module, signal: Any, observation: Tensor) -> None:
-    """Raise `UserError` where a denoiser with parameters to train is not reached from the observation.
+    """Raise `UserError` if no gradient flows from the observation to a denoiser with trainable parameters.
 
     Args:
         denoiser: has predicted the signal.
-        signal: of any kind; only tensors in it are looked at.
-        observation: what the forward model made of it.
+        signal: of any kind; only tensors in it are inspected.
+        observation: the forward model's output.
     """
     if observation.requires_grad or not any(parameter.requires_grad for parameter in denoiser.parameters()):
         return
@@ -56,7 +56,7 @@ def check_differentiable(denoiser: nn.Module, signal: Any, observation: Tensor) 
 
 
 def check_first_numbers(signal: Any, observation: Tensor) -> None:
-    """Raise `UserError` where an untrained model's signal, or what is observed of it, is not finite."""
+    """Raise `UserError` if an untrained model's signal or observation is not finite."""
     for name, tensor in named_tensors(signal, "signal"):
         if not bool(torch.isfinite(tensor).all()):
             raise UserError(f"the denoiser's signal at the first step is infinite or not a number ({name})")

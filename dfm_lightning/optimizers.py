@@ -1,4 +1,4 @@
-"""Optimizers and schedules of the learning rate, as one value that a config can hold."""
+"""Optimizers and learning-rate schedules, combined into one value for a config."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,28 +15,29 @@ from dfm_lightning.ranges import check_at_least, check_below_one
 
 
 def rise(step: int, warmup_steps: int) -> float:
-    """The factor on the learning rate in a linear warm-up, at an iteration counted from 0; 1 after it."""
+    """Return the warm-up factor on the learning rate at an iteration counted from 0; 1 after warm-up."""
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
 
 class AdamWithLateParts(torch.optim.Adam):
-    """Adam for models of which a part may begin to train later than the others, or rest for a while.
+    """Adam for models in which a part may start to train later than the others, or rest for a while.
 
     A parameter's moments, its count of iterations and its warm-up begin with its first gradient that is not zero
-    throughout. Before that it is left alone, whether its gradient is absent, as where one process trains, or zero,
-    as where several do, which have to give each other one of every parameter. So both do the same, and what begins
-    late does not begin at the full rate, with moments of a single iteration behind it. Once begun, a parameter
-    without a gradient has one of zero, which is what the loss's is: the moments decay.
+    everywhere. Until then it is left alone, whether its gradient is absent, as with one process, or zero, as with
+    several, which must exchange a gradient of every parameter. Both therefore behave alike, and a late part does
+    not begin at the full rate with moments of a single iteration. After that, a missing gradient counts as zero,
+    which is its true value: the moments decay.
 
     Args:
-        parameters: what is to be trained.
+        parameters: the parameters to train.
         lr: the learning rate after the warm-up.
         betas: Adam's running-average coefficients.
         warmup_steps: iterations in which the rate of a parameter rises to that of its group, counted from the
             first one that changed it. Those that begin with the group follow its schedule alone.
     """
 
-    # In the groups of a checkpoint written by this class. Without it, several processes counted idle iterations.
+    # In the groups of checkpoints written by this class. Older ones, from several processes, counted idle
+    # iterations.
     _MARK = "begins_with_first_gradient"
 
     def __init__(
@@ -48,7 +49,7 @@ class AdamWithLateParts(torch.optim.Adam):
         self._mark()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where another optimizer stopped; what it only counted idle iterations of begins anew."""
+        """Continue where another optimizer stopped; parameters with only idle iterations start afresh."""
         super().load_state_dict(state_dict)
         self._risen = False
         for group in self.param_groups:
@@ -60,7 +61,7 @@ class AdamWithLateParts(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One iteration; the closure, if any, computes the loss and its gradients."""
+        """Perform one iteration; the closure, if any, computes the loss and its gradients."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -79,7 +80,7 @@ class AdamWithLateParts(torch.optim.Adam):
             group[self._MARK] = True
 
     def _settle_gradients(self) -> None:
-        """Take zero gradients from parameters that have not begun, and give them to those that rest."""
+        """Remove zero gradients of parameters that have not begun, and add them to those that rest."""
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         fresh = []
         for parameter in parameters:
@@ -90,14 +91,14 @@ class AdamWithLateParts(torch.optim.Adam):
                 parameter.grad = torch.zeros_like(parameter)
         if not fresh:
             return
-        # (In one transfer: on a GPU each would wait for all that is queued.)
+        # (In one transfer: on a GPU each would wait for everything queued.)
         begins = torch.stack([parameter.grad.any().to(fresh[0].device) for parameter in fresh]).tolist()
         for parameter, begun in zip(fresh, begins, strict=True):
             if not begun:
                 parameter.grad = None
 
     def _by_rate(self, groups: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The groups, divided so that all parameters of one have the same rate."""
+        """Split the groups so that all parameters of one have the same rate."""
         if self._risen:
             yield from groups
             return
@@ -125,20 +126,20 @@ class OptimizerSettings(ABC):
     def schedule(
         self, optimizer: torch.optim.Optimizer, total_steps: Callable[[], float]
     ) -> LRSchedulerConfigType | None:
-        """Make the schedule of the learning rate and say when it advances, as Lightning expects it; None for none.
+        """Make the learning-rate schedule and its interval, as Lightning expects it; None for none.
 
-        `total_steps` gives the number of iterations of the whole training. It must not be called before the first
-        of them.
+        `total_steps` returns the number of iterations of the whole training. It must not be called before the
+        first of them.
         """
 
 
 class AdamWithWarmup(OptimizerSettings):
     """Adam whose learning rate rises linearly over the first iterations, then stays or falls.
 
-    A part of the model that begins to train later has a rise of its own (see `AdamWithLateParts`).
+    A part of the model that starts to train later has its own warm-up (see `AdamWithLateParts`).
 
     Args:
-        learning_rate: the rate after warm-up. The paper has 2e-5 for every task.
+        learning_rate: the rate after warm-up. The paper uses 2e-5 for every task.
         betas: Adam's running-average coefficients.
         warmup_steps: iterations of linear rise; 0 for none.
         decay: "none" keeps the rate, "cosine" lowers it to 0 along half a cosine until the last iteration.
@@ -160,11 +161,11 @@ class AdamWithWarmup(OptimizerSettings):
         self.decay = decay
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> AdamWithLateParts:
-        """Adam over the given parameters."""
+        """Make Adam for the given parameters."""
         return AdamWithLateParts(parameters, self.learning_rate, self.betas, self.warmup_steps)
 
     def rate_factor(self, step: int, total_steps: Callable[[], float]) -> float:
-        """The factor on the learning rate at an iteration, counted from 0."""
+        """Return the factor on the learning rate at an iteration, counted from 0."""
         if step < self.warmup_steps:
             return rise(step, self.warmup_steps)
         if self.decay == "none" or step == self.warmup_steps or math.isinf(total_steps()):
@@ -181,22 +182,22 @@ class AdamWithWarmup(OptimizerSettings):
     def scheduler(
         self, optimizer: torch.optim.Optimizer, total_steps: Callable[[], float]
     ) -> torch.optim.lr_scheduler.LambdaLR:
-        """The schedule, to be advanced once an iteration; `total_steps` is first called in the second one."""
+        """Make the schedule, to be advanced once an iteration; `total_steps` is first called in the second one."""
         return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_factor(step, total_steps))
 
 
 class TorchOptimizer(OptimizerSettings):
-    """Any optimizer of PyTorch, or of its kind, and any schedule.
+    """Any PyTorch-style optimizer and schedule.
 
     Args:
         optimizer: makes the optimizer from the parameters, as a class of `torch.optim` does. In a config, its
             class_path and init_args, without the parameters.
-        scheduler: makes the schedule from the optimizer, as a class of `torch.optim.lr_scheduler` does; null for
-            a constant rate. One that watches a quantity has its name in `monitor`, such as "val/loss"
+        scheduler: makes the schedule from the optimizer, as a class of `torch.optim.lr_scheduler` does; null for a
+            constant rate. One that watches a quantity names it in `monitor`, such as "val/loss"
             (`lightning.pytorch.cli.ReduceLROnPlateau`).
         interval: whether the schedule advances after every iteration ("step") or every pass through the data
             ("epoch").
-        frequency: it advances after so many of them.
+        frequency: number of intervals between advances.
     """
 
     def __init__(
@@ -244,12 +245,12 @@ class TorchOptimizer(OptimizerSettings):
         return schedule if monitor is None else {**schedule, "monitor": monitor, "strict": False}
 
 
-# What a model's `optimizer` may be: settings, or what makes an optimizer with a constant rate.
+# The values of a model's `optimizer`: settings, or a class of optimizers for a constant rate.
 OptimizerChoice = OptimizerSettings | OptimizerCallable
 
 
 def settings_of(choice: OptimizerChoice | None) -> OptimizerSettings:
-    """Take settings as they are, a class as that optimizer at a constant rate, None as the paper's."""
+    """Convert to settings: pass them on, wrap a class at a constant rate, replace None by the paper's."""
     if choice is None:
         return AdamWithWarmup()
     return choice if isinstance(choice, OptimizerSettings) else TorchOptimizer(choice)

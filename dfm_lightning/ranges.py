@@ -1,7 +1,7 @@
-"""Checks of numbers that the user sets: a constructor refuses what could only fail, or mislead, later.
+"""Check numbers that the user sets, so that constructors refuse values that would fail, or mislead, later.
 
-Each function takes numbers by the names of their settings. None stands for a setting that is not given; of a list
-or tuple each number is checked. NaN and infinity are in no range.
+Each function takes numbers by the names of their settings. None stands for an unset one; each number of a list or
+tuple is checked. NaN and infinity are in no range.
 
 Raises:
     ValueError: a number is outside its range; the message names the setting, the range and the number.
@@ -10,13 +10,13 @@ Raises:
 import math
 from collections.abc import Callable, Iterable
 
-# (Apart from `float`, since the checker of types at run time does not take an integer for one.)
+# (Besides `float`, since the runtime type checker does not accept an integer for one.)
 Number = float | int
 Setting = Number | Iterable[Number] | None
 
 
 def check_at_least(least: Number, **settings: Setting) -> None:
-    """Check that numbers are at least this one."""
+    """Check that numbers are at least this large."""
     _check(settings, lambda number: number >= least, f"at least {least:g}")
 
 
@@ -26,17 +26,17 @@ def check_above(bound: Number, **settings: Setting) -> None:
 
 
 def check_within(least: Number, most: Number, **settings: Setting) -> None:
-    """Check that numbers are from `least` to `most`, both included."""
+    """Check that numbers lie between `least` and `most`, both included."""
     _check(settings, lambda number: least <= number <= most, f"within {least:g} and {most:g}")
 
 
 def check_below_one(**settings: Setting) -> None:
-    """Check that numbers are from 0 on and below 1."""
+    """Check that numbers lie in [0, 1)."""
     _check(settings, lambda number: 0 <= number < 1, "at least 0 and below 1")
 
 
 def check_finite(**settings: Setting) -> None:
-    """Check that numbers are any but NaN and infinity."""
+    """Check that numbers are finite."""
     _check(settings, lambda number: True, "a finite number")
 
 

@@ -14,7 +14,7 @@ from dfm_lightning.types import Cameras
 
 NdcFormat = Literal["ndc_isotropic", "ndc_norm_image_bounds"]
 
-# A rotation read from a file is accepted when R Rᵀ differs from the identity by no more than this.
+# A rotation read from a file is accepted if R Rᵀ differs from the identity by no more than this.
 ROTATION_TOLERANCE = 1e-2
 
 
@@ -22,7 +22,7 @@ ROTATION_TOLERANCE = 1e-2
 
 
 def pose_matrix(rotation: Float[Tensor, "*n 3 3"], translation: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 4 4"]:
-    """The 4×4 matrix [R | t] with the last row 0 0 0 1."""
+    """Build the 4×4 matrix [R | t] with the last row 0 0 0 1."""
     pose = torch.zeros((*rotation.shape[:-2], 4, 4), dtype=rotation.dtype, device=rotation.device)
     pose[..., :3, :3] = rotation
     pose[..., :3, 3] = translation
@@ -31,7 +31,7 @@ def pose_matrix(rotation: Float[Tensor, "*n 3 3"], translation: Float[Tensor, "*
 
 
 def invert_pose(pose: Float[Tensor, "*n 4 4"]) -> Float[Tensor, "*n 4 4"]:
-    """The inverse of rigid motions: camera-to-world from world-to-camera and back."""
+    """Invert rigid motions: camera-to-world from world-to-camera and back."""
     rotation = pose[..., :3, :3].transpose(-1, -2)
     translation = -(rotation @ pose[..., :3, 3:])[..., 0]
     return pose_matrix(rotation, translation)
@@ -40,12 +40,12 @@ def invert_pose(pose: Float[Tensor, "*n 4 4"]) -> Float[Tensor, "*n 4 4"]:
 def relative_poses(
     camera_to_world: Float[Tensor, "*n 4 4"], reference: Float[Tensor, "4 4"]
 ) -> Float[Tensor, "*n 4 4"]:
-    """Camera-to-world poses in a world whose origin and axes are those of the reference camera."""
+    """Express camera-to-world poses in the frame of the reference camera."""
     return invert_pose(reference) @ camera_to_world
 
 
 def scale_translations(pose: Float[Tensor, "*n 4 4"], factor: float | Tensor) -> Float[Tensor, "*n 4 4"]:
-    """The same poses in units of length that are `factor` times smaller: translations are multiplied by it."""
+    """Multiply translations by `factor`: the same poses in units of length that are `factor` times smaller."""
     scaled = pose.clone()
     scaled[..., :3, 3] *= factor
     return scaled
@@ -54,7 +54,7 @@ def scale_translations(pose: Float[Tensor, "*n 4 4"], factor: float | Tensor) ->
 def look_at(
     position: Float[Tensor, "*#n 3"], target: Float[Tensor, "*#n 3"], up: Float[Tensor, "*#n 3"]
 ) -> Float[Tensor, "*n 4 4"]:
-    """Camera-to-world poses of level cameras at `position` that see `target` in the middle of their image.
+    """Build camera-to-world poses of level cameras at `position` that see `target` in the middle of their image.
 
     `up` need not be normalised nor perpendicular to the viewing direction, only not parallel to it. The arguments
     are broadcast.
@@ -67,7 +67,9 @@ def look_at(
 
 
 def is_valid_pose(pose: Float[Tensor, "*n 4 4"]) -> Bool[Tensor, "*n"]:
-    """Whether each matrix is finite and its upper left part a rotation, up to the rounding of numbers in files."""
+    """Tell whether each matrix is finite and its upper left part a rotation, up to the rounding of numbers in
+    files.
+    """
     rotation = torch.nan_to_num(pose[..., :3, :3], nan=0.0, posinf=0.0, neginf=0.0)
     error = (rotation @ rotation.transpose(-1, -2) - torch.eye(3, dtype=pose.dtype, device=pose.device)).abs()
     orthonormal = error.amax(dim=(-1, -2)) < ROTATION_TOLERANCE
@@ -80,7 +82,7 @@ def is_valid_pose(pose: Float[Tensor, "*n 4 4"]) -> Bool[Tensor, "*n"]:
 def intrinsics_matrix(
     focal: Float[Tensor, "*n 2"], principal_point: Float[Tensor, "*n 2"]
 ) -> Float[Tensor, "*n 3 3"]:
-    """The matrix with (fx, fy) on its diagonal and (cx, cy) in its last column."""
+    """Build the matrix with (fx, fy) on its diagonal and (cx, cy) in its last column."""
     matrix = torch.zeros((*focal.shape[:-1], 3, 3), dtype=focal.dtype, device=focal.device)
     matrix[..., 0, 0] = focal[..., 0]
     matrix[..., 1, 1] = focal[..., 1]
@@ -90,19 +92,21 @@ def intrinsics_matrix(
 
 
 def normalise_intrinsics(intrinsics: Float[Tensor, "*n 3 3"], width: int, height: int) -> Float[Tensor, "*n 3 3"]:
-    """Intrinsics in pixels (origin at the image's corner, first pixel centre at 0.5) to fractions of the image."""
+    """Convert intrinsics in pixels (origin at the image's corner, first pixel centre at 0.5) to fractions of the
+    image.
+    """
     size = torch.tensor([width, height, 1.0], dtype=intrinsics.dtype, device=intrinsics.device)
     return intrinsics / size[:, None]
 
 
 def intrinsics_in_pixels(intrinsics: Float[Tensor, "*n 3 3"], width: int, height: int) -> Float[Tensor, "*n 3 3"]:
-    """Normalised intrinsics to pixels of an image of the given size; the inverse of `normalise_intrinsics`."""
+    """Convert normalised intrinsics to pixels of an image of the given size; inverts `normalise_intrinsics`."""
     size = torch.tensor([width, height, 1.0], dtype=intrinsics.dtype, device=intrinsics.device)
     return intrinsics * size[:, None]
 
 
 def pixel_grid(height: int, width: int) -> Float[Tensor, "{height} {width} 2"]:
-    """Positions (x, y) of all pixel centres, (i + ½)/N."""
+    """Return the positions (x, y) of all pixel centres, (i + ½)/N."""
     y = (torch.arange(height) + 0.5) / height
     x = (torch.arange(width) + 0.5) / width
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
@@ -116,7 +120,9 @@ def build_cameras(
     height: int,
     width: int,
 ) -> Cameras:
-    """`Cameras` that observe all pixels of an image; `reference` is the first context camera's absolute pose."""
+    """Build `Cameras` that observe all pixels of an image; `reference` is the first context camera's absolute
+    pose.
+    """
     pixels = pixel_grid(height, width).to(absolute_pose)
     return Cameras(
         camera_to_world=relative_poses(absolute_pose, reference),
@@ -132,7 +138,7 @@ def build_cameras(
 def pytorch3d_to_opencv(
     rotation: Float[Tensor, "*n 3 3"], translation: Float[Tensor, "*n 3"]
 ) -> Float[Tensor, "*n 4 4"]:
-    """Camera-to-world poses from PyTorch3D's R and T.
+    """Convert PyTorch3D's R and T to camera-to-world poses.
 
     PyTorch3D multiplies row vectors, X_camera = X_world R + T, with x to the left, y up and z forward.
     """
@@ -143,7 +149,7 @@ def pytorch3d_to_opencv(
 def opencv_to_pytorch3d(
     camera_to_world: Float[Tensor, "*n 4 4"],
 ) -> tuple[Float[Tensor, "*n 3 3"], Float[Tensor, "*n 3"]]:
-    """PyTorch3D's R and T of camera-to-world poses; the inverse of `pytorch3d_to_opencv`."""
+    """Convert camera-to-world poses to PyTorch3D's R and T; inverts `pytorch3d_to_opencv`."""
     world_to_camera = invert_pose(camera_to_world)
     flip = torch.tensor([-1.0, -1.0, 1.0], dtype=camera_to_world.dtype, device=camera_to_world.device)
     return (flip[:, None] * world_to_camera[..., :3, :3]).transpose(-1, -2), flip * world_to_camera[..., :3, 3]
@@ -156,10 +162,11 @@ def pytorch3d_to_normalised_intrinsics(
     height: int,
     ndc_format: NdcFormat,
 ) -> Float[Tensor, "*n 3 3"]:
-    """Normalised intrinsics from PyTorch3D's focal length and principal point in its two NDC formats.
+    """Convert PyTorch3D's focal length and principal point, in either of its NDC formats, to normalised
+    intrinsics.
 
-    "ndc_isotropic" measures both axes in halves of the shorter side, "ndc_norm_image_bounds" (Co3D's default)
-    each axis in halves of its own side. The principal point is measured from the centre, to the left and up.
+    "ndc_isotropic" measures both axes in halves of the shorter side, "ndc_norm_image_bounds" (Co3D's default) each
+    axis in halves of its own side. The principal point is measured from the centre, to the left and up.
     """
     unit = _ndc_unit(width, height, ndc_format).to(focal)
     return intrinsics_matrix(focal * unit, 0.5 - principal_point * unit)
@@ -168,14 +175,14 @@ def pytorch3d_to_normalised_intrinsics(
 def normalised_to_pytorch3d_intrinsics(
     intrinsics: Float[Tensor, "*n 3 3"], width: int, height: int, ndc_format: NdcFormat
 ) -> tuple[Float[Tensor, "*n 2"], Float[Tensor, "*n 2"]]:
-    """PyTorch3D's focal length and principal point; the inverse of `pytorch3d_to_normalised_intrinsics`."""
+    """Convert to PyTorch3D's focal length and principal point; inverts `pytorch3d_to_normalised_intrinsics`."""
     unit = _ndc_unit(width, height, ndc_format).to(intrinsics)
     focal = torch.stack([intrinsics[..., 0, 0], intrinsics[..., 1, 1]], dim=-1)
     return focal / unit, (0.5 - intrinsics[..., :2, 2]) / unit
 
 
 def _ndc_unit(width: int, height: int, ndc_format: NdcFormat) -> Float[Tensor, "2"]:
-    """One NDC unit of x and y in fractions of the image's width and height."""
+    """Return one NDC unit of x and y in fractions of the image's width and height."""
     if ndc_format == "ndc_norm_image_bounds":
         return torch.tensor([0.5, 0.5])
     half = min(width, height) / 2
@@ -186,7 +193,9 @@ def _ndc_unit(width: int, height: int, ndc_format: NdcFormat) -> Float[Tensor, "
 
 
 def flip_opengl_opencv(camera_to_world: Float[Tensor, "*n 4 4"]) -> Float[Tensor, "*n 4 4"]:
-    """Camera-to-world poses from OpenGL axes (NeRF, transforms.json: y up, z backward) to OpenCV's, or back."""
+    """Convert camera-to-world poses from OpenGL axes (NeRF, transforms.json: y up, z backward) to OpenCV's, or
+    back.
+    """
     flip = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=camera_to_world.dtype, device=camera_to_world.device)
     return camera_to_world * flip
 
@@ -194,7 +203,7 @@ def flip_opengl_opencv(camera_to_world: Float[Tensor, "*n 4 4"]) -> Float[Tensor
 def realestate10k_to_opencv(
     numbers: Float[Tensor, "*n 18"],
 ) -> tuple[Float[Tensor, "*n 4 4"], Float[Tensor, "*n 3 3"]]:
-    """Camera-to-world poses and normalised intrinsics from RealEstate10k's lines without their timestamps.
+    """Convert RealEstate10k's lines, without timestamps, to camera-to-world poses and normalised intrinsics.
 
     A line is fx fy cx cy k1 k2 and the world-to-camera matrix [R | t] row by row; k1 and k2 are not used.
     """
@@ -206,7 +215,7 @@ def realestate10k_to_opencv(
 def opencv_to_realestate10k(
     camera_to_world: Float[Tensor, "*n 4 4"], intrinsics: Float[Tensor, "*n 3 3"]
 ) -> Float[Tensor, "*n 18"]:
-    """RealEstate10k's numbers without the timestamp; the inverse of `realestate10k_to_opencv`."""
+    """Convert to RealEstate10k's numbers, without timestamps; inverts `realestate10k_to_opencv`."""
     world_to_camera = invert_pose(camera_to_world)[..., :3, :].flatten(-2)
     focal = torch.stack([intrinsics[..., 0, 0], intrinsics[..., 1, 1]], dim=-1)
     distortion = torch.zeros_like(focal)
@@ -214,7 +223,7 @@ def opencv_to_realestate10k(
 
 
 def quaternion_to_rotation(quaternion: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 3 3"]:
-    """Rotation matrices from quaternions (w, x, y, z) as COLMAP writes them; they need not have length one."""
+    """Convert quaternions (w, x, y, z), as COLMAP writes them, normalised or not, to rotation matrices."""
     w, x, y, z = torch.nn.functional.normalize(quaternion, dim=-1).unbind(dim=-1)
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
@@ -227,5 +236,5 @@ def quaternion_to_rotation(quaternion: Float[Tensor, "*n 4"]) -> Float[Tensor, "
 def colmap_to_opencv(
     quaternion: Float[Tensor, "*n 4"], translation: Float[Tensor, "*n 3"]
 ) -> Float[Tensor, "*n 4 4"]:
-    """Camera-to-world poses from COLMAP's world-to-camera quaternion (w, x, y, z) and translation."""
+    """Convert COLMAP's world-to-camera quaternion (w, x, y, z) and translation to camera-to-world poses."""
     return invert_pose(pose_matrix(quaternion_to_rotation(quaternion), translation))

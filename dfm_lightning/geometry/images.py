@@ -1,4 +1,4 @@
-"""Images as tensors: centre crop and resize with the intrinsics following, downsampling."""
+"""Images as tensors: centre crop and resize with adjusted intrinsics, downsampling."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ class Box(NamedTuple):
 
 
 def centre_box(width: int, height: int, aspect: float = 1.0) -> Box:
-    """The largest box of the given aspect (width / height) around the centre of an image."""
+    """Return the largest box of the given aspect (width / height) around the centre of an image."""
     box_width = min(width, height * aspect)
     box_height = min(height, width / aspect)
     left, top = (width - box_width) / 2, (height - box_height) / 2
@@ -32,7 +32,7 @@ def centre_box(width: int, height: int, aspect: float = 1.0) -> Box:
 def crop_intrinsics(
     intrinsics: Float[Tensor, "*n 3 3"], box: Box, width: int, height: int
 ) -> Float[Tensor, "*n 3 3"]:
-    """Normalised intrinsics of a width × height image after cropping to the box. Resizing changes none."""
+    """Adjust normalised intrinsics of a width × height image to a crop. Resizing changes none."""
     size = torch.tensor([width, height], dtype=intrinsics.dtype, device=intrinsics.device)
     origin = torch.tensor([box.left, box.top], dtype=intrinsics.dtype, device=intrinsics.device) / size
     extent = torch.tensor([box.right - box.left, box.bottom - box.top]).to(size) / size
@@ -43,10 +43,10 @@ def crop_intrinsics(
 
 
 def crop_and_resize(image: Image.Image, box: Box, width: int, height: int) -> Image.Image:
-    """The part of an image inside the box at a new size, filtered against aliasing.
+    """Resize the part of an image inside the box, filtered against aliasing.
 
-    Corners go to corners, so pixel centres stay at (i + ½)/N of the box. JPEGs that have not been decoded yet are
-    decoded at the smallest of their built-in scales that still has twice the resolution wanted.
+    Corners map to corners, so pixel centres stay at (i + ½)/N of the box. JPEGs that have not been decoded yet are
+    decoded at the smallest of their built-in scales that still has twice the required resolution.
     """
     full_width, full_height = image.size
     zoom = min((box.right - box.left) / width, (box.bottom - box.top) / height)
@@ -59,13 +59,13 @@ def crop_and_resize(image: Image.Image, box: Box, width: int, height: int) -> Im
 
 
 def image_to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
-    """An image of any mode as RGB in [-1, 1]."""
+    """Convert an image of any mode to RGB in [-1, 1]."""
     array = torch.from_numpy(np.array(image.convert("RGB"), dtype=np.float32))
     return array.permute(2, 0, 1).contiguous() / 127.5 - 1
 
 
 def tensor_to_image(tensor: Float[Tensor, "3 h w"]) -> Image.Image:
-    """RGB in [-1, 1] (clamped) as an 8-bit image."""
+    """Convert RGB in [-1, 1] (clamped) to an 8-bit image."""
     array = ((tensor.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return Image.fromarray(array.permute(1, 2, 0).numpy())
 
@@ -73,7 +73,7 @@ def tensor_to_image(tensor: Float[Tensor, "3 h w"]) -> Image.Image:
 def square_image(
     image: Image.Image, intrinsics: Float[Tensor, "3 3"], size: int
 ) -> tuple[Float[Tensor, "3 {size} {size}"], Float[Tensor, "3 3"]]:
-    """Centre crop to a square and resize; the image in [-1, 1] and its normalised intrinsics."""
+    """Crop an image to its central square and resize it; return it in [-1, 1] with its normalised intrinsics."""
     width, height = image.size
     box = centre_box(width, height)
     return (
@@ -83,9 +83,9 @@ def square_image(
 
 
 def downsample(images: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
-    """Images at a smaller height and width; a triangle two new pixels wide filters them against aliasing.
+    """Reduce images to a smaller height and width; a triangle two new pixels wide filters them against aliasing.
 
-    In float32 at least: not every device can do it in half precision.
+    The computation is in float32 at least: not every device supports it in half precision.
     """
     images = images.to(at_least_float32(images))
     if images.shape[-2:] == torch.Size(size):

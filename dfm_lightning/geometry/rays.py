@@ -11,15 +11,15 @@ from dfm_lightning.types import Cameras
 
 
 def corner_aligned(cameras: Cameras) -> Cameras:
-    """Cameras whose pixel centres (i + ½)/N see what those of the given ones see at i/(N − 1).
+    """Adjust cameras so that pixel centres (i + ½)/N see what those of the given cameras see at i/(N − 1).
 
     Models trained with the outer pixels' centres at 0 and 1 (`linspace(0, 1, N)`, `align_corners=True`) see a
-    field of view stretched by N/(N − 1). These cameras describe the same geometry in pixel centres, by other
-    intrinsics. N, along each axis, follows from the distance of neighbouring `pixels`, so that a patch of an
+    field of view stretched by N/(N − 1). The returned cameras describe the same geometry in pixel centres, by
+    other intrinsics. N, along each axis, follows from the distance of neighbouring `pixels`, so that a patch of an
     image sees what the whole image sees there.
 
     Raises:
-        ValueError: one row or column of pixels, whose distance to the next is unknown.
+        ValueError: there is one row or column of pixels, whose distance to the next is unknown.
     """
     if min(cameras.pixels.shape[-3:-1]) < 2:
         height, width = cameras.pixels.shape[-3:-1]
@@ -35,7 +35,7 @@ def corner_aligned(cameras: Cameras) -> Cameras:
 
 
 def ray_directions(cameras: Cameras) -> Float[Tensor, "*v h w 3"]:
-    """Unit vectors, in the scene's axes, from each camera's centre through each of its `pixels`."""
+    """Return unit vectors, in the scene's axes, from each camera's centre through each of its `pixels`."""
     with torch.autocast(cameras.pixels.device.type, enabled=False):
         pixels = torch.nn.functional.pad(cameras.pixels, (0, 1), value=1.0)
         rotation = cameras.camera_to_world[..., :3, :3]
@@ -45,14 +45,14 @@ def ray_directions(cameras: Cameras) -> Float[Tensor, "*v h w 3"]:
 
 
 def ray_origins(cameras: Cameras) -> Float[Tensor, "*v 3"]:
-    """The camera centres in the scene."""
+    """Return the camera centres in the scene."""
     return cameras.camera_to_world[..., :3, 3]
 
 
 def transform_points(
     matrices: Float[Tensor, "b v 4 4"], points: Float[Tensor, "b n 3"]
 ) -> Float[Tensor, "b v n 3"]:
-    """Points of each scene in the axes of each of its views (`matrices` are world-to-camera)."""
+    """Transform points of each scene into the axes of each of its views (`matrices` are world-to-camera)."""
     with torch.autocast(points.device.type, enabled=False):
         rotated = points[:, None] @ matrices[..., :3, :3].mT
         return rotated + matrices[..., None, :3, 3]
@@ -61,10 +61,10 @@ def transform_points(
 def project_points(
     intrinsics: Float[Tensor, "*v 3 3"], points: Float[Tensor, "*v n 3"]
 ) -> Float[Tensor, "*v n 2"]:
-    """Image positions (x, y), [0, 1] within the image, of points in camera axes.
+    """Project points in camera axes to image positions (x, y), [0, 1] within the image.
 
-    A point behind the camera appears mirrored; one in the camera's plane, far outside the image. All values
-    are finite.
+    A point behind the camera appears mirrored; one in the camera's plane, far outside the image. All values are
+    finite.
     """
     with torch.autocast(points.device.type, enabled=False):
         homogeneous = points @ intrinsics.mT

@@ -1,7 +1,7 @@
-"""Grids of cells laid into scenes: from points of a scene to places in [0, 1]³ and back.
+"""Grids of cells placed in scenes: maps from points of a scene to places in [0, 1]³ and back.
 
-A `SceneGrid` decides, from the cameras of the context, where the grid lies (a `GridFrame` for each scene). Every
-point of the scene has a place, so that nothing lies outside by accident.
+A `SceneGrid` positions the grid by the context's cameras (a `GridFrame` for each scene). Every point of the scene
+has a place, so that nothing lies outside by accident.
 """
 
 from abc import ABC, abstractmethod
@@ -16,39 +16,39 @@ from dfm_lightning.ranges import check_above, check_finite
 from dfm_lightning.record import Recorded
 from dfm_lightning.types import Cameras
 
-# How far from a camera's plane a point must be to have a place of its own in its frustum.
+# Least distance from a camera's plane at which a point has a place of its own in its frustum.
 _LEAST_DEPTH = 1e-3
 
 
 @runtime_checkable
 class GridFrame(Protocol):
-    """Where the grids of a batch of scenes lie: a NamedTuple of tensors with leading dimension b."""
+    """The position of the grids in a batch of scenes: a NamedTuple of tensors with leading dimension b."""
 
     def places(self, points: Any) -> Any:
-        """The places [b n 3] in [0, 1]³, axes (x, y, z), of points [b n 3] of the scenes."""
+        """Return the places [b n 3] in [0, 1]³, axes (x, y, z), of points [b n 3] of the scenes."""
         ...
 
     def points(self, places: Any) -> Any:
-        """The points [b n 3] of the scenes at places [b n 3] inside (0, 1)³."""
+        """Return the points [b n 3] of the scenes at places [b n 3] inside (0, 1)³."""
         ...
 
 
 class SceneGrid(Recorded, ABC):
-    """Lays a grid into each scene; `distance` is that of its middle from the first camera, in scene units."""
+    """A rule that places a grid in each scene, its middle at `distance` from the first camera, in scene units."""
 
     distance: float
 
     @abstractmethod
     def frame(self, cameras: Cameras) -> GridFrame:
-        """The frames that follow from the context's cameras (leading dimensions b v)."""
+        """Compute the frames from the context's cameras (leading dimensions b v)."""
 
 
 class CubeFrame(NamedTuple):
-    """A cube, in a grid that holds all of space: around the cube, distances shrink as their inverse.
+    """A cube, in a grid that covers all of space: around the cube, distances shrink as their inverse.
 
-    With u the position in the cube's axes, [-1, 1]³ within it, and m the largest of |u|, a point is at
-    inner · u for m ≤ 1, and at (inner + (1 − inner)(1 − 1/m)) · u/m beyond: the contraction of mip-NeRF 360
-    (eq. 10), for the maximum norm and a cube of any share.
+    Let u be the position in the cube's axes, [-1, 1]³ within it, and m the largest of |u|. A point is at inner · u
+    for m ≤ 1, and at (inner + (1 − inner)(1 − 1/m)) · u/m beyond: the contraction of mip-NeRF 360 (eq. 10), for
+    the maximum norm and a cube of any share.
     """
 
     to_cube: Float[Tensor, "b 4 4"]
@@ -75,14 +75,14 @@ class CubeFrame(NamedTuple):
 
 
 class ObjectCube(SceneGrid):
-    """A cube around what the first context camera looks at, turned so that the camera stands before one side.
+    """A cube around the point that the first context camera looks at, turned so that the camera faces one side.
 
     Args:
         distance: from the first camera to the cube's middle, along its optical axis, in scene units.
         half: half of the cube's side, in scene units.
-        inner: share of the grid, along each side, that the cube has; the rest of space shares the remainder.
-        up: direction in the data set's world (that of `absolute_pose`) in which the cube stands upright; where it
-            is not known (null), the first camera's own vertical.
+        inner: share of the grid, along each side, that the cube takes; the rest of space takes the remainder.
+        up: direction in the data set's world (that of `absolute_pose`) in which the cube stands upright; the first
+            camera's own vertical if unknown (null).
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class ObjectCube(SceneGrid):
             if self.up is not None:
                 up = cameras.absolute_pose[:, 0, :3, :3].mT @ pose.new_tensor(self.up)
                 down = -F.normalize((pose[:, :3, :3] @ up[..., None])[..., 0], dim=-1)
-            # Where the camera looks straight down, what is ahead is what its image shows at the top.
+            # If the camera looks straight down, the forward direction is the one at the top of its image.
             ahead = forward - 1e-3 * pose[:, :3, 1]
             ahead = F.normalize(ahead - (ahead * down).sum(-1, keepdim=True) * down, dim=-1)
             right = torch.linalg.cross(down, ahead)
@@ -124,7 +124,7 @@ class ObjectCube(SceneGrid):
 
 
 class FrustumFrame(NamedTuple):
-    """The frustum of a camera, widened: image position along two axes, inverse depth along the third."""
+    """A camera's widened frustum: image position along two axes, inverse depth along the third."""
 
     world_to_camera: Float[Tensor, "b 4 4"]
     intrinsics: Float[Tensor, "b 3 3"]
@@ -133,7 +133,7 @@ class FrustumFrame(NamedTuple):
     margin: float
 
     def places(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
-        """See `GridFrame`. What lies beside, behind or beyond the frustum is at the nearest of its sides."""
+        """See `GridFrame`. Points beside, behind or beyond the frustum map to the nearest of its sides."""
         with torch.autocast(points.device.type, enabled=False):
             local = torch.baddbmm(self.world_to_camera[:, None, :3, 3], points, self.world_to_camera[:, :3, :3].mT)
             depth = local[..., 2:].clamp(min=_LEAST_DEPTH)
@@ -155,8 +155,8 @@ class ViewFrustum(SceneGrid):
     """The first context camera's frustum, for scenes that surround the camera: rooms, streets.
 
     Args:
-        near: depth where the grid begins, in scene units.
-        far: depth where it ends.
+        near: depth at which the grid begins, in scene units.
+        far: depth at which it ends.
         margin: width and height of the frustum as multiples of the image's.
     """
 

@@ -1,6 +1,6 @@
-"""Camera trajectories around what given cameras look at: focus point, fitted circle, interpolation.
+"""Camera trajectories around the point that given cameras look at: focus point, fitted circle, interpolation.
 
-The world's up direction is not known beforehand: it is found from the cameras.
+The world's up direction is estimated from the cameras.
 """
 
 from typing import NamedTuple
@@ -14,22 +14,24 @@ from torch import Tensor
 
 from dfm_lightning.geometry.cameras import look_at, pose_matrix
 
-# Weight of "the circle is centred on the axis through the focus point" against one camera's distance from the
-# circle: next to nothing for a full circle, decisive for a short arc, which hardly determines its centre.
+# Weight of the condition that the circle is centred on the axis through the focus point, relative to one camera's
+# distance from the circle: negligible for a full circle, decisive for a short arc, which hardly determines its
+# centre.
 _CENTRE_WEIGHT = 0.05
-# Weights, against "a level axis is perpendicular to up", of "all positions are equally high", which short arcs at
-# varying height contradict, and of "up is what the cameras hold up", which decides where nothing else does.
+# Weights, relative to the condition that a level axis is perpendicular to up, of two others: that all positions
+# are equally high, which short arcs at varying height contradict, and that cameras are held upright, which decides
+# if nothing else does.
 _PLANE_WEIGHT = 0.1
 _UPRIGHT_WEIGHT = 1e-6
-# The way from the last pose of a closed trajectory to its first, in its longest steps, at most.
+# Largest distance, in longest steps, from the last pose of a closed trajectory to its first.
 _SLACK = 1.5
 
 
 class Circle(NamedTuple):
-    """A circle around which cameras stand, and the point they look at.
+    """A circle on which cameras stand, and the point they look at.
 
     `axis` is a unit vector that points upwards, `start` a unit vector perpendicular to it towards the camera at
-    angle 0; angles grow in the order of the cameras the circle was fitted to.
+    angle 0; angles increase in the order of the cameras that the circle was fitted to.
     """
 
     centre: Float[Tensor, "3"]
@@ -41,9 +43,10 @@ class Circle(NamedTuple):
 
 
 def focus_point(camera_to_world: Float[Tensor, "v 4 4"]) -> Float[Tensor, "3"]:
-    """The point nearest to all optical axes in the least-squares sense.
+    """Return the point nearest to all optical axes in the least-squares sense.
 
-    Where the axes do not determine it (one camera, parallel axes), the nearest such point to the cameras' mean.
+    If the axes do not determine it (one camera, parallel axes), return the nearest such point to the cameras'
+    mean.
     """
     pose = camera_to_world.double()
     position, forward = pose[:, :3, 3], pose[:, :3, 2]
@@ -56,10 +59,10 @@ def focus_point(camera_to_world: Float[Tensor, "v 4 4"]) -> Float[Tensor, "3"]:
 
 
 def up_direction(camera_to_world: Float[Tensor, "v 4 4"]) -> Float[Tensor, "3"]:
-    """The unit vector around which the cameras turn, pointing to the side they hold up.
+    """Return the unit vector around which the cameras turn, pointing to their upper side.
 
-    The direction most perpendicular to the axis that the cameras keep level (their x axis, or their y axis where
-    they were held on their side) and to the plane of their positions.
+    It is the direction most perpendicular to the axis that the cameras keep level (their x axis, or their y axis
+    if they were held on their side) and to the plane of their positions.
     """
     pose = camera_to_world.double()
     away = pose[:, :3, 3] - focus_point(pose)
@@ -72,10 +75,10 @@ def up_direction(camera_to_world: Float[Tensor, "v 4 4"]) -> Float[Tensor, "3"]:
 
 
 def fit_circle(camera_to_world: Float[Tensor, "v 4 4"], first: int = 0) -> Circle:
-    """The circle that lies nearest to the cameras' positions, in the least-squares sense.
+    """Fit the circle nearest to the cameras' positions, in the least-squares sense.
 
-    Angle 0 is at camera `first`. Its plane is perpendicular to `up_direction`. An arc too short to say where the
-    centre is gets one above or below the focus point.
+    Angle 0 is at camera `first`. Its plane is perpendicular to `up_direction`. If the arc is too short to
+    determine the centre, the centre lies above or below the focus point.
     """
     pose = camera_to_world.double()
     axis, focus = up_direction(pose), focus_point(pose)
@@ -98,10 +101,10 @@ def fit_circle(camera_to_world: Float[Tensor, "v 4 4"], first: int = 0) -> Circl
 def circle_cameras(
     camera_to_world: Float[Tensor, "v 4 4"], count: int, first: int = 0
 ) -> Float[Tensor, "{count} 4 4"]:
-    """Cameras evenly around the whole circle fitted to the given ones, all looking at their focus point.
+    """Place cameras evenly around the whole circle fitted to the given ones, all looking at their focus point.
 
-    The first stands at the angle of camera `first`; they go on in the order of the given cameras, and are rolled
-    by the quarter turn nearest to the roll of camera `first`.
+    The first is at the angle of camera `first`; they continue in the order of the given cameras, rolled by the
+    quarter turn nearest to the roll of camera `first`.
     """
     circle = fit_circle(camera_to_world, first)
     angle = torch.arange(count).to(camera_to_world) / count * 2 * np.pi
@@ -111,9 +114,10 @@ def circle_cameras(
 
 
 def interpolate_poses(camera_to_world: Float[Tensor, "v 4 4"], count: int) -> Float[Tensor, "{count} 4 4"]:
-    """`count` poses from the first to the last of at least two: linear in position, spherical in rotation.
+    """Interpolate `count` poses from the first to the last of at least two: linear in position, spherical in
+    rotation.
 
-    Each given pose takes part; the time between neighbours is the same.
+    Every given pose counts; the time between neighbours is the same.
     """
     pose = camera_to_world.detach().double().cpu().numpy()
     given = np.arange(len(pose))
@@ -124,9 +128,9 @@ def interpolate_poses(camera_to_world: Float[Tensor, "v 4 4"], count: int) -> Fl
 
 
 def extrapolate_poses(camera_to_world: Float[Tensor, "v 4 4"], count: int) -> Float[Tensor, "{count} 4 4"]:
-    """`count` further poses behind the last of at least two, that go on with the mean motion of the given ones.
+    """Continue after the last of at least two poses, for `count` poses, with the mean motion of the given ones.
 
-    The motion from one pose to the next: a translation in the world, a rotation in the camera.
+    The motion from one pose to the next is a translation in the world and a rotation in the camera.
     """
     pose = camera_to_world.detach().double().cpu().numpy()
     steps = np.arange(1, count + 1)[:, None]
@@ -138,9 +142,9 @@ def extrapolate_poses(camera_to_world: Float[Tensor, "v 4 4"], count: int) -> Fl
 
 
 def comes_back(camera_to_world: Float[Tensor, "v 4 4"]) -> bool:
-    """Whether a trajectory ends where it began, or one step before that.
+    """Tell whether a trajectory ends where it began, or one step before that.
 
-    A step is from one pose to the next: the way between their positions, the angle between their axes.
+    A step leads from one pose to the next: the distance of their positions, the angle between their axes.
     """
     pose = camera_to_world.detach().double()
     moved = _changes(pose, pose.roll(-1, 0))
@@ -148,7 +152,7 @@ def comes_back(camera_to_world: Float[Tensor, "v 4 4"]) -> bool:
 
 
 def _changes(first: Float[Tensor, "v 4 4"], second: Float[Tensor, "v 4 4"]) -> Float[Tensor, "v 2"]:
-    """For each pair of poses the distance of their positions, and of their rotations (Frobenius norm)."""
+    """Return for each pair of poses the distance of their positions, and of their rotations (Frobenius norm)."""
     difference = second[:, :3] - first[:, :3]
     return torch.stack([difference[..., 3].norm(dim=1), difference[..., :3].flatten(1).norm(dim=1)], dim=1)
 
@@ -162,7 +166,9 @@ def _smallest_eigenvalue(form: Float[Tensor, "3 3"]) -> float:
 
 
 def _perpendicular(vector: Float[Tensor, "3"], axis: Float[Tensor, "3"]) -> Float[Tensor, "3"]:
-    """The unit vector along what of `vector` is perpendicular to the axis; any perpendicular one if nothing is."""
+    """Return the unit vector along the part of `vector` perpendicular to the axis; any perpendicular one if there
+    is none.
+    """
     candidates = torch.cat([vector[None], torch.eye(3, dtype=vector.dtype, device=vector.device)])
     flat = candidates - (candidates @ axis)[:, None] * axis
     length = flat.norm(dim=1)
@@ -171,7 +177,7 @@ def _perpendicular(vector: Float[Tensor, "3"], axis: Float[Tensor, "3"]) -> Floa
 
 
 def _fit_flat_circle(points: Float[np.ndarray, "v 2"]) -> tuple[float, float, float]:
-    """Centre and radius of the circle nearest to points in a plane whose origin is the likely centre."""
+    """Fit centre and radius of the circle nearest to points in a plane whose origin is the likely centre."""
 
     def errors(circle: np.ndarray) -> np.ndarray:
         distance = np.hypot(points[:, 0] - circle[0], points[:, 1] - circle[1])
@@ -184,13 +190,13 @@ def _fit_flat_circle(points: Float[np.ndarray, "v 2"]) -> tuple[float, float, fl
 
 
 def _turns_clockwise(points: Float[np.ndarray, "v 2"]) -> bool:
-    """Whether points taken in order go around the origin clockwise on the whole."""
+    """Tell whether points taken in order go around the origin clockwise on the whole."""
     angle = np.unwrap(np.arctan2(points[:, 1], points[:, 0]))
     return bool(angle[-1] < angle[0])
 
 
 def _quarter_roll(camera_to_world: Float[Tensor, "4 4"], circle: Circle) -> Float[Tensor, "4 4"]:
-    """The turn about the optical axis, in whole quarter turns, that a camera held level lacks of the given one."""
+    """Return the turn about the optical axis, in whole quarter turns, from the given camera to one held level."""
     level = look_at(camera_to_world[:3, 3], circle.focus, circle.axis)
     right = level[:3, :3].T @ camera_to_world[:3, 0]
     quarters = round(float(torch.atan2(right[1], right[0])) / (np.pi / 2))

@@ -1,4 +1,4 @@
-"""LPIPS as a training loss, kept apart from what is trained."""
+"""LPIPS as a training loss, kept out of the trained parameters."""
 
 import torch
 from jaxtyping import Float
@@ -11,13 +11,13 @@ from dfm_lightning.networks.perceptual import SMALLEST_IMAGE, Trunk, load_lpips
 class PerceptualLoss:
     """The perceptual distance LPIPS between rendered and true images.
 
-    Its network is `Frozen`. The weights are read by `prepare`, which training calls at its start; a model that is
-    only tested does not need them.
+    Its network is `Frozen`. `prepare` reads the weights at the start of training; a model that is only tested does
+    not need them.
 
     Args:
-        trunk: the network whose features are compared; the paper's is VGG-16.
-        weights: torchvision's weights of that network (vgg16-397923af.pth or alexnet-owt-7be5be79.pth); by
-            default the file of that name in torch's own cache, $TORCH_HOME/hub/checkpoints.
+        trunk: the network whose features are compared; VGG-16 in the paper.
+        weights: torchvision's weights of that network (vgg16-397923af.pth or alexnet-owt-7be5be79.pth); by default
+            the file of that name in torch's own cache, $TORCH_HOME/hub/checkpoints.
     """
 
     def __init__(self, trunk: Trunk = "vgg", weights: str | None = None) -> None:
@@ -26,12 +26,12 @@ class PerceptualLoss:
         self._network: Frozen | None = None
 
     def prepare(self) -> None:
-        """Read the weights. `UserError` says which file is missing and where to get it."""
+        """Read the weights. `UserError` names the missing file and its source."""
         if self._network is None:
             self._network = load_lpips(self.trunk, self.weights)
 
     def __call__(self, image: Float[Tensor, "n 3 h w"], target: Float[Tensor, "n 3 h w"]) -> Float[Tensor, ""]:
-        """The mean distance of images in [−1, 1] with sides of at least 16 pixels; in float32."""
+        """Average the distance of images in [−1, 1] with sides of at least 16 pixels; in float32."""
         self.prepare()
         assert self._network is not None
         if min(image.shape[-2:]) < SMALLEST_IMAGE:

@@ -1,8 +1,8 @@
 """Losses of principal directions of a posterior: NPPC (Nehme et al. 2023), and InvFusion's form of it.
 
-A network predicts, beside the posterior's mean, K vectors wₖ: orthogonal directions in which the posterior varies
-most, each with a length that is the standard deviation along it. e = mean − x is the error of the mean, whose
-second moments are the posterior's.
+Besides the posterior's mean, a network predicts K vectors wₖ: orthogonal directions in which the posterior varies
+most, each as long as the standard deviation along it. e = mean − x is the error of the mean, whose second moments
+are the posterior's.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def orthogonal_directions(w: Float[Tensor, "b k *o"]) -> Float[Tensor, "b k *o"]:
-    """Gram–Schmidt: what is left of each vector orthogonal to those before, through which no gradient goes."""
+    """Orthogonalise vectors by Gram–Schmidt; no gradient flows through the earlier ones."""
     found: list[Tensor] = []
     units: list[Tensor] = []
     for vector in w.flatten(2).unbind(1):
@@ -26,9 +26,9 @@ def orthogonal_directions(w: Float[Tensor, "b k *o"]) -> Float[Tensor, "b k *o"]
 def direction_losses(
     error: Float[Tensor, "b *o"], w: Float[Tensor, "b k *o"]
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """InvFusion's losses of each element: Σ (1 − ⟨ê, wₖ/‖wₖ‖⟩²), and Σ (‖wₖ‖²/‖e‖² − ⟨ê, wₖ/‖wₖ‖⟩²)².
+    """Compute InvFusion's losses of each element: Σ (1 − ⟨ê, wₖ/‖wₖ‖⟩²), and Σ (‖wₖ‖²/‖e‖² − ⟨ê, wₖ/‖wₖ‖⟩²)².
 
-    ê = e/‖e‖; the vectors are made orthogonal first. The second loss moves the lengths alone.
+    ê = e/‖e‖; the vectors are made orthogonal first. The second loss affects the lengths alone.
     """
     flat = orthogonal_directions(w).flatten(2)
     length = error.flatten(1).norm(dim=1)
@@ -40,7 +40,9 @@ def direction_losses(
 def nppc_losses(
     error: Float[Tensor, "b *o"], w: Float[Tensor, "b k *o"]
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b k"]]:
-    """NPPC's losses of each element: 1 − Σ ⟨ê, wₖ/‖wₖ‖⟩², and (‖wₖ‖²/‖e‖² − ⟨ê, wₖ/‖wₖ‖⟩²)² for each direction."""
+    """Compute NPPC's losses of each element: 1 − Σ ⟨ê, wₖ/‖wₖ‖⟩², and (‖wₖ‖²/‖e‖² − ⟨ê, wₖ/‖wₖ‖⟩²)² for each
+    direction.
+    """
     flat = orthogonal_directions(w).flatten(2)
     length = error.flatten(1).norm(dim=1)
     aligned = torch.einsum("bn,bkn->bk", _unit(error.flatten(1)), _unit(flat)).square()

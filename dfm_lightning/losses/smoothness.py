@@ -1,4 +1,4 @@
-"""Edge-aware smoothness: neighbouring pixels of one colour have the same disparity, or the same motion."""
+"""Edge-aware smoothness: neighbouring pixels of one colour share their disparity, or their motion."""
 
 import torch
 from jaxtyping import Float
@@ -9,12 +9,12 @@ from torch.nn import functional as F
 def edge_aware_smoothness(
     depth: Float[Tensor, "n 1 h w"], image: Float[Tensor, "n c h w"], min_depth: float, max_depth: float
 ) -> Float[Tensor, ""]:
-    """|∂ disparity| exp(−|∂ image|), averaged over the pixels of patches (Godard et al. 2017, eq. 5).
+    """Average |∂ disparity| exp(−|∂ image|) over the pixels of patches (Godard et al. 2017, eq. 5).
 
-    Disparity is 1 / depth, the depth clamped to the given range, divided by its mean over the patch, so that
-    the scene's size does not matter. Differences are forward ones, zero at the last row and column; the image's
-    are averaged over its channels. `image` in [−1, 1] sets the strength of the edges. The clamp's lower end
-    decides how much rays of no depth weigh: at the authors' 1e-3 a single one dominates its patch.
+    Disparity is 1 / depth, with depth clamped to the given range, divided by its mean over the patch, so that the
+    scene's size does not matter. Differences are forward ones, zero at the last row and column; the image's are
+    averaged over its channels. `image` in [−1, 1] sets the strength of the edges. The clamp's lower end decides
+    how much rays of no depth weigh: at the authors' 1e-3 a single one dominates its patch.
     """
     with torch.autocast(depth.device.type, enabled=False):
         dtype = torch.promote_types(depth.dtype, torch.float32)
@@ -26,11 +26,11 @@ def edge_aware_smoothness(
 def edge_aware_flow_smoothness(
     flow: Float[Tensor, "n 2 h w"], image: Float[Tensor, "n c h w"], edge_strength: float = 1.0
 ) -> Float[Tensor, ""]:
-    """|∂ flow| exp(−strength |∂ image|), averaged over pixels and both components: as for disparity.
+    """Average |∂ flow| exp(−strength |∂ image|) over pixels and both components, as for disparity.
 
-    The flow is in pixels, of the image's own pixels. With `image` in [−1, 1], a strength of 1 is that of
-    `edge_aware_smoothness`: the sharpest edge lowers the price of a change to exp(−2). Optical flow without
-    supervision takes more, so that a motion may end at the edge of what moves.
+    The flow is in the image's pixels. With `image` in [−1, 1], a strength of 1 is that of `edge_aware_smoothness`:
+    the sharpest edge reduces the cost of a change by exp(−2). Unsupervised optical flow uses larger strengths, so
+    that a motion may end at the edge of the moving object.
     """
     with torch.autocast(flow.device.type, enabled=False):
         dtype = torch.promote_types(flow.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""Scores of images: PSNR, SSIM, LPIPS, FID, KID; how samples of one scene score and differ."""
+"""Scores of images: PSNR, SSIM, LPIPS, FID, KID; scores and diversity of the samples of one scene."""
 
 from dfm_lightning.metrics.images import ImageMetrics, masked_psnr, psnr, ssim
 from dfm_lightning.metrics.realism import RealismMetrics, compare_features, warn_of_few

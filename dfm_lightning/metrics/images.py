@@ -1,4 +1,4 @@
-"""How close images are to the true ones."""
+"""Similarity of images to the true ones."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,12 +9,12 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.networks.frozen import Frozen
 from dfm_lightning.networks.perceptual import SMALLEST_IMAGE, Trunk, load_lpips
 
-# Equal images have no error and an infinite PSNR, which no average survives.
+# Equal images have an infinite PSNR, which would dominate every average.
 HIGHEST_PSNR = 100.0
 
 
 def psnr(images: Float[Tensor, "n c h w"], targets: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-    """Peak signal-to-noise ratio of each image in dB, at most 100. Images in [−1, 1], clamped to it."""
+    """Compute the peak signal-to-noise ratio of each image in dB, at most 100. Images are clamped to [−1, 1]."""
     error = (_unit(images) - _unit(targets)).square().flatten(1).mean(dim=1)
     return (-10 * torch.log10(error)).clamp(max=HIGHEST_PSNR)
 
@@ -22,12 +22,12 @@ def psnr(images: Float[Tensor, "n c h w"], targets: Float[Tensor, "n c h w"]) ->
 def masked_psnr(
     images: Float[Tensor, "n c h w"], targets: Float[Tensor, "n c h w"], mask: Bool[Tensor, "h w"]
 ) -> Float[Tensor, " n"]:
-    """`psnr` of the pixels in a mask, which holds at least one."""
+    """Compute the `psnr` of the pixels in a mask, which holds at least one."""
     return psnr(images[:, :, mask][..., None], targets[:, :, mask][..., None])
 
 
 def ssim(images: Float[Tensor, "n c h w"], targets: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-    """Structural similarity of each image (Wang et al. 2004: Gaussian window of σ 1.5 pixels)."""
+    """Compute the structural similarity of each image (Wang et al. 2004: Gaussian window of σ 1.5 pixels)."""
     value = structural_similarity_index_measure(
         _unit(images), _unit(targets), gaussian_kernel=True, sigma=1.5, data_range=1.0, reduction="none"
     )
@@ -40,7 +40,7 @@ def _unit(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
 
 class ImageMetrics:
-    """PSNR, SSIM and, where the weights are there, LPIPS of images in [−1, 1].
+    """PSNR, SSIM and, if its weights are available, LPIPS of images in [−1, 1].
 
     A metric that cannot be computed is absent from the scores and in `missing`, with the reason.
 
@@ -64,7 +64,7 @@ class ImageMetrics:
     def __call__(
         self, images: Float[Tensor, "n c h w"], targets: Float[Tensor, "n c h w"]
     ) -> dict[str, Float[Tensor, " n"]]:
-        """The scores of each image, by metric."""
+        """Score each image, by metric."""
         scores = {"psnr": psnr(images, targets), "ssim": ssim(images, targets)}
         if self._lpips is not None and min(images.shape[-2:]) < SMALLEST_IMAGE:
             self.missing["lpips"] = f"LPIPS needs images of at least {SMALLEST_IMAGE} pixels"

@@ -1,7 +1,7 @@
-"""Which of several known looks a sampled scene has where the context does not see, and how often each is sampled.
+"""Find the look of a sampled scene's hidden part among known ones, and how often each is sampled.
 
-Synthetic scenes hide an attribute (the colour of an object's back, of the walls behind a door) that is drawn
-from a known law, independently of all that the context shows. So the law is what samples should follow.
+Synthetic scenes hide an attribute (the colour of an object's back, or of the walls behind a door) that is drawn
+from a known distribution, independently of everything the context shows. Samples should follow that distribution.
 """
 
 from itertools import combinations
@@ -13,20 +13,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 UNDECIDED = -1
-# Colours darker than this (length of the vector in [0, 1]³) have no hue to speak of.
+# Colours darker than this (length of the vector in [0, 1]³) have no meaningful hue.
 _DARK = 0.1
 _RESAMPLES = 2000
 
 
 class SampledLooks(NamedTuple):
-    """The look of each sample, `UNDECIDED` for none of them, and the share of the pixels that show it."""
+    """The look of each sample, `UNDECIDED` if it has none, and the share of the pixels that show it."""
 
     look: Int[Tensor, " s"]
     purity: Float[Tensor, " s"]
 
 
 class LookShare(NamedTuple):
-    """How often samples have one look: their share with a 95% interval, and its probability."""
+    """The share of samples with one look, with a 95% interval, and the look's probability."""
 
     share: float
     low: float
@@ -35,12 +35,12 @@ class LookShare(NamedTuple):
 
 
 class LookDistribution(NamedTuple):
-    """How sampled looks are distributed, with 95% intervals.
+    """The distribution of sampled looks, with 95% intervals.
 
-    `total_variation` is half the sum of |share − probability|, undecided samples being a look of probability 0.
-    `agreement` is how often two samples of one scene have the same look: Σp² for samples that follow the law,
-    1 where each scene has but one. `correct` is how often a sample has the true look, whose expectation is Σp²
-    too. Both count decided samples only.
+    `total_variation` is half the sum of |share − probability|, with undecided samples as a look of probability 0.
+    `agreement` is how often two samples of one scene have the same look: Σp² for samples from the true
+    distribution, 1 if each scene has only one. `correct` is how often a sample has the true look; its expectation
+    is Σp² too. Both count decided samples only.
     """
 
     shares: list[LookShare]
@@ -52,10 +52,10 @@ class LookDistribution(NamedTuple):
 
 
 def pixel_looks(images: Float[Tensor, "*n 3 h w"], colours: Float[Tensor, "k 3"]) -> Int[Tensor, "*n h w"]:
-    """Find which colour each pixel has, whatever its brightness.
+    """Find the colour of each pixel, whatever its brightness.
 
-    The nearest one by angle between colour vectors, if it is nearer than half the smallest angle between two of
-    the colours; `UNDECIDED` otherwise, and where a pixel is nearly black.
+    It is the nearest one by angle between colour vectors, if nearer than half the smallest angle between two of
+    the colours; `UNDECIDED` otherwise, and for nearly black pixels.
 
     Args:
         images: in [-1, 1].
@@ -74,7 +74,7 @@ def pixel_looks(images: Float[Tensor, "*n 3 h w"], colours: Float[Tensor, "k 3"]
 def sampled_looks(
     samples: Float[Tensor, "s v 3 h w"], shown: Bool[Tensor, "v h w"], colours: Float[Tensor, "k 3"]
 ) -> SampledLooks:
-    """Find the look that most of the pixels have in which the hidden part is seen.
+    """Find the look that most of the pixels of the hidden part have.
 
     A sample in which fewer than half of them agree has none. Raises ValueError if no pixel is `shown`.
     """
@@ -89,10 +89,10 @@ def sampled_looks(
 def distribution_of_looks(
     looks: Int[np.ndarray, "scenes s"], true: Int[np.ndarray, " scenes"], probabilities: Float[np.ndarray, " k"]
 ) -> LookDistribution:
-    """Compare the looks of several samples of each scene with their law.
+    """Compare the looks of several samples of each scene with their distribution.
 
     Intervals are percentiles of a bootstrap over scenes with a fixed seed, since samples of one scene may be
-    alike. Of one scene they have no width.
+    alike. For a single scene they have no width.
     """
     outcomes = [*range(len(probabilities)), UNDECIDED]
     law = np.array([*probabilities, 0.0])
@@ -115,7 +115,7 @@ def distribution_of_looks(
 
 
 def _agreement(looks: Int[np.ndarray, "scenes s"], count: int) -> float:
-    """How often two decided samples of one scene have the same look, over all such pairs."""
+    """Compute how often two decided samples of one scene have the same look, over all such pairs."""
     counts = np.stack([(looks == look).sum(axis=1) for look in range(count)], axis=1)
     decided = counts.sum(axis=1)
     pairs = (decided * (decided - 1)).sum()

@@ -1,4 +1,4 @@
-"""How sampled motions compare with the true one, and sampled directions with their distribution."""
+"""Compare sampled motions with the true one, and sampled directions with their distribution."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ UNDECIDED = -1
 
 
 class DirectionShare(NamedTuple):
-    """How often samples go in one direction: on average over images, its standard error, least and greatest."""
+    """The share of samples that move in one direction: mean over images, its standard error, extremes."""
 
     mean: float
     standard_error: float
@@ -19,7 +19,7 @@ class DirectionShare(NamedTuple):
 
 
 def end_point_error(flows: Float[Tensor, "s 2 h w"], truth: Float[Tensor, "2 h w"]) -> Float[Tensor, " s"]:
-    """The mean distance between a flow and the true one, in pixels, over all pixels."""
+    """Average the distance between a flow and the true one, in pixels, over all pixels."""
     return (flows - truth).norm(dim=1).flatten(1).mean(dim=1)
 
 
@@ -29,9 +29,9 @@ def sampled_directions(
     truth: Float[Tensor, "2 h w"],
     directions: Float[Tensor, "d 2"],
 ) -> Int[Tensor, " s"]:
-    """Which of some directions each sample moves a shape in, by its mean flow over the shape's pixels.
+    """Find the direction in which each sample moves a shape, by its mean flow over the shape's pixels.
 
-    A sample that goes less than half the true way in its direction has not decided: `UNDECIDED`.
+    A sample that moves less than half the true way in its direction is `UNDECIDED`.
     """
     way = truth[:, moving].mean(dim=1).norm()
     best = (flows[:, :, moving].mean(dim=2) @ directions.T).max(dim=1)
@@ -39,9 +39,9 @@ def sampled_directions(
 
 
 def direction_shares(choices: Int[Tensor, "images s"], direction: int) -> DirectionShare:
-    """The share of samples that chose a direction, image by image.
+    """Compute the share of samples that chose a direction, image by image.
 
-    The standard error is that of the mean over images, by how these differ; of one image, the binomial one.
+    The standard error is that of the mean over images, from their differences; for one image, the binomial one.
     """
     shares = (choices == direction).double().mean(dim=1)
     images, samples = choices.shape

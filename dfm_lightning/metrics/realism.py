@@ -1,4 +1,4 @@
-"""How far a set of images is from a set of real ones: Fréchet and kernel distance of Inception's features."""
+"""Distance of a set of images from a set of real ones: Fréchet and kernel distance of Inception's features."""
 
 import torch
 from jaxtyping import Float
@@ -8,17 +8,17 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.networks.frozen import Frozen
 from dfm_lightning.networks.inception import load_inception
 
-# A covariance has as many degrees of freedom as there are images: below this FID says more of their number.
+# A covariance has as many degrees of freedom as there are images: below this, FID mostly reflects their number.
 FEW_IMAGES = 2048
 IMAGES_AT_ONCE = 32
 ROWS_AT_ONCE = 2048
 
 
 def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> float:
-    """‖μ − μ'‖² + tr(C + C' − 2 (C C')^½), in float64 (FID, Heusel et al. 2017, eq. 6); n and m from 2 up.
+    """Compute ‖μ − μ'‖² + tr(C + C' − 2 (C C')^½) in float64 (FID, Heusel et al. 2017, eq. 6); n, m ≥ 2.
 
-    With A'A = C and B'B = C', the trace of (C C')^½ is the sum of the singular values of A B', which needs no
-    root of a matrix that is not symmetric, and no more rows than there are images.
+    With A'A = C and B'B = C', the trace of (C C')^½ is the sum of the singular values of A B', which avoids the
+    root of an asymmetric matrix and has no more rows than there are images.
     """
     if min(len(real), len(fake)) < 2:
         raise ValueError(f"a covariance needs at least 2 rows, got {len(real)} and {len(fake)}")
@@ -34,10 +34,11 @@ def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> 
 
 
 def kernel_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> float:
-    """Unbiased squared maximum mean discrepancy for the kernel (x'y / d + 1)³ (KID, Bińkowski et al. 2018).
+    """Estimate the squared maximum mean discrepancy, unbiased, for the kernel (x'y / d + 1)³ (KID, Bińkowski et
+    al. 2018).
 
-    Of all pairs at once, where other programs average over random subsets: the expectation is the same, and
-    there is no chance in it. It may be negative. n and m from 2 up.
+    All pairs are used at once, where other programs average over random subsets: the expectation is the same,
+    without randomness. It may be negative. n and m are at least 2.
     """
     if min(len(real), len(fake)) < 2:
         raise ValueError(f"the kernel distance needs at least 2 rows, got {len(real)} and {len(fake)}")
@@ -55,14 +56,14 @@ def kernel_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> f
 
 
 class RealismMetrics:
-    """FID and KID of images in [−1, 1], where Inception's weights are there.
+    """FID and KID of images in [−1, 1], if Inception's weights are available.
 
-    Without them nothing can be computed, and `missing` holds the reason. `compare_features`
-    makes both of features that were stored, `warn_of_few` says what to know about few images.
+    Without them nothing can be computed, and `missing` holds the reason. `compare_features` computes both from
+    stored features, `warn_of_few` warns of small numbers of images.
 
     Args:
-        weights: torch-fidelity's weights of Inception-v3; by default the file of their name in torch's own
-            cache, $TORCH_HOME/hub/checkpoints.
+        weights: torch-fidelity's weights of Inception-v3; by default the file of their name in torch's own cache,
+            $TORCH_HOME/hub/checkpoints.
     """
 
     def __init__(self, weights: str | None = None) -> None:
@@ -77,12 +78,12 @@ class RealismMetrics:
 
     @property
     def available(self) -> bool:
-        """Whether the weights are there."""
+        """Tell whether the weights are available."""
         return self._network is not None
 
     @torch.no_grad()
     def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
-        """Inception's features of each image, after its last pooling; in float32."""
+        """Compute Inception's features of each image, after its last pooling; in float32."""
         assert self._network is not None
         network = self._network.to(images.device)
         pixels = ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte()
@@ -91,14 +92,14 @@ class RealismMetrics:
 
 
 def compare_features(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"]) -> dict[str, float]:
-    """FID and KID by name; empty for fewer than 2 images on either side, which have neither."""
+    """Compute FID and KID by name; empty for fewer than 2 images on either side, which have neither."""
     if min(len(real), len(fake)) < 2:
         return {}
     return {"fid": frechet_distance(real, fake), "kid": kernel_distance(real, fake)}
 
 
 def warn_of_few(real: int, fake: int) -> dict[str, str]:
-    """What to know about FID and KID of so many images, by name: nothing if they are many."""
+    """Return warnings about FID and KID of this many images, by name; none if there are many."""
     if min(real, fake) < 2:
         reason = f"at least 2 true and 2 sampled images are needed, got {real} and {fake}"
         return {"fid": reason, "kid": reason}

@@ -1,4 +1,4 @@
-"""How several samples of one scene score, and how much they differ."""
+"""Scores and diversity of several samples of one scene."""
 
 import math
 from typing import NamedTuple
@@ -7,51 +7,51 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# The standard deviation of normally distributed values, by the mean distance between two of them.
+# The standard deviation of normally distributed values, divided by the mean distance between two of them.
 _NORMAL = math.sqrt(math.pi) / 2
 
 LOWER_IS_BETTER = frozenset({"lpips"})
 
 
 class SampleScores(NamedTuple):
-    """A score of several samples: of the best one, and on average."""
+    """A score of several samples: that of the best one, and the mean."""
 
     best: float
     mean: float
 
 
 def best_and_mean(metric: str, scores: Float[Tensor, "samples views"]) -> SampleScores:
-    """The scores of samples, each averaged over its views first, so that the best one is one whole sample."""
+    """Score samples, each averaged over its views first, so that the best one is one whole sample."""
     each = scores.double().mean(dim=1)
     best = each.min() if metric in LOWER_IS_BETTER else each.max()
     return SampleScores(float(best), float(each.mean()))
 
 
 def spread(samples: Float[Tensor, "samples *o"]) -> Float[Tensor, "*o"]:
-    """How much samples in [−1, 1] differ, pixel by pixel, on the scale of [0, 1].
+    """Measure how much samples in [−1, 1] differ, pixel by pixel, on the scale of [0, 1].
 
-    √π/2 times Gini's mean difference, the mean distance between two samples: the standard deviation, where values
-    are normally distributed. Of any distribution, its expectation is the same for any number of samples from two
-    up, so that it can be compared between them. (A standard deviation cannot: that of two samples is a fifth too
-    small on average.)
+    It is √π/2 times Gini's mean difference, the mean distance between two samples: the standard deviation, if
+    values are normally distributed. For any distribution its expectation is the same for any number of samples
+    from two up, so that values can be compared across numbers. (A standard deviation cannot: for two samples it is
+    a fifth too small on average.)
     """
     _check_number(samples)
     ordered = samples.clamp(-1, 1).sort(dim=0).values
     count = len(ordered)
-    # In the sum over all pairs, a value is added once for each one below it, and taken away for each one above.
+    # In the sum over all pairs, a value is added once for each one below it, and subtracted for each one above.
     rank = torch.arange(1 - count, count, 2, device=ordered.device, dtype=ordered.dtype)
     difference = 2 * torch.tensordot(rank, ordered, dims=1) / (count * (count - 1))
     return _NORMAL * difference / 2
 
 
 def vector_spread(samples: Float[Tensor, "samples c *o"]) -> Float[Tensor, "*o"]:
-    """`spread` of vectors, whose components are the second dimension, without clamping and in their own unit.
+    """Compute the `spread` of vectors (components in the second dimension), unclamped and in their own unit.
 
-    √π/2 times the mean distance between two samples.
+    It is √π/2 times the mean distance between two samples.
     """
     _check_number(samples)
     count = len(samples)
-    # Shift by shift: all pairs at once would take a lot of memory.
+    # Shift by shift: all pairs at once would take too much memory.
     distances = torch.stack([(samples[s:] - samples[:-s]).norm(dim=1).sum(dim=0) for s in range(1, count)])
     return _NORMAL * 2 * distances.sum(dim=0) / (count * (count - 1))
 
@@ -62,10 +62,11 @@ def _check_number(samples: Tensor) -> None:
 
 
 def energy_score(samples: Float[Tensor, "samples *o"], truth: Float[Tensor, "*o"]) -> float:
-    """E‖X − y‖ − ½ E‖X − X'‖ for samples X and the true y, with ‖·‖ the root of the mean square; lower is better.
+    """Compute E‖X − y‖ − ½ E‖X − X'‖ for samples X and the true y, with ‖·‖ the root mean square; lower is better.
 
     On average over many truths it is lowest for samples of the true distribution, neither too alike nor too
-    different (Gneiting and Raftery 2007, section 4.3). Unbiased for any number of samples; of one it is the error.
+    different (Gneiting and Raftery 2007, section 4.3). It is unbiased for any number of samples; for one it is the
+    error.
     """
     draws, true = samples.flatten(1).double(), truth.flatten().double()
     count, scale = len(draws), true.numel() ** 0.5

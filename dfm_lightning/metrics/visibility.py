@@ -1,4 +1,4 @@
-"""Which parts of a scene a view has seen, by the scene's own depth."""
+"""Find the parts of a scene that a view has seen, by the scene's own depth."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,11 +16,11 @@ def seen_from(
     context_cameras: Cameras,
     tolerance: float = 0.05,
 ) -> Bool[Tensor, "b v 1 h w"]:
-    """Whether the surface behind each pixel of v views is in sight of any of c context views.
+    """Tell whether the surface behind each pixel of v views is visible from any of c context views.
 
-    A point is in sight where it falls into the context image, in front of the camera, and is no further away
-    than what the context view sees there, give or take a share of it. Distances are along the unit ray, to the
-    surface, and the cameras' pixels cover whole images.
+    A point is visible if it projects into the context image, in front of the camera, and is no farther away than
+    the surface that the context view sees there, within a relative tolerance. Distances are along the unit ray, to
+    the surface, and the cameras' pixels cover whole images.
     """
     directions = ray_directions(cameras)
     points = ray_origins(cameras)[:, :, None, None] + distance[:, :, 0, ..., None] * directions

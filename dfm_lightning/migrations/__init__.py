@@ -1,4 +1,4 @@
-"""Configs of earlier versions, in files and in checkpoints, brought up to date."""
+"""Upgrades of earlier versions' configs, in files and in checkpoints."""
 
 from dfm_lightning.migrations.upgrade import (
     CONFIG_VERSION,

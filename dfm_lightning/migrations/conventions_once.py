@@ -1,4 +1,4 @@
-"""From 0 to 1: near, far, background and corner alignment stand once, with the forward model."""
+"""Step 0 to 1: near, far, background and corner alignment are stated once, with the forward model."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ _CONVENTIONS = ("near", "far", "background", "corner_aligned")
 
 
 def conventions_once(config: dict[str, Any]) -> list[str]:
-    """Leave out of the estimate's renderer what the forward model says too; what it says otherwise stays."""
+    """Drop from the estimate's renderer the settings that repeat the forward model's; keep those that differ."""
     arguments = _within(config, "model")
     forward_model = _within(arguments, "forward_model")
     estimate = _within(_within(arguments, "denoiser"), "estimate_renderer")
@@ -17,7 +17,7 @@ def conventions_once(config: dict[str, Any]) -> list[str]:
 
 
 def _within(arguments: dict[str, Any], part: str) -> dict[str, Any]:
-    """The settings of a part; none where it is not there, or no class."""
+    """Return the settings of a part; none if it is missing or no class."""
     found = arguments.get(part)
     found = found.get("init_args") if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}

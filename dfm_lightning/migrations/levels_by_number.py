@@ -1,4 +1,4 @@
-"""From 1 to 2: trained models are told levels by their number, whatever a later config says."""
+"""Step 1 to 2: trained models are told levels by their number, whatever a later config says."""
 
 from typing import Any
 
@@ -6,7 +6,9 @@ _DENOISERS = ("ImageToMotion", "MLPDenoiser", "PatchToCode", "PixelNeRFDenoiser"
 
 
 def levels_by_number(config: dict[str, Any]) -> list[str]:
-    """Write down what the config of a whole run left unsaid, as there was no other way. Overlays stay the same."""
+    """State in the config of a whole run what it left implicit, since there was no other option. Overlays stay the
+    same.
+    """
     denoiser = (config.get("model") or {}).get("init_args", {}).get("denoiser")
     if "seed_everything" not in config or not isinstance(denoiser, dict):
         return []

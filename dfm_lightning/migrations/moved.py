@@ -1,19 +1,19 @@
-"""What has been renamed, one line each: classes and settings of any earlier version, and what they are now."""
+"""Renamed classes and settings of earlier versions, one line each."""
 
 from typing import NamedTuple
 
-# Class paths that configs may hold, to where the class is now.
+# Former class paths, and where the class is now.
 MOVED_CLASSES: dict[str, str] = {
     "datamodules.photograph.CameraMove": "datamodules.posed.camera_moves.CameraMove",
 }
 
 
 class MovedSetting(NamedTuple):
-    """A setting of a model or a data set that has another name or place now.
+    """A setting of a model or a data set that has a new name or place.
 
     Args:
         owner: the name of the model's or data set's class, without its module.
-        old: the setting's place in a config of `owner`, `init_args` included.
+        old: the setting's place in a config of `owner`, including `init_args`.
         new: its place now, below the same `model` or `data`.
     """
 

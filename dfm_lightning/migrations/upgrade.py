@@ -1,7 +1,7 @@
 """Upgrade a config to the current version: renamed classes and settings first, then step by step.
 
-A config without a version counts as the oldest. Many that people write by hand have none, and overlays hold a few
-settings only: so a step changes what it knows to be old and leaves all else alone.
+A config without a version counts as the oldest. Handwritten configs often have none, and overlays hold a few
+settings only: so a step changes what it knows to be old and leaves everything else alone.
 """
 
 import copy
@@ -17,8 +17,8 @@ from dfm_lightning.migrations.levels_by_number import levels_by_number
 from dfm_lightning.migrations.moved import MOVED_CLASSES, MOVED_SETTINGS, MovedSetting
 
 VERSION_KEY = "config_version"
-# Each step takes a config of the version that is its place in this list, counted from 0, to the next one: it
-# changes the config and returns what it changed, each as "old → new".
+# The step at index i (from 0) upgrades a config of version i to the next: it changes the config and returns its
+# changes, each as "old → new".
 STEPS: list[Callable[[dict[str, Any]], list[str]]] = [conventions_once, levels_by_number]
 CONFIG_VERSION = len(STEPS)
 
@@ -26,23 +26,23 @@ _said: set[str] = set()
 
 
 class Migrated(NamedTuple):
-    """A config of the current version, and what was changed to make it one, each as "old → new"."""
+    """A config of the current version, and the changes that led to it, each as "old → new"."""
 
     config: dict[str, Any]
     changes: list[str]
 
 
 def migrate(config: dict[str, Any], origin: str, classes: Mapping[str, str] | None = None) -> Migrated:
-    """Upgrade a config, which stays as it is.
+    """Upgrade a copy of a config.
 
     Args:
         config: settings as primitives, as in a YAML file; all of them or a few.
         origin: where they come from, for messages.
-        classes: class paths of `model` and `data`, where the config itself may not name them.
+        classes: class paths of `model` and `data`, which the config itself may not name.
 
     Raises:
-        UserError: a newer version of the program wrote it, its version is no whole number, or a setting stands in
-            it under its old and its new name.
+        UserError: a newer version of the program wrote it, its version is no whole number, or a setting appears
+            under both its old and its new name.
     """
     version = config.get(VERSION_KEY, 0)
     if not isinstance(version, int) or isinstance(version, bool) or version < 0:
@@ -65,7 +65,7 @@ def migrate(config: dict[str, Any], origin: str, classes: Mapping[str, str] | No
 def migrate_with_notice(
     config: dict[str, Any], origin: str, classes: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Upgrade a config as `migrate` does, and print one line of what was changed, once for each origin."""
+    """Upgrade a config as `migrate` does, and print one line about the changes, once for each origin."""
     migrated, changes = migrate(config, origin, classes)
     if changes:
         say_once(f"{origin} is of an earlier version, and is read as if changed: {', '.join(changes)}")
@@ -73,7 +73,7 @@ def migrate_with_notice(
 
 
 def migrated_option(name: str, classes: Mapping[str, str] | None = None) -> str:
-    """The name that a setting has now, given as on the command line; the same if it was not renamed."""
+    """Return the current name of a setting given as on the command line; unchanged if it was not renamed."""
     for moved in MOVED_SETTINGS:
         if name in (moved.old, short(moved.old)) and _belongs(moved, (classes or {}).get(name.split(".")[0])):
             return short(moved.new)
@@ -81,12 +81,12 @@ def migrated_option(name: str, classes: Mapping[str, str] | None = None) -> str:
 
 
 def migrated_class(path: str) -> str:
-    """Where a class is now, given its path; the same if it was not moved."""
+    """Return the current place of a class given its path; unchanged if it was not moved."""
     return MOVED_CLASSES.get(path, path)
 
 
 def short(place: str) -> str:
-    """A setting's place as it is written on the command line and in messages."""
+    """Write a setting's place as on the command line and in messages."""
     return place.replace(".init_args", "")
 
 
@@ -142,7 +142,7 @@ def _with_new_settings(config: dict[str, Any], origin: str, classes: Mapping[str
 
 
 def _belongs(moved: MovedSetting, class_path: str | None) -> bool:
-    """Whether a setting is one of a class; also where nobody says what class it is."""
+    """Tell whether a setting belongs to a class, or the class is unknown."""
     return class_path is None or class_path.rpartition(".")[2] == moved.owner
 
 

@@ -1,1 +1,1 @@
-"""Network architectures; what they are trained for is the business of the denoisers."""
+"""Network architectures; denoisers decide what they are trained for."""

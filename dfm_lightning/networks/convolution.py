@@ -9,15 +9,15 @@ from torch.nn import functional as F
 class Convolution3x3(nn.Conv2d):
     """A 3×3 convolution with zero padding, whose result has its channels last.
 
-    oneDNN computes large ones by Winograd's algorithm, with ten times the rounding error of a matrix product.
-    On the CPU this is therefore nine matrix products, which take about as long.
+    oneDNN computes large ones by Winograd's algorithm, with ten times the rounding error of a matrix product. On
+    the CPU they are therefore computed as nine matrix products, which take about as long.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w k"]:
-        """The convolved image."""
+        """Convolve an image."""
         if image.device.type != "cpu":
             return super().forward(image).permute(0, 2, 3, 1).contiguous()
         batch, channels, height, width = image.shape

@@ -1,6 +1,6 @@
-"""The Diffusion Transformer (Peebles and Xie 2023) as a core, tokens to tokens, and the parts around it.
+"""The Diffusion Transformer (Peebles and Xie 2023): a core from tokens to tokens, and the parts around it.
 
-A network for images puts `PatchTokens` before the core and `ModulatedOutput` with `unpatchify` behind it.
+A network for images puts `PatchTokens` before the core and `ModulatedOutput` with `unpatchify` after it.
 """
 
 from jaxtyping import Float, Int
@@ -20,13 +20,13 @@ def modulate(
 
 
 def zero_parameters(module: nn.Module) -> None:
-    """Set all parameters to zero: what follows starts as if the module were not there."""
+    """Set all parameters to zero, so that training starts as if the module were absent."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
 
 
 class LevelEmbedding(nn.Module):
-    """Diffusion level to vector: sinusoids through a small MLP.
+    """An embedding of diffusion levels: sinusoids, then a small MLP.
 
     Args:
         width: length of the vector.
@@ -43,7 +43,7 @@ class LevelEmbedding(nn.Module):
         self.mlp = nn.Sequential(first, nn.SiLU(), second)
 
     def forward(self, level: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
-        """The vector of each level."""
+        """Embed each level."""
         return self.mlp(self.sinusoids(level, next(self.parameters()).dtype))
 
 
@@ -55,7 +55,7 @@ class _TanhGELU(nn.GELU):
 
 
 class DiTBlock(nn.Module):
-    """Attention and MLP; the condition sets their normalisation and their share in the result (adaLN-Zero)."""
+    """Attention and MLP; the condition sets their normalisation and their weight in the result (adaLN-Zero)."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -106,11 +106,11 @@ class DiT(nn.Module):
 
 
 class ModulatedOutput(nn.Module):
-    """From tokens to the numbers wanted of each; starts at zero.
+    """A map from tokens to output numbers; starts at zero.
 
     Args:
         width: length of a token.
-        channels: how many numbers each token gives.
+        channels: numbers for each token.
     """
 
     def __init__(self, width: int, channels: int) -> None:
@@ -121,20 +121,20 @@ class ModulatedOutput(nn.Module):
         zero_parameters(self)
 
     def forward(self, tokens: Float[Tensor, "b n d"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b n c"]:
-        """The output of each token."""
+        """Compute the output of each token."""
         shift, scale = self.modulation(condition).chunk(2, dim=1)
         return self.linear(modulate(self.norm(tokens), shift, scale))
 
 
 class PatchTokens(nn.Module):
-    """One token for each square patch of an image, with its position added. Works at any image size.
+    """One token for each square patch of an image, with its position added, for any image size.
 
     Args:
         channels: channels of the image.
         width: length of a token.
         patch: side of a patch in pixels; divides height and width of the image.
-        grid: number of tokens along a side whose positions those of every image are brought to; without it, each
-            image counts its own.
+        grid: number of tokens along a side to which the positions of every image are rescaled; by default, each
+            image uses its own.
     """
 
     def __init__(self, channels: int, width: int, patch: int, grid: int | None = None) -> None:
@@ -148,18 +148,18 @@ class PatchTokens(nn.Module):
         nn.init.xavier_uniform_(self.embed.proj.weight.view(width, -1))
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """The tokens, row by row."""
+        """Return the tokens, row by row."""
         height, width = image.shape[2:]
         if height % self.patch or width % self.patch:
             raise ValueError(f"an image of {height}×{width} does not divide into patches of {self.patch}")
         rows, columns = height // self.patch, width // self.patch
-        # In the weights' precision: under autocast the sum, from which all blocks go on, is then in float32.
+        # In the weights' precision: under autocast the sum, which all blocks build on, is then in float32.
         weight = self.embed.proj.weight
         return self.embed(image) + position_embedding_2d(rows, columns, len(weight), weight, self.grid)
 
 
 def unpatchify(tokens: Float[Tensor, "b n c"], rows: int, patch: int) -> Float[Tensor, "b k h w"]:
-    """Lay tokens of patch·patch·k numbers (row, column, channel within the patch) out as an image."""
+    """Arrange tokens of patch·patch·k numbers (row, column, channel within the patch) as an image."""
     batch, count, _ = tokens.shape
     columns = count // rows
     grid = tokens.view(batch, rows, columns, patch, patch, -1)

@@ -1,4 +1,4 @@
-"""Fixed embeddings of positions, diffusion levels and camera poses into vectors that networks can use."""
+"""Fixed embeddings of positions, diffusion levels and camera poses as vectors for networks."""
 
 import math
 import operator
@@ -17,23 +17,23 @@ SinusoidOrder = Literal["cosine_first", "sine_first"]
 def position_embedding_2d(
     rows: int, columns: int, width: int, like: Float[Tensor, "..."], grid: int | None = None
 ) -> Float[Tensor, "n width"]:
-    """Sines and cosines of the x index, then of the y index, of each cell of a grid (row by row).
+    """Embed each cell of a grid (row by row): sines and cosines of the x index, then of the y index.
 
-    Each axis gets `width / 2` numbers: sines, then cosines, of frequencies 10,000^(−i / (width / 4)), computed
-    in float64 (as in MAE and DiT, where the first half is the x axis), given with dtype and device of `like`.
+    Each axis gets `width / 2` numbers: sines, then cosines, of frequencies 10,000^(−i / (width / 4)), computed in
+    float64 (as in MAE and DiT, where the first half is the x axis), returned with dtype and device of `like`.
 
-    With `grid`, positions are those of a grid of so many rows and columns over the same image: a finer or
-    coarser one gets the embedding of that grid resized, which here needs no interpolation, for the sinusoids are
-    known between the cells as well. Centres of cells correspond, as in resizing without aligned corners.
+    With `grid`, positions are those of a grid of that many rows and columns over the same image: a finer or
+    coarser one gets the embedding of that grid resized. No interpolation is needed, since sinusoids are defined
+    between cells as well. Centres of cells correspond, as in resizing without aligned corners.
 
-    The last few embeddings asked for are kept, so that the same tensor is given again: it must not be changed.
+    Recent embeddings are cached, so the same tensor is returned again: do not change it.
 
     Raises:
         ValueError: `width` is not a multiple of 4.
     """
     if width % 4:
         raise ValueError(f"a 2D position embedding needs a width that is a multiple of 4, got {width}")
-    # (`index` makes numbers of the symbols that a compiler has for sizes which may vary.)
+    # (`index` turns a compiler's symbols for dynamic sizes into numbers.)
     return _constant_embedding(operator.index(rows), operator.index(columns), width, grid, like.dtype, like.device)
 
 
@@ -41,7 +41,7 @@ def position_embedding_2d(
 def _constant_embedding(
     rows: int, columns: int, width: int, grid: int | None, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "n width"]:
-    """See `position_embedding_2d`: by a function of its own, since a compiler looks through a cache."""
+    """See `position_embedding_2d`. A separate function, since a compiler looks through a cache."""
     return _kept_embedding(rows, columns, width, grid, dtype, device)
 
 
@@ -62,19 +62,20 @@ def _kept_embedding(
 
 
 def _resized(index: Float[Tensor, " n"], grid: int) -> Float[Tensor, " n"]:
-    """Where the centres of n cells lie among the indices of `grid` cells over the same length."""
+    """Return the positions of the centres of n cells among the indices of `grid` cells over the same length."""
     return (index + 0.5) * grid / len(index) - 0.5
 
 
 def level_sinusoids(
     level: Real[Tensor, "*b"], width: int, order: SinusoidOrder, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "*b width"]:
-    """Sinusoids of diffusion levels, with periods from 2π up to about 10,000 times that.
+    """Embed diffusion levels as sinusoids, with periods from 2π up to about 10,000 times that.
 
-    Two customs exist. "cosine_first" (GLIDE, DiT): cosines then sines, frequencies 10,000^(−i/half).
+    Two conventions exist. "cosine_first" (GLIDE, DiT): cosines then sines, frequencies 10,000^(−i/half).
     "sine_first" (Transformer, DDPM): sines then cosines, frequencies 10,000^(−i/(half − 1)).
 
-    Computed in float32 at least, and given with the dtype asked for: bfloat16 holds whole numbers up to 256 only.
+    The computation is in float32 at least, the result in the requested dtype: bfloat16 is exact for whole numbers
+    up to 256 only.
     """
     half = width // 2
     steps = half if order == "cosine_first" else half - 1
@@ -88,9 +89,9 @@ def level_sinusoids(
 def ratio_sinusoids(
     signal_rate: Float[Tensor, "*b"], noise_rate: Float[Tensor, "*b"], width: int
 ) -> Float[Tensor, "*b width"]:
-    """Sines, then cosines, of the logarithm of the signal-to-noise ratio α²/σ², at frequencies e^−3 to e^1.
+    """Embed the logarithm of the signal-to-noise ratio α²/σ²: sines, then cosines, at frequencies e^−3 to e^1.
 
-    Smooth: neighbouring levels have neighbouring embeddings. Rates count as 1e-4 at least.
+    The embedding is smooth: neighbouring levels have neighbouring embeddings. Rates count as at least 1e-4.
     """
     ratio = 2 * (signal_rate.clamp(min=1e-4).log() - noise_rate.clamp(min=1e-4).log())
     angles = ratio[..., None] * torch.exp(torch.linspace(-3.0, 1.0, width // 2, device=ratio.device))
@@ -98,11 +99,11 @@ def ratio_sinusoids(
 
 
 class LevelSinusoids(nn.Module):
-    """Embed the diffusion levels that a network is told, without parameters.
+    """A parameter-free embedding of the diffusion levels that a network is told.
 
-    By the level itself, as in `level_sinusoids`; or, where `smooth` is set (see `embed_smoothly`), by its
-    signal-to-noise ratio, as in `ratio_sinusoids`. At periods down to 2π levels, the former tells levels apart
-    that hardly differ, and what a network makes of them jitters.
+    It embeds the level itself, as `level_sinusoids` does; or, if `smooth` is set (see `embed_smoothly`), its
+    signal-to-noise ratio, as `ratio_sinusoids` does. At periods down to 2π levels, the former separates levels
+    that hardly differ, so that a network's output jitters.
 
     Args:
         width: numbers in the embedding; even.
@@ -117,14 +118,14 @@ class LevelSinusoids(nn.Module):
         self._process: tuple[Any, ...] = ()
 
     def use_process(self, process: Any) -> None:
-        """Be told the model's noise process, whose rates a smooth embedding needs.
+        """Store the model's noise process, whose rates a smooth embedding needs.
 
         Raises:
-            UserError: denoisers are told something else than this process's levels.
+            UserError: denoisers are told something other than this process's levels.
         """
         if self.smooth and getattr(process, "data_std", None) is not None:
             raise UserError("levels are embedded smoothly by their rates: set data_std of the process to null")
-        # In a tuple, so as to be no child of two modules: the model owns it.
+        # In a tuple, so that it is not registered as a child of two modules: the model owns it.
         self._process = (process,)
 
     def forward(self, level: Real[Tensor, "*b"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*b width"]:
@@ -148,9 +149,10 @@ def embed_smoothly(network: nn.Module) -> None:
 
 
 def harmonic_embedding(values: Float[Tensor, "*b d"], octaves: int = 6) -> Float[Tensor, "*b e"]:
-    """Sines of every value at frequencies 1, 2, 4, …, then the cosines, then the values (e = d (2·octaves + 1)).
+    """Embed values: sines of each at frequencies 1, 2, 4, …, then the cosines, then the values (e = d (2·octaves +
+    1)).
 
-    The octaves of one value stand next to each other, as in PyTorch3D's `HarmonicEmbedding`.
+    The octaves of one value are adjacent, as in PyTorch3D's `HarmonicEmbedding`.
     """
     frequencies = 2.0 ** torch.arange(octaves, device=values.device, dtype=values.dtype)
     angles = (values[..., None] * frequencies).flatten(-2)
@@ -160,7 +162,8 @@ def harmonic_embedding(values: Float[Tensor, "*b d"], octaves: int = 6) -> Float
 def positional_encoding(
     points: Float[Tensor, "*b 3"], octaves: int = 6, base_frequency: float = 1.5
 ) -> Float[Tensor, "*b e"]:
-    """The points, then for each frequency f = base · 2^k sines and cosines of f x, f y, f z (e = 3 + 6·octaves).
+    """Encode points: the points, then for each frequency f = base · 2^k sines and cosines of f x, f y, f z (e = 3
+    + 6·octaves).
 
     Source: pixelNeRF (Yu et al. 2021), section 4; base frequency 1.5.
     """

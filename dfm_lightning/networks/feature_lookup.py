@@ -1,4 +1,4 @@
-"""Reading feature maps at continuous image positions."""
+"""Read feature maps at continuous image positions."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,19 +10,19 @@ def lookup_features(
     positions: Float[Tensor, "b v n 2"],
     seen: Bool[Tensor, "b v n"] | None = None,
 ) -> Float[Tensor, "b v n c"]:
-    """Bilinear interpolation of each view's map at image positions (x, y) in [0, 1]; cells have centres (i + ½)/N.
+    """Interpolate each view's map bilinearly at image positions (x, y) in [0, 1]; cells have centres (i + ½)/N.
 
-    Outside, the nearest border value is taken. Where `seen` is false the result is zero. Equal to
-    `grid_sample(align_corners=False, padding_mode="border")`, but as a weighted sum of four rows of a table,
-    which on a CPU is several times faster, backwards too. Sums, of the gradient as well, are in float32 at least:
-    a map's cell is read by many points, whose shares bfloat16 would soon be too coarse to add.
+    Outside, the nearest border value is used. Where `seen` is false the result is zero. The result equals
+    `grid_sample(align_corners=False, padding_mode="border")`, but is computed as a weighted sum of four rows of a
+    table, which on a CPU is several times faster, backwards too. Sums, of the gradient as well, are in float32 at
+    least: many points read the same cell, and bfloat16 would soon be too coarse to add their contributions.
     """
     batch, views, height, width, channels = maps.shape
     if min(height, width) < 2:
         raise ValueError(f"feature maps must be at least 2×2, got {height}×{width}")
     exact = torch.promote_types(torch.promote_types(maps.dtype, positions.dtype), torch.float32)
     with torch.autocast(positions.device.type, enabled=False):
-        # Axis by axis: a tensor of both sizes would have to be sent to a GPU, which waits for it.
+        # Axis by axis: a tensor of both sizes would have to be copied to a GPU, which synchronises.
         scaled = [positions[..., axis].to(exact) * size - 0.5 for axis, size in enumerate((width, height))]
         place = [part.clamp(0, size - 1) for part, size in zip(scaled, (width, height), strict=True)]
         cell = [

@@ -1,4 +1,4 @@
-"""Networks that are used and never trained."""
+"""Networks that are used but never trained."""
 
 from typing import Any, Generic, TypeVar
 
@@ -9,24 +9,24 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Frozen(Generic[Network]):
-    """Holds a network in evaluation mode, without gradients of its weights, and out of whatever holds this.
+    """A holder of a network in evaluation mode, without gradients of its weights, hidden from its owner.
 
-    Not an `nn.Module`: a network in it is part of no checkpoint, no moving average and no list of parameters, and
-    `train()` does not reach it. A copy shares the network, which never changes.
+    It is not an `nn.Module`: the network is part of no checkpoint, no moving average and no list of parameters,
+    and `train()` does not reach it. Copies share the network, which never changes.
 
     Args:
-        network: what is frozen.
+        network: the network to freeze.
     """
 
     def __init__(self, network: Network) -> None:
         self.network = network.eval().requires_grad_(False)
 
     def __call__(self, *args: Any) -> Any:
-        """Run the network; gradients flow through it to what it is given."""
+        """Run the network; gradients flow through it to its inputs."""
         return self.network(*args)
 
     def to(self, device: torch.device) -> "Frozen[Network]":
-        """Move the network to a device, and give it back."""
+        """Move the network to a device, and return it."""
         self.network.to(device)
         return self
 

@@ -8,11 +8,11 @@ from dfm_lightning.networks.dit import DiT, LevelEmbedding, ModulatedOutput, Pat
 
 
 class ImageToImage(nn.Module):
-    """Image and diffusion level in, image-like map of the same size out. Zero at the start of training.
+    """A network from an image and its diffusion level to a map of the same size. Zero at the start of training.
 
     Args:
-        in_channels: channels of the image that goes in.
-        out_channels: channels of the map that comes out.
+        in_channels: channels of the input image.
+        out_channels: channels of the output map.
         width: length of a token.
         depth: number of transformer blocks.
         heads: attention heads of each block.
@@ -36,18 +36,18 @@ class ImageToImage(nn.Module):
         self.output = ModulatedOutput(width, patch * patch * out_channels)
 
     def forward(self, image: Float[Tensor, "b c h w"], level: Int[Tensor, " b"]) -> Float[Tensor, "b k h w"]:
-        """The map of each image."""
+        """Compute the map of each image."""
         condition = self.level(level)
         tokens = self.output(self.core(self.tokens(image), condition), condition)
         return unpatchify(tokens, image.shape[2] // self.patch, self.patch)
 
 
 class ImageToCodes(nn.Module):
-    """Image and diffusion level in, a set of vectors out, through tokens that read the image by attention.
+    """A network from an image and its diffusion level to a set of vectors, whose tokens attend to the image.
 
     Args:
-        in_channels: channels of the image that goes in.
-        codes: number of vectors that come out.
+        in_channels: channels of the input image.
+        codes: number of output vectors.
         code_width: length of each.
         width: length of a token.
         depth: number of transformer blocks.
@@ -73,7 +73,7 @@ class ImageToCodes(nn.Module):
         self.output = ModulatedOutput(width, code_width)
 
     def forward(self, image: Float[Tensor, "b c h w"], level: Int[Tensor, " b"]) -> Float[Tensor, "b codes k"]:
-        """The codes of each image."""
+        """Compute the codes of each image."""
         condition = self.level(level)
         queries = self.queries.expand(len(image), -1, -1)
         tokens = self.core(torch.cat([queries, self.tokens(image)], dim=1), condition)

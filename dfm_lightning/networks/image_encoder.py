@@ -1,4 +1,4 @@
-"""The image encoder of the pixelNeRF denoiser: clean context or noisy target in, feature map out."""
+"""The image encoder of the pixelNeRF denoiser: from clean context or noisy target to a feature map."""
 
 import torch
 from jaxtyping import Float, Int
@@ -23,7 +23,7 @@ POSE_NUMBERS = 12 * (2 * POSE_OCTAVES + 1)
 
 
 class PoseConditioning(nn.Module):
-    """Adds an absolute camera pose to a condition vector.
+    """A layer that adds an absolute camera pose to a condition vector.
 
     Args:
         width: length of the condition vector.
@@ -37,32 +37,32 @@ class PoseConditioning(nn.Module):
     def forward(
         self, condition: Float[Tensor, "b d"], camera_to_world: Float[Tensor, "b 4 4"]
     ) -> Float[Tensor, "b d"]:
-        """The condition with the pose in it."""
+        """Add the pose to the condition."""
         pose = self.pose(harmonic_embedding(camera_to_world[:, :3].flatten(1), POSE_OCTAVES))
         return self.fuse(torch.cat([condition, pose], dim=1))
 
 
 class ImageEncoder(Recorded, nn.Module):
-    """A DiT at a quarter of the resolution between two convolutions, one below it and one past it.
+    """A DiT at a quarter of the resolution, after one convolution and bypassed by another.
 
-    A 7×7 convolution with stride 2 makes what the DiT sees; its output is enlarged to the full resolution and
-    joined by a 7×7 convolution of the image, so that fine detail survives. The last convolution starts at
-    zero: so do the features. Context and noisy target share everything but the first convolution.
+    A 7×7 convolution with stride 2 computes the DiT's input; its output is enlarged to the full resolution and
+    joined by a 7×7 convolution of the image, so that fine detail survives. The last convolution, and so the
+    features, start at zero. Context and noisy target share everything but the first convolution.
 
     Args:
         width: length of a token of the DiT.
         depth: number of transformer blocks.
         heads: attention heads of each block.
         feature_channels: channels of the feature map.
-        estimate_features: channels of the deterministic estimate besides its colour (3) and depth (1); as many
-            features has every point of the radiance fields.
+        estimate_features: channels of the deterministic estimate besides its colour (3) and depth (1); every point
+            of the radiance fields has as many features.
         stem_channels: channels of the first convolution.
-        skip_channels: channels of the convolution past the DiT.
+        skip_channels: channels of the convolution that bypasses the DiT.
         patch: side of the square of stem pixels that is one token.
-        absolute_pose: whether the absolute camera poses condition the DiT, as the paper has it for Co3D.
+        absolute_pose: whether the absolute camera poses condition the DiT, as in the paper for Co3D.
         position_grid: number of the DiT's tokens along a side of the images that training begins with, a quarter
-            of their pixels where `patch` is 2. At other sizes position embeddings are then resized, so that a
-            model can be trained on, and used, at a higher resolution. Without it they are counted anew.
+            of their pixels if `patch` is 2. At other sizes position embeddings are then resized, so that a model
+            can be trained, and used, at a higher resolution. Without it each size has its own.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ImageEncoder(Recorded, nn.Module):
     def encode_context(
         self, images: Float[Tensor, "b 3 h w"], absolute_pose: Float[Tensor, "b 4 4"]
     ) -> Float[Tensor, "b h w f"]:
-        """Feature maps of clean images, taken as level 0."""
+        """Compute feature maps of clean images, treated as level 0."""
         level = torch.zeros(len(images), dtype=torch.long, device=images.device)
         return self._encode(self.context_stem, images, level, absolute_pose)
 
@@ -113,7 +113,7 @@ class ImageEncoder(Recorded, nn.Module):
         level: Int[Tensor, " b"],
         absolute_pose: Float[Tensor, "b 4 4"],
     ) -> Float[Tensor, "b h w f"]:
-        """Feature maps of noisy images at their diffusion levels, beside the deterministic estimates of them."""
+        """Compute feature maps of noisy images at their diffusion levels, given their deterministic estimates."""
         return self._encode(self.target_stem, torch.cat([noisy, estimate], dim=1), level, absolute_pose)
 
     def _encode(

@@ -14,21 +14,21 @@ FEATURES = 2048
 
 
 def load_inception(weights: str | Path | None = None) -> Frozen[FeatureExtractorInceptionV3]:
-    """torch-fidelity's Inception-v3 with frozen weights: (8-bit images [n, 3, h, w],) → (features [n, 2048],).
+    """Load torch-fidelity's Inception-v3, frozen: (8-bit images [n, 3, h, w],) → (features [n, 2048],).
 
     Args:
         weights: torch-fidelity's file, which torchmetrics reads as well; by default the file of that name in
             torch's cache.
 
     Raises:
-        UserError: the file is not there, or is another one.
+        UserError: the file is missing, or is another one.
     """
     path = find_weights(
         WEIGHTS_FILE, URL_INCEPTION_V3, "FID and KID need torch-fidelity's weights of Inception-v3", weights
     )
     content = "torch-fidelity's weights of Inception-v3"
     given = read_weights(path, content, URL_INCEPTION_V3)
-    # The constructor would read a file with full trust: it gets a copy of the tensors alone.
+    # The constructor would unpickle a file with full trust: it gets a copy of the tensors alone.
     copy = io.BytesIO()
     torch.save(given, copy)
     copy.seek(0)

@@ -19,20 +19,20 @@ class GatedBlock(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, hidden: Float[Tensor, "b width"]) -> Float[Tensor, "b width"]:
-        """The block's output, of the same shape."""
+        """Compute the block's output, of the same shape."""
         return hidden + self.output(F.silu(self.gate(hidden)) * self.value(hidden))
 
 
 class LevelMLP(nn.Module):
     """A residual MLP from a vector and a diffusion level to a vector.
 
-    Products of its inputs, of which posteriors are full, come easily to gated blocks.
+    Gated blocks easily form products of their inputs, which posteriors are full of.
 
     Args:
         inputs: numbers in the input vector.
         outputs: numbers in the output vector.
         width: hidden numbers, and sinusoids of the level; even.
-        depth: gated blocks.
+        depth: number of gated blocks.
     """
 
     def __init__(self, inputs: int, outputs: int, width: int = 128, depth: int = 2) -> None:
@@ -45,6 +45,6 @@ class LevelMLP(nn.Module):
         self.out = nn.Linear(width, outputs)
 
     def forward(self, values: Float[Tensor, "b inputs"], level: Level) -> Float[Tensor, "b outputs"]:
-        """The output vector of each element of the batch at its level."""
+        """Compute the output vector of each element of the batch at its level."""
         waves = self.sinusoids(level, values.dtype)
         return self.out(F.silu(self.blocks(self.values_in(values) + self.level_in(waves))))

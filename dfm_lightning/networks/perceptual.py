@@ -1,4 +1,4 @@
-"""The network behind LPIPS (Zhang et al. 2018), its trunk's weights read from a file and never fetched."""
+"""The network behind LPIPS (Zhang et al. 2018); its trunk's weights are read from a file, never downloaded."""
 
 import warnings
 from pathlib import Path
@@ -15,22 +15,22 @@ Trunk = Literal["vgg", "alex"]
 
 TRUNK_FILES: dict[Trunk, str] = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
 URL = "https://download.pytorch.org/models/"
-# Four poolings leave nothing of an image any smaller.
+# Four poolings leave nothing of smaller images.
 SMALLEST_IMAGE = 16
 
 
 def trunk_path(trunk: Trunk, weights: str | Path | None = None) -> Path:
-    """Where the trunk's weights are: the given file, else torch's cache. `UserError` if there is none."""
+    """Find the trunk's weights: the given file, else the one in torch's cache. `UserError` if there is none."""
     name = TRUNK_FILES[trunk]
     return find_weights(name, f"{URL}{name}", "LPIPS needs torchvision's weights of its trunk", weights)
 
 
 def load_lpips(trunk: Trunk, weights: str | Path | None = None) -> Frozen:
-    """LPIPS with frozen weights: (images in [−1, 1], images in [−1, 1]) → distances [n, 1, 1, 1]."""
+    """Load LPIPS, frozen: (images in [−1, 1], images in [−1, 1]) → distances [n, 1, 1, 1]."""
     path = trunk_path(trunk, weights)
-    # The trunk is first made with random weights; training's random numbers shall not depend on that.
+    # The trunk is first initialised with random weights; this must not advance training's random numbers.
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # lpips still speaks torchvision's old way.
+        # lpips still uses torchvision's old interface.
         warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")
         network = lpips.LPIPS(net=trunk, pnet_rand=True, verbose=False)
     _load_trunk(network.net, path)

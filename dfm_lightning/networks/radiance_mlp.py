@@ -9,7 +9,7 @@ from dfm_lightning.networks.embeddings import LevelSinusoids, positional_encodin
 
 
 class ModulatedBlock(nn.Module):
-    """x + fc1(relu(modulated(fc0(relu(x))))), the modulation a scale and shift given from outside.
+    """x + fc1(relu(modulated(fc0(relu(x))))), with the modulation's scale and shift given from outside.
 
     Args:
         width: length of the vectors.
@@ -25,7 +25,8 @@ class ModulatedBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b n d"], modulation: Float[Tensor, "b 2 d"]) -> Float[Tensor, "b n d"]:
         """Transform the vectors of each element of the batch under its scale and shift."""
-        # Scale and shift act on what fc0 gives, so they go into its weights: one pass over the points less.
+        # Scale and shift act on the output of fc0, so they are folded into its weights, which saves a pass over
+        # the points.
         scale, shift = 1 + modulation[:, 0], modulation[:, 1]
         weight = scale[:, :, None] * self.fc0.weight
         bias = scale * self.fc0.bias + shift
@@ -34,15 +35,15 @@ class ModulatedBlock(nn.Module):
 
 
 class RadianceMLP(nn.Module):
-    """Positions and features of points, seen by several views, to colour, density and features.
+    """An MLP from positions and features of points, seen by several views, to colour, density and features.
 
-    The first blocks run for each view with that view's diffusion level; then comes the mean over the views,
-    and the last blocks run with the level of the last view (the noisy target).
+    The first blocks run for each view with that view's diffusion level; then the views are averaged, and the last
+    blocks run with the level of the last view (the noisy target).
 
     Args:
         feature_channels: channels of the feature maps.
         width: length of the hidden vectors.
-        output_features: number of features a point has besides colour and density.
+        output_features: number of features of a point besides colour and density.
         blocks: number of residual blocks.
         blocks_per_view: how many of them come before the mean over the views.
         octaves: number of frequencies in the positional encoding.
@@ -80,11 +81,11 @@ class RadianceMLP(nn.Module):
             nn.init.zeros_(parameter)
 
     def project_maps(self, maps: Float[Tensor, "b v h w f"]) -> Float[Tensor, "b v h w d"]:
-        """The features' share in the first layer, for each pixel of the maps."""
+        """Compute the features' share in the first layer, for each pixel of the maps."""
         return self.feature_in(maps)
 
     def modulation(self, level: Int[Tensor, "b v"]) -> Float[Tensor, "b v k 2 d"]:
-        """Scale and shift of each of the k blocks, for each view's diffusion level."""
+        """Compute scale and shift of each of the k blocks, for each view's diffusion level."""
         dtype = self.position_in.weight.dtype
         condition = F.silu(self.level_mlp(self.sinusoids(level, dtype)))
         return torch.stack([layer(condition).unflatten(-1, (2, -1)) for layer in self.modulations], dim=2)
@@ -95,9 +96,9 @@ class RadianceMLP(nn.Module):
         projected: Float[Tensor, "b v n d"],
         modulation: Float[Tensor, "b v k 2 d"],
     ) -> Float[Tensor, "b n o"]:
-        """Colour (3), density (1) and features of each point, before any nonlinearity.
+        """Compute colour (3), density (1) and features of each point, before any nonlinearity.
 
-        `points` are in each view's camera axes, `projected` are the projected maps where the points fall.
+        `points` are in each view's camera axes, `projected` are the projected maps at the points.
         """
         batch, views, count, _ = points.shape
         x = projected + self.position_in(positional_encoding(points, self.octaves))
@@ -113,5 +114,5 @@ class RadianceMLP(nn.Module):
 
     @property
     def floats_per_point(self) -> int:
-        """How many numbers a point seen by one view occupies while it is computed, about."""
+        """Estimate how many numbers a point seen by one view occupies during the computation."""
         return 4 * self.width + 2 * self.position_in.in_features

@@ -20,14 +20,14 @@ _GROUPS = 8
 
 
 class ConditionedBlock(nn.Module):
-    """Two 3-wide convolutions beside a shortcut; the condition scales and shifts what is between them.
+    """Two 3-wide convolutions beside a shortcut; the condition scales and shifts the activations between them.
 
     The second convolution and the condition's influence start at zero, so that the block starts as its shortcut.
 
     Args:
         dimensions: 1 for curves, 2 for images, 3 for volumes.
-        inputs: channels that go in; a multiple of 8.
-        outputs: channels that come out; a multiple of 8.
+        inputs: input channels; a multiple of 8.
+        outputs: output channels; a multiple of 8.
         condition: length of the condition vector.
     """
 
@@ -53,7 +53,7 @@ class ConditionedBlock(nn.Module):
 
 
 class GlobalAttention(nn.Module):
-    """Self-attention among all cells, added to what goes in; starts as the identity.
+    """Self-attention among all cells, added to the input; starts as the identity.
 
     Args:
         channels: channels of the cells; a multiple of 8 and of `heads`.
@@ -69,7 +69,7 @@ class GlobalAttention(nn.Module):
         zero_parameters(self.output)
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
-        """Let every cell look at all others."""
+        """Let every cell attend to all others."""
         tokens = self.norm(x).flatten(2).mT
         parts = self.queries_keys_values(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(*parts)
@@ -77,14 +77,14 @@ class GlobalAttention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Down through blocks of falling resolution and back up, each level's result added to the way up.
+    """Blocks of falling resolution and back, with each level's result added on the way up.
 
     Args:
         dimensions: 1 for curves, 2 for images, 3 for volumes.
-        inputs: channels that go in.
-        outputs: channels that come out.
-        widths: channels at each resolution, the full one first, each half of the one before along every side. The
-            sides of what goes in must be multiples of 2^(number of widths − 1). Multiples of 8.
+        inputs: input channels.
+        outputs: output channels.
+        widths: channels at each resolution, the full one first, each half of the one before along every side;
+            multiples of 8. The input's sides must be multiples of 2^(number of widths − 1).
         condition: length of the condition vector.
     """
 
@@ -100,7 +100,7 @@ class UNet(nn.Module):
             return ConditionedBlock(dimensions, before, after, condition)
 
         self.dimensions = dimensions
-        # In a volume, where the full resolution is what costs, cells are brought to the first width one by one.
+        # In a volume, where the full resolution dominates the cost, the first width is reached cell by cell.
         side = 1 if dimensions == 3 else 3
         self.input = convolution(inputs, widths[0], side, padding=side // 2)
         self.down = nn.ModuleList(block(*pair) for pair in zip([widths[0], *widths], widths, strict=False))
@@ -112,13 +112,13 @@ class UNet(nn.Module):
         self.output_norm = nn.GroupNorm(_GROUPS, widths[0])
         self.output = convolution(widths[0], outputs, 3, padding=1)
         for layer in self.modules():
-            # Those of one cell are matrix products in any layout, and lose theirs in a gradient.
+            # One-cell kernels are matrix products in any layout, and lose theirs in a gradient.
             if isinstance(layer, convolution) and layer.kernel_size[0] > 1:
                 layer.to(memory_format=_MEMORY_FORMAT[dimensions])
 
     @property
     def factor(self) -> int:
-        """What the sides of an input must be multiples of."""
+        """Return the number that divides the sides of an input."""
         return 2 ** (len(self.down) - 1)
 
     def forward(self, x: Float[Tensor, "b i *s"], condition: Float[Tensor, "b c"]) -> Float[Tensor, "b o *s"]:

@@ -1,4 +1,4 @@
-"""Reading volumes at continuous places."""
+"""Read volumes at continuous places."""
 
 import torch
 from jaxtyping import Float
@@ -8,9 +8,9 @@ from torch import Tensor
 def lookup_volume(volume: Float[Tensor, "b d h w c"], places: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n c"]:
     """Interpolate each volume trilinearly at places (x, y, z) in [0, 1]; cells have centres (i + ½)/N.
 
-    Outside, the nearest border value is taken. Equal to a five-dimensional `grid_sample(align_corners=False,
-    padding_mode="border")`, but as a weighted sum of eight rows of a table, which on a CPU is several times
-    faster, backwards too. Sums are in float32 at least.
+    Outside, the nearest border value is used. The result equals a five-dimensional
+    `grid_sample(align_corners=False, padding_mode="border")`, but is computed as a weighted sum of eight rows of a
+    table, which on a CPU is several times faster, backwards too. Sums are in float32 at least.
 
     Raises:
         ValueError: a side has fewer than two cells.

@@ -1,4 +1,4 @@
-"""Weights of other projects' networks: where they are expected, and how they are read."""
+"""Find and read the weights of other projects' networks."""
 
 import os
 import pickle
@@ -11,15 +11,15 @@ from dfm_lightning.errors import UserError
 
 
 def cached_weights(name: str) -> Path:
-    """Where torch itself would keep a downloaded file of that name: in $TORCH_HOME/hub/checkpoints."""
+    """Return where torch itself would keep a downloaded file of that name: in $TORCH_HOME/hub/checkpoints."""
     return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
 def find_weights(name: str, url: str, purpose: str, given: str | Path | None = None) -> Path:
-    """The given file, else the one of that name in torch's cache.
+    """Return the given file, else the one of that name in torch's cache.
 
     Raises:
-        UserError: there is none; says where to get it and where to put it.
+        UserError: there is none; the message says where to get it and where to put it.
     """
     cache = cached_weights(name)
     path = Path(given).expanduser() if given else cache
@@ -32,10 +32,10 @@ def find_weights(name: str, url: str, purpose: str, given: str | Path | None = N
 
 
 def read_weights(path: Path, content: str, url: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, by name; nothing else is read from the file.
+    """Read the tensors of a checkpoint by name, and nothing else from the file.
 
     Raises:
-        UserError: it is no such file.
+        UserError: the file is no such checkpoint.
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
@@ -47,6 +47,6 @@ def read_weights(path: Path, content: str, url: str) -> dict[str, Tensor]:
 
 
 def not_the_weights(path: Path, content: str, url: str, error: Exception) -> UserError:
-    """What to say of a file that holds something else."""
+    """Build the error for a file that holds something else."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UserError(f"{os.fspath(path)} does not hold {content} ({reason}): get the file again from {url}")

@@ -230,5 +230,5 @@ def test_what_cannot_be_written_or_measured(tmp_path: Path) -> None:
         MotionReport(str(tmp_path), best_of=0)
     with pytest.raises(ValueError, match="frame_rate"):
         MotionWriter(str(tmp_path), frame_rate=0)
-    with pytest.raises(UserError, match="MotionReport|motions"):
+    with pytest.raises(UserError, match=r"MotionReport|motions"):
         MotionReport(str(tmp_path)).measure(object(), torch.device("cpu"))

@@ -239,7 +239,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         callbacks=[SceneWriter(str(tmp_path)), TensorWriter(str(tmp_path))],
     )  # fmt: skip
-    with pytest.raises(UserError, match="SceneWriter.*TensorWriter"):
+    with pytest.raises(UserError, match=r"SceneWriter.*TensorWriter"):
         trainer.predict(task(), datamodule=Requests())
 
 

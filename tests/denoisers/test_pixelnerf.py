@@ -72,7 +72,7 @@ def test_a_reduced_estimate_is_rendered_in_the_middles_of_blocks_and_enlarged() 
     weights = torch.tensor([0.75, 0.25], dtype=torch.float64)
     expected = torch.einsum("i,j,bvcij->bvc", weights, weights, small[..., 1:3, 1:3])
     torch.testing.assert_close(estimate[..., 3, 3], expected)
-    with pytest.raises(UserError, match="estimate_reduction 3.*8×8"):
+    with pytest.raises(UserError, match=r"estimate_reduction 3.*8×8"):
         small_denoiser(estimate_reduction=3).condition(context, target)
 
 
@@ -105,7 +105,7 @@ def test_the_estimate_is_enlarged_as_its_renderer_places_pixels() -> None:
         estimates.append(denoiser.condition(context, target).estimate)
     for row, column in ((0, 0), (0, -1), (-1, -1)):
         torch.testing.assert_close(estimates[0][..., row, column], estimates[1][..., row, column])
-    with pytest.raises(UserError, match="estimate_reduction 8.*2×2"):
+    with pytest.raises(UserError, match=r"estimate_reduction 8.*2×2"):
         small_denoiser(estimate_reduction=8).condition(context, target)
 
 

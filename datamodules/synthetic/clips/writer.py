@@ -38,7 +38,7 @@ _ABOUT = (
 
 
 class Settings(NamedTuple):
-    """The settings that the files depend on. `travel` is a share of the frames' shorter side, `turn` in degrees."""
+    """The settings that the files depend on. `travel` is a share of the shorter side, `turn` is in degrees."""
 
     form: FormName
     train_clips: int

@@ -1,4 +1,4 @@
-"""The hourglass transformer, and the operators in it."""
+"""The hourglass transformer, and the linear operators in it."""
 
 from dfm_lightning.networks.hourglass.degradation import FeatureDegradation, Measured
 from dfm_lightning.networks.hourglass.hourglass import AUGMENTATIONS, Hourglass, Level

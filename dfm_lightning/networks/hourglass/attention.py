@@ -17,21 +17,21 @@ _FIRST_SCALE = 10.0
 
 
 def axial_frequencies(heads: int, head_width: int) -> Float[Tensor, "heads f"]:
-    """Frequencies of rotary positions: log-spaced from π to 10 π, over heads and an eighth of the head's width."""
+    """Return rotary frequencies: log-spaced from π to 10 π, over heads and an eighth of the head's width."""
     number = heads * head_width // 8
     spaced = torch.linspace(math.log(math.pi), math.log(10 * math.pi), number + 1)[:-1].exp()
     return spaced.view(head_width // 8, heads).mT.contiguous()
 
 
 def axial_angles(height: int, width: int, frequencies: Float[Tensor, "heads f"]) -> Float[Tensor, "heads n f2"]:
-    """Angles of each token, row by row: by its row, then by its column; their centres lie within −1 and 1."""
+    """Return angles of each token, row by row: by its row, then by its column; centres lie within −1 and 1."""
     axes = [(torch.arange(n, device=frequencies.device) + 0.5) / n * 2 - 1 for n in (height, width)]
     places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 1).to(frequencies.dtype)
     return (places[None, :, :, None] * frequencies[:, None, None]).flatten(2)
 
 
 def rotated(x: Float[Tensor, "b heads n d"], angles: Float[Tensor, "heads n f"]) -> Float[Tensor, "b heads n d"]:
-    """The first half of each head turned by the angles, in pairs; the rest as it is."""
+    """Rotate the first half of each head by the angles, in pairs; leave the rest unchanged."""
     number = angles.shape[-1]
     first, second, rest = x.split([number, number, x.shape[-1] - 2 * number], dim=-1)
     cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
@@ -40,7 +40,7 @@ def rotated(x: Float[Tensor, "b heads n d"], angles: Float[Tensor, "heads n f"])
 
 @lru_cache(maxsize=16)
 def window_mask(height: int, width: int, size: int, device: torch.device) -> Bool[Tensor, "n n"]:
-    """Which tokens each token sees: a window of size × size around it, shifted inwards at the borders."""
+    """Return which tokens each token sees: a window of size × size around it, shifted inwards at the borders."""
     with torch.inference_mode(False):
         seen = []
         for length in (height, width):
@@ -54,15 +54,16 @@ def window_mask(height: int, width: int, size: int, device: torch.device) -> Boo
 class Attention(nn.Module):
     """Residual attention of tokens to each other, and to further tokens at the same places.
 
-    Queries and keys have length √s, s a learned number a head. Further tokens (joint attention) have keys of their
-    own, from the token and the further one together, and values; all share one softmax.
+    Queries and keys have length √s, with a learned number s for each head. Further tokens (joint attention) have
+    values and keys of their own, the keys computed from the token and the further one together; all share one
+    softmax.
 
     Args:
         width: of the tokens.
         head_width: of a head; a multiple of 8 that divides the width.
         condition_width: of the condition.
         window: side of the windows; global attention if None.
-        dropout: of what attention gives.
+        dropout: on the output of attention.
         joint: whether there may be further tokens.
     """
 
@@ -95,7 +96,7 @@ class Attention(nn.Module):
         condition: Float[Tensor, "b e"],
         further: Sequence[Float[Tensor, "b h w d"]] = (),
     ) -> Float[Tensor, "b h w d"]:
-        """Add to the tokens what they attend to."""
+        """Add the attention's output to the tokens."""
         _, height, width, _ = x.shape
         normed = self.norm(x, condition)
         queries, keys, values = self.queries_keys_values(normed).chunk(3, dim=-1)
@@ -125,7 +126,7 @@ class Attention(nn.Module):
         return x.flatten(1, 2).unflatten(-1, (-1, self.head_width)).transpose(1, 2)
 
     def _placed(self, x: Float[Tensor, "b h w d"], angles: Tensor) -> Float[Tensor, "b heads n e"]:
-        """Queries or keys: of length √s, and turned by their places."""
+        """Normalise queries or keys to length √s, and rotate them by their places."""
         heads = self._heads(x)
         precise = heads.to(at_least_float32(heads))
         length = torch.rsqrt(precise.square().sum(dim=-1, keepdim=True) + _EPSILON)

@@ -1,4 +1,4 @@
-"""The Feature Degradation Layer: features are measured as images are, beside the true measurement."""
+"""The Feature Degradation Layer: features are measured like images, alongside the true measurement."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 
 class MapsCopies(Protocol):
-    """What the layer needs of a linear operator: to map stacks of images [b k c h w] and of measurements."""
+    """The part of a linear operator that the layer needs: mapping stacks of images [b k c h w] and of
+    measurements.
+    """
 
     def apply(self, image: Any) -> Any: ...
 
@@ -17,7 +19,7 @@ class MapsCopies(Protocol):
 
 
 class Measured(NamedTuple):
-    """A measurement, the operator it was made by, and whether there is one (1), or nothing is known (0)."""
+    """A measurement, its operator, and whether it exists (1) or nothing is known (0)."""
 
     operator: Any
     measurement: Float[Tensor, "b p q r"]
@@ -25,9 +27,9 @@ class Measured(NamedTuple):
 
 
 class FeatureDegradation(nn.Module):
-    """Lays tokens out as k images, measures them, mixes the measurements with the true one, and goes back by A†.
+    """A layer that lays tokens out as k images, measures them, mixes in the true measurement, and returns by A†.
 
-    A token's channels stand for the pixels of its patch, then the copy, then the colour. So the width is a
+    A token's channels stand for the pixels of its patch, then the copy, then the colour. The width is therefore a
     multiple of side² · channels, and k the quotient.
 
     Args:
@@ -50,19 +52,19 @@ class FeatureDegradation(nn.Module):
         both = torch.cat([measured.measurement[:, None].to(seen.dtype), seen], dim=1)
         mixed = F.linear(both.movedim(1, -1).to(self.linear.weight.dtype), self.linear.weight, self.linear.bias)
         back = operator.pseudo_inverse(F.gelu(mixed).movedim(-1, 1))
-        # (Chosen, not multiplied: what is not there may hold any numbers.)
+        # (Selected, not multiplied: a missing measurement may hold any numbers.)
         known = measured.present.view(-1, 1, 1, 1, 1) > 0
         return self.tokens(torch.where(known, back, 0.0)).to(tokens.dtype)
 
     def images(self, tokens: Float[Tensor, "b i j d"]) -> Float[Tensor, "b k c h w"]:
-        """Lay tokens out as images."""
+        """Arrange tokens as images."""
         batch, rows, columns, _ = tokens.shape
         p = self.patch
         split = tokens.reshape(batch, rows, columns, p, p, self.copies, self.channels)
         return split.permute(0, 5, 6, 1, 3, 2, 4).reshape(batch, self.copies, self.channels, rows * p, columns * p)
 
     def tokens(self, images: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b i j d"]:
-        """Lay images out as tokens."""
+        """Arrange images as tokens."""
         batch, _, _, height, width = images.shape
         p = self.patch
         split = images.reshape(batch, self.copies, self.channels, height // p, p, width // p, p)

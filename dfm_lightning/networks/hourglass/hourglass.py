@@ -1,4 +1,4 @@
-"""The hourglass diffusion transformer (Crowson et al. 2024), into whose levels operators can be built."""
+"""The hourglass diffusion transformer (Crowson et al. 2024), whose levels may contain operators."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,15 +21,15 @@ from dfm_lightning.networks.hourglass.layers import (
     zeroed,
 )
 
-# Numbers that tell how an image was augmented (EDM), all 0 where it was not.
+# Numbers that describe the augmentation of an image (EDM), all 0 if there was none.
 AUGMENTATIONS = 9
 
 
 class Level(NamedTuple):
-    """One level of the hourglass: at each, tokens are merged 2 × 2 from the level before.
+    """One level of the hourglass; each merges tokens 2 × 2 from the level before.
 
     `window` is the side of the attention's windows, 0 for global attention. `joint` says whether the blocks of the
-    level hold the operator (Feature Degradation Layer and joint attention).
+    level contain the operator (Feature Degradation Layer and joint attention).
     """
 
     depth: int
@@ -39,7 +39,7 @@ class Level(NamedTuple):
 
 
 class Block(nn.Module):
-    """Attention and feed-forward; with operators, what their measurements say of the tokens is attended to."""
+    """Attention and feed-forward; with operators, attention includes tokens computed from their measurements."""
 
     def __init__(
         self,
@@ -62,30 +62,30 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "b h w d"], condition: Float[Tensor, "b e"], measured: Sequence[Measured]
     ) -> Float[Tensor, "b h w d"]:
-        """Pass the tokens through."""
+        """Transform the tokens."""
         known = [layer(x, part) for layer, part in zip(self.degradations, measured, strict=False)]
         return self.feed_forward(self.attention(x, condition, known), condition)
 
 
 class Hourglass(nn.Module):
-    """Images and a condition to images: a transformer whose tokens become fewer, then as many as before.
+    """A transformer from images and a condition to images, whose tokens are merged and then split again.
 
     Args:
-        inputs: channels of the images given.
-        outputs: channels of the images made.
+        inputs: channels of the input images.
+        outputs: channels of the output images.
         channels: channels of the images that operators measure.
         patch: side of the first level's patches in pixels.
         levels: from the finest to the coarsest.
         head_width: of the attention's heads.
         mapping_width: of the condition.
-        mapping_depth: blocks of the network that makes it.
+        mapping_depth: number of blocks of the network that computes the condition.
         dropout: of attention and feed-forward.
         classes: number of image classes; 0 for none.
-        roles: measurements that the joint levels are given: 0 for a network without operators.
-        checkpointing: compute activations again in the backward pass, to save memory.
+        roles: number of measurements given to the joint levels: 0 for a network without operators.
+        checkpointing: recompute activations in the backward pass, to save memory.
 
     Raises:
-        ValueError: widths are no multiples of what they are to be divided into.
+        ValueError: a width is not divisible as required.
     """
 
     def __init__(
@@ -148,12 +148,12 @@ class Hourglass(nn.Module):
         label: Int[Tensor, " b"] | None = None,
         augmentation: Float[Tensor, "b 9"] | None = None,
     ) -> tuple[Float[Tensor, "b o h w"], Float[Tensor, "b i j d"]]:
-        """Return images, and the features of the finest level that they were made of.
+        """Return images, and the features of the finest level that they were computed from.
 
         Args:
             image: what is known pixel by pixel; its sides are multiples of `reduction`.
             noise: c_noise, a quarter of ln σ.
-            measured: as many as there are roles, or none.
+            measured: one for each role, or none.
             label: the class; −1, or no label at all, for none.
             augmentation: how the images were augmented.
 
@@ -184,7 +184,7 @@ class Hourglass(nn.Module):
         label: Int[Tensor, " b"] | None,
         augmentation: Float[Tensor, "b 9"] | None,
     ) -> Float[Tensor, "b e"]:
-        """Return what all norms are conditioned on."""
+        """Compute the condition of all norms."""
         unchanged = noise.new_zeros(len(noise), AUGMENTATIONS)
         given = self.time_in(self.time_features(noise[:, None]))
         given = given + self.augmentation_in(
@@ -193,7 +193,7 @@ class Hourglass(nn.Module):
         if self.class_embedding is not None:
             assert self.class_in is not None
             which = torch.full_like(noise, -1, dtype=torch.long) if label is None else label
-            # (A class that the network does not know must not be taken for none.)
+            # (A class unknown to the network must not be taken for none.)
             which = torch.where(which < 0, self.classes, which)
             given = given + self.class_in(self.class_embedding(which))
         return self.mapping(given)
@@ -211,7 +211,7 @@ class Hourglass(nn.Module):
 
 
 def check_levels(levels: Sequence[Level], head_width: int, patch: int, channels: int, roles: int) -> None:
-    """Raise `ValueError` where a level's width cannot be divided as heads and as images."""
+    """Raise `ValueError` if a level's width cannot be divided into heads and images."""
     if not levels:
         raise ValueError("levels must list at least one level")
     if head_width % 8:

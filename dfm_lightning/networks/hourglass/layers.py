@@ -13,20 +13,20 @@ _EPSILON = 1e-6
 
 
 def zeroed(layer: nn.Linear) -> nn.Linear:
-    """The layer with weights of zero, so that it does nothing at the start of training."""
+    """Set a layer's weights to zero, so that it does nothing at the start of training."""
     nn.init.zeros_(layer.weight)
     return layer
 
 
 def root_mean_square_norm(x: Float[Tensor, "*b d"], scale: Float[Tensor, "*s d"]) -> Float[Tensor, "*b d"]:
-    """x divided by its root mean square, times a scale; in float32 at least."""
+    """Divide x by its root mean square, times a scale; in float32 at least."""
     precise = x.to(at_least_float32(x))
     normed = precise * torch.rsqrt(precise.square().mean(dim=-1, keepdim=True) + _EPSILON)
     return (normed * scale.to(precise.dtype)).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
-    """Divides by the root mean square; a learned scale a channel."""
+    """Division by the root mean square, with a learned scale for each channel."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class RMSNorm(nn.Module):
 
 
 class AdaRMSNorm(nn.Module):
-    """Divides by the root mean square; the scale is 1 plus a linear function of the condition, 0 at the start."""
+    """Division by the root mean square; the scale is 1 plus a linear function of the condition, 0 at the start."""
 
     def __init__(self, width: int, condition_width: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class AdaRMSNorm(nn.Module):
 
 
 class GatedLinear(nn.Module):
-    """A linear layer of which one half gates the other by GELU (GEGLU)."""
+    """A linear layer in which one half gates the other by GELU (GEGLU)."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class FeedForward(nn.Module):
         self.down = zeroed(nn.Linear(hidden, width, bias=False))
 
     def forward(self, x: Float[Tensor, "b h w d"], condition: Float[Tensor, "b e"]) -> Float[Tensor, "b h w d"]:
-        """Add to the tokens what the layer makes of them."""
+        """Add the layer's output to the tokens."""
         return x + self.down(self.dropout(self.up(self.norm(x, condition))))
 
 
@@ -87,7 +87,7 @@ class MappingBlock(nn.Module):
         self.down = zeroed(nn.Linear(hidden, width, bias=False))
 
     def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Add to the condition what the layer makes of it."""
+        """Add the layer's output to the condition."""
         return x + self.down(self.up(self.norm(x)))
 
 
@@ -107,7 +107,7 @@ class FourierFeatures(nn.Module):
 
 
 class Merge(nn.Module):
-    """Makes one token of p × p neighbours."""
+    """A layer that merges p × p neighbouring tokens into one."""
 
     def __init__(self, inputs: int, outputs: int, patch: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Merge(nn.Module):
         self.linear = nn.Linear(inputs * patch**2, outputs, bias=False)
 
     def forward(self, x: Float[Tensor, "b h w d"]) -> Float[Tensor, "b i j e"]:
-        """Merge."""
+        """Merge the tokens."""
         batch, height, width, channels = x.shape
         p = self.patch
         blocks = x.reshape(batch, height // p, p, width // p, p, channels).transpose(2, 3)
@@ -123,7 +123,7 @@ class Merge(nn.Module):
 
 
 class Split(nn.Module):
-    """Makes p × p tokens of one."""
+    """A layer that splits each token into p × p."""
 
     def __init__(self, inputs: int, outputs: int, patch: int) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Split(nn.Module):
         self.linear = nn.Linear(inputs, outputs * patch**2, bias=False)
 
     def forward(self, x: Float[Tensor, "b i j e"]) -> Float[Tensor, "b h w d"]:
-        """Split."""
+        """Split the tokens."""
         p = self.patch
         batch, rows, columns, _ = x.shape
         blocks = self.linear(x).reshape(batch, rows, columns, p, p, -1).transpose(2, 3)
@@ -139,7 +139,7 @@ class Split(nn.Module):
 
 
 class SplitToSkip(nn.Module):
-    """Makes p × p tokens of one, between which and those of the skip connection a learned share decides."""
+    """A layer that splits each token into p × p and mixes them with the skip connection's by a learned share."""
 
     def __init__(self, inputs: int, outputs: int, patch: int) -> None:
         super().__init__()
@@ -147,5 +147,5 @@ class SplitToSkip(nn.Module):
         self.share = nn.Parameter(torch.full((1,), 0.5))
 
     def forward(self, x: Float[Tensor, "b i j e"], skip: Float[Tensor, "b h w d"]) -> Float[Tensor, "b h w d"]:
-        """Split and mix."""
+        """Split the tokens and mix them."""
         return torch.lerp(skip, self.split(x), self.share.to(skip.dtype))

@@ -1,1 +1,1 @@
-"""StyleGAN2-ADA's generator, its file format."""
+"""StyleGAN2-ADA's generator and its file format."""

@@ -1,12 +1,12 @@
-"""What defines a StyleGAN2 generator besides its weights."""
+"""The settings that define a StyleGAN2 generator besides its weights."""
 
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# Images have three colours, as everything that looks at them expects.
+# Images have three colours, as all users of them expect.
 COLOURS = 3
-# Far beyond the generators that there are, and small enough that a file that names larger ones is no danger.
+# Far beyond existing generators, and small enough to keep a malicious file from exhausting memory.
 MOST_WIDE, MOST_PIXELS, MOST_LAYERS = 2**16, 2**12, 2**6
 
 
@@ -20,11 +20,11 @@ class Architecture:
         channels: channels at 4×4, 8×8 and so on; their number sets the resolution.
         mapping_features: widths of the mapping network's layers; the last is `w_dim`.
         labels: length of a label; 0 for a generator without labels.
-        label_features: length a label is embedded to.
+        label_features: length that a label is embedded to.
         mapping_lr_multiplier: gain of the mapping network's parameters.
         image_channels: channels of the image: 3, its colours.
         conv_clamp: activations are clamped to ± this; infinite for none.
-        half_precision_from: under autocast, blocks of this resolution and more compute in half precision.
+        half_precision_from: under autocast, blocks of this resolution and above compute in half precision.
     """
 
     z_dim: int
@@ -61,34 +61,34 @@ class Architecture:
 
     @property
     def resolution(self) -> int:
-        """Height and width of the image."""
+        """Return height and width of the image."""
         return 4 * 2 ** (len(self.channels) - 1)
 
     @property
     def layers(self) -> int:
-        """The number of codes an image takes (num_ws): one a convolution, and one for the last toRGB."""
+        """Return the number of codes of an image (num_ws): one for each convolution and the last toRGB."""
         return 2 * len(self.channels)
 
     @property
     def mapping_input(self) -> int:
-        """Length of the mapping network's input."""
+        """Return the length of the mapping network's input."""
         return self.z_dim + self.label_features
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON, which lacks infinity: a missing clamp is null."""
+        """Return plain values for JSON, which lacks infinity: a missing clamp is null."""
         clamp = self.conv_clamp if math.isfinite(self.conv_clamp) else None
         return {**asdict(self), "conv_clamp": clamp}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Architecture":
-        """The inverse of `to_dict`, also from JSON, which has lists for tuples."""
+        """Invert `to_dict`, also after JSON, which turns tuples into lists."""
         clamp = math.inf if values["conv_clamp"] is None else values["conv_clamp"]
         plain: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
         return cls(**{**plain, "conv_clamp": clamp})
 
 
 def channels_by_resolution(resolution: int, channel_base: int, channel_max: int) -> tuple[int, ...]:
-    """The channels of each block from 4×4 up to `resolution`: min(channel_base / resolution, channel_max)."""
+    """Return the channels of each block, 4×4 to `resolution`: min(channel_base / resolution, channel_max)."""
     if resolution < 4 or resolution & (resolution - 1):
         raise ValueError(f"resolution must be a power of two from 4 up, got {resolution}")
     sizes = [2**k for k in range(2, resolution.bit_length())]

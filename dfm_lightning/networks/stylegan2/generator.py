@@ -13,7 +13,7 @@ class Generator(nn.Module):
     """Noise z → codes w → image in about [-1, 1] (Karras et al. 2020, with the defaults of StyleGAN2-ADA).
 
     Args:
-        architecture: its shape; also what its file stores beside the weights.
+        architecture: its shape, which its file stores beside the weights.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -29,13 +29,13 @@ class Generator(nn.Module):
         truncation: float = 1.0,
         cutoff: int | None = None,
     ) -> Float[Tensor, "b l w_dim"]:
-        """The codes of each row of z, one a layer.
+        """Compute the codes of each row of z, one for each layer.
 
         Args:
             z: standard normal noise.
-            label: label of each row; left out for a generator without labels.
-            truncation: ψ: codes are pulled to mean + ψ (w − mean); 1 leaves them alone.
-            cutoff: the number of layers that are truncated, from the first; all if left out.
+            label: label of each row; omitted for a generator without labels.
+            truncation: ψ: codes are pulled to mean + ψ (w − mean); 1 changes nothing.
+            cutoff: the number of layers that are truncated, from the first; all by default.
         """
         labels = self.architecture.labels
         if label is None:
@@ -50,10 +50,10 @@ class Generator(nn.Module):
         return torch.cat([truncated[:, :cutoff], codes[:, cutoff:]], dim=1)
 
     def forward(self, codes: Float[Tensor, "b l w_dim"], noise: NoiseMode = "const") -> Float[Tensor, "b c h w"]:
-        """The image of each element's codes; a single code [b 1 w_dim] serves all layers.
+        """Compute the image of each element's codes; a single code [b 1 w_dim] serves all layers.
 
         Args:
-            codes: one code a layer, or one for all.
+            codes: one code for each layer, or one for all.
             noise: the noise inputs: "const" is stored with the weights, "random" is drawn from the global
                 generator, "none" is zero.
         """

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LEAKY_SLOPE = 0.2
-# Leaky ReLU halves the variance or so; multiplying by √2 restores it.
+# Leaky ReLU roughly halves the variance; multiplying by √2 restores it.
 ACTIVATION_GAIN = math.sqrt(2.0)
-# [1, 3, 3, 1] ⊗ [1, 3, 3, 1], normalised to sum 1 and times 4, which makes up for the inserted zeros.
+# [1, 3, 3, 1] ⊗ [1, 3, 3, 1], normalised to sum 1 and times 4, which compensates for the inserted zeros.
 UPSAMPLING_FILTER = tuple(tuple(4 * a * b / 64 for a in (1, 3, 3, 1)) for b in (1, 3, 3, 1))
 
 
 class EqualizedLinear(nn.Module):
     """y = (gain · W) x + bias_gain · b, with W drawn from N(0, 1) / lr_multiplier.
 
-    A `lr_multiplier` below 1 slows the layer down: its parameters are larger and scaled down by it when used.
+    A `lr_multiplier` below 1 slows the layer's learning: its parameters are larger and scaled down by it in use.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: float = 0.0, lr_multiplier: float = 1.0) -> None:
@@ -32,7 +32,7 @@ class EqualizedLinear(nn.Module):
         self.bias_gain = lr_multiplier
 
     def forward(self, x: Float[Tensor, "b i"]) -> Float[Tensor, "b o"]:
-        """The affine map of each row."""
+        """Apply the affine map to each row."""
         return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
 
 
@@ -42,7 +42,7 @@ def normalize_second_moment(x: Float[Tensor, "b i"]) -> Float[Tensor, "b i"]:
 
 
 def leaky_relu(x: Tensor) -> Tensor:
-    """Leaky ReLU without its gain."""
+    """Apply leaky ReLU without its gain."""
     return F.leaky_relu(x, LEAKY_SLOPE)
 
 
@@ -52,11 +52,10 @@ def modulated_convolution(
     style: Float[Tensor, "b i"],
     upsample: bool,
 ) -> tuple[Float[Tensor, "b o h2 w2"], Float[Tensor, "b o 1 1"]]:
-    """Convolution whose weights are scaled along their input channels by each element's style, not demodulated.
+    """Convolve with weights scaled along their input channels by each element's style, without demodulation.
 
-    Scaling the input instead of the weights is the same, needs one convolution for the whole batch, and no
-    gradient of the weights where they are frozen. The styles are brought to a magnitude at which the result
-    stays in the range of half precision.
+    Scaling the input instead of the weights is equivalent; it needs one convolution for the whole batch, and no
+    gradient of frozen weights. The styles are rescaled so that the result stays in the range of half precision.
 
     Args:
         x: input; its type is that of the convolution, while `weight` and `style` are in full precision.
@@ -65,7 +64,7 @@ def modulated_convolution(
         upsample: double the size: transposed convolution of stride 2, then the [1, 3, 3, 1] filter.
 
     Returns:
-        The convolution, and the factor on it that demodulates (Karras et al. 2020, eq. 3), in full precision.
+        The convolution, and the factor that demodulates it (Karras et al. 2020, eq. 3), in full precision.
     """
     scale = (style.abs().amax(dim=1, keepdim=True) * math.sqrt(weight[0].numel())).clamp(min=1e-8).reciprocal()
     power = style.square() @ weight.square().sum(dim=(2, 3)).T
@@ -82,12 +81,12 @@ def modulated_convolution(
 
 
 def upsampling_filter(like: Tensor) -> Float[Tensor, "4 4"]:
-    """The [1, 3, 3, 1] filter with the type and device of a tensor."""
+    """Return the [1, 3, 3, 1] filter with the type and device of a tensor."""
     return torch.tensor(UPSAMPLING_FILTER, dtype=like.dtype, device=like.device)
 
 
 def upsample_image(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2*h 2*w"]:
-    """Twice the size: zeros inserted after each pixel, then the [1, 3, 3, 1] filter."""
+    """Double the size: insert zeros after each pixel, then apply the [1, 3, 3, 1] filter."""
     channels = image.shape[1]
     kernel = upsampling_filter(image).expand(channels, 1, 4, 4)
     # Padding 2 before and 1 after around the inserted zeros is what a transposed convolution crops by 1.

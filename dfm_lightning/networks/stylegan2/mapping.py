@@ -16,7 +16,7 @@ from dfm_lightning.networks.stylegan2.layers import (
 
 
 class MappingNetwork(nn.Module):
-    """z and label → w, and the mean code that truncation pulls towards."""
+    """A network from z and label to w; holds the mean code that truncation pulls towards."""
 
     mean_code: Tensor
 
@@ -33,7 +33,9 @@ class MappingNetwork(nn.Module):
         self.register_buffer("mean_code", torch.zeros(architecture.w_dim))
 
     def forward(self, z: Float[Tensor, "b z"], label: Float[Tensor, "b l"]) -> Float[Tensor, "b w"]:
-        """The code of each row of z. `label` is one-hot, or any vector; [b 0] for a network without labels."""
+        """Compute the code of each row of z. `label` is one-hot, or any vector; [b 0] for a network without
+        labels.
+        """
         x = normalize_second_moment(z) if z.shape[1] > 0 else z
         if self.label_embedding is not None:
             x = torch.cat([x, normalize_second_moment(self.label_embedding(label))], dim=1)

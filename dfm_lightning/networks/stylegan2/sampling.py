@@ -16,21 +16,21 @@ STATISTICS_SAMPLES = 4096
 
 
 class CodeStatistics(NamedTuple):
-    """Mean and standard deviation of a generator's codes, number by number."""
+    """Mean and standard deviation of each number of a generator's codes."""
 
     mean: Float[Tensor, " w_dim"]
     spread: Float[Tensor, " w_dim"]
 
 
 def draw_noise(generator: Generator, seeds: Sequence[int]) -> Float[Tensor, "b z"]:
-    """The noise z of each seed, from numpy's `RandomState`: what the official tools draw for the same seeds."""
+    """Draw the noise z of each seed from numpy's `RandomState`, as the official tools do for the same seeds."""
     length = generator.architecture.z_dim
     rows = [np.random.RandomState(seed).randn(length) for seed in seeds]
     return torch.from_numpy(np.stack(rows)).to(generator.mapping.mean_code)
 
 
 def draw_labels(generator: Generator, seeds: Sequence[int]) -> Float[Tensor, "b label"]:
-    """One of the labels for each seed, taking turns; of length 0 for a generator without labels."""
+    """Choose a label for each seed, cycling through them; of length 0 for a generator without labels."""
     labels = generator.architecture.labels
     rows = torch.eye(labels)[[seed % labels for seed in seeds]] if labels > 0 else torch.zeros(len(seeds), 0)
     return rows.to(generator.mapping.mean_code)
@@ -38,7 +38,7 @@ def draw_labels(generator: Generator, seeds: Sequence[int]) -> Float[Tensor, "b 
 
 @torch.no_grad()
 def code_statistics(generator: Generator) -> CodeStatistics:
-    """The mean code that truncation pulls to, and the spread of untruncated codes around it."""
+    """Compute the mean code that truncation pulls to, and the spread of untruncated codes around it."""
     seeds = range(STATISTICS_SAMPLES)
     codes = generator.mapping(draw_noise(generator, seeds), draw_labels(generator, seeds))
     mean = generator.mapping.mean_code
@@ -46,11 +46,11 @@ def code_statistics(generator: Generator) -> CodeStatistics:
 
 
 class GeneratorSamples:
-    """Draws codes and images of a generator.
+    """A source of a generator's codes and images.
 
     Args:
         generator: file of a generator (.safetensors), or the name of a shipped one.
-        truncation: ψ: codes are pulled to mean + ψ (w − mean). DFM has 0.5.
+        truncation: ψ: codes are pulled to mean + ψ (w − mean). DFM uses 0.5.
     """
 
     def __init__(self, generator: str, truncation: float = 0.5) -> None:
@@ -63,7 +63,7 @@ class GeneratorSamples:
     def draw(
         self, seeds: Sequence[int], device: torch.device
     ) -> tuple[Float[Tensor, "b w_dim"], Float[Tensor, "b 3 h w"]]:
-        """The code of each seed, and its image, clamped to [-1, 1] as image files are."""
+        """Draw the code of each seed, and its image, clamped to [-1, 1] as in image files."""
         network = self._generator.to(device).network
         codes = network.codes(draw_noise(network, seeds), draw_labels(network, seeds), self.truncation)
         return codes[:, 0], network(codes).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""The generator's own file: weights in safetensors, its architecture beside them."""
+"""The generator's file format: weights in safetensors, with the architecture beside them."""
 
 import hashlib
 import json
@@ -27,10 +27,10 @@ def write_generator(generator: Generator, path: Path, dtype: torch.dtype = torch
 
 
 def read_generator(path: Path) -> Generator:
-    """The generator of a file by `write_generator`, in float32 and eval mode, on the CPU.
+    """Read a generator written by `write_generator`, in float32 and eval mode, on the CPU.
 
     Raises:
-        UserError: there is no such file, or it is another kind of file.
+        UserError: the file is missing or of another kind.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -47,7 +47,7 @@ def read_generator(path: Path) -> Generator:
 
 
 def find_generator(name: str) -> Path:
-    """The file of a generator given by its path, or by the name of a shipped one.
+    """Find the file of a generator given by its path, or by the name of a shipped one.
 
     Raises:
         UserError: there is none.
@@ -60,7 +60,7 @@ def find_generator(name: str) -> Path:
 
 
 def build_generator(architecture: Architecture, weights: dict[str, Tensor]) -> Generator:
-    """A generator made of weights, which it keeps. Nothing is drawn, and nothing allocated beside them.
+    """Build a generator around weights, which it keeps, without drawing or allocating any.
 
     Raises:
         ValueError: the weights do not fit the architecture, or are not finite.
@@ -79,7 +79,7 @@ def build_generator(architecture: Architecture, weights: dict[str, Tensor]) -> G
 
 
 def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of a generator."""
+    """Return the shape of each tensor of a generator."""
     return _shapes(_shell(architecture))
 
 
@@ -88,7 +88,7 @@ def _shapes(generator: Generator) -> dict[str, tuple[int, ...]]:
 
 
 def _shell(architecture: Architecture) -> Generator:
-    """A generator without memory for its weights."""
+    """Build a generator without memory for its weights."""
     with torch.device("meta"):
         return Generator(architecture)
 
@@ -101,7 +101,7 @@ def _advice(path: Path, reason: str) -> str:
 
 
 def generator_hash(generator: Generator) -> str:
-    """A name for exactly this architecture and these weights: 64 hexadecimal digits (SHA-256)."""
+    """Compute an identifier of this architecture and these weights: 64 hexadecimal digits (SHA-256)."""
     digest = hashlib.sha256(json.dumps(generator.architecture.to_dict()).encode())
     for name, tensor in sorted(generator.state_dict().items()):
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""The synthesis network of StyleGAN2: from codes to an image, summed up over a pyramid of RGB images."""
+"""The synthesis network of StyleGAN2: from codes to an image, summed over a pyramid of RGB images."""
 
 import math
 from typing import Literal
@@ -48,7 +48,7 @@ class StyledConvolution(nn.Module):
     def forward(
         self, x: Float[Tensor, "b i h w"], code: Float[Tensor, "b w_dim"], noise: NoiseMode
     ) -> Float[Tensor, "b o h2 w2"]:
-        """The layer's activations, in the type of `x`."""
+        """Compute the layer's activations, in the type of `x`."""
         x, demodulation = modulated_convolution(x, self.weight, self.style(code), self.upsample)
         # Leaky ReLU commutes with the positive gain, which is applied to its smaller summands instead.
         bias = (self.bias * ACTIVATION_GAIN)[None, :, None, None]
@@ -85,9 +85,9 @@ class ToRGB(nn.Module):
         self.clamp = clamp
 
     def forward(self, x: Float[Tensor, "b i h w"], code: Float[Tensor, "b w_dim"]) -> Float[Tensor, "b c h w"]:
-        """The colours this block adds to the image, in full precision."""
+        """Compute the colours this block adds to the image, in full precision."""
         weight = self.weight * (self.style(code) * self.style_gain)[:, None, :]
-        # So few colours come out that a product of matrices, weights of each element's own, is fastest.
+        # With so few output colours, a matrix product with each element's own weights is fastest.
         colours = torch.einsum("bchw,boc->bohw", x, weight.to(x.dtype)).to(weight.dtype)
         colours = colours + self.bias[:, None, None]
         return colours.clamp(-self.clamp, self.clamp) if math.isfinite(self.clamp) else colours
@@ -116,17 +116,19 @@ class SynthesisBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "b i h w"], codes: Float[Tensor, "b l w_dim"], noise: NoiseMode
     ) -> tuple[Float[Tensor, "b o h2 w2"], Float[Tensor, "b c h2 w2"]]:
-        """The block's features and colours; `codes` holds one for each convolution and one for the colours."""
+        """Compute the block's features and colours; `codes` holds one for each convolution and one for the
+        colours.
+        """
         for convolution, code in zip(self.convolutions, codes.unbind(1), strict=False):
             x = convolution(x, code, noise)
         return x, self.to_rgb(x, codes[:, -1])
 
 
 class SynthesisNetwork(nn.Module):
-    """Codes, one a layer, → image.
+    """A network from codes, one for each layer, to an image.
 
-    Under autocast, blocks from `half_precision_from` on convolve in half precision; styles, demodulation and
-    the sum of colours stay in full precision.
+    Under autocast, blocks from `half_precision_from` on convolve in half precision; styles, demodulation and the
+    sum of colours stay in full precision.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -141,7 +143,9 @@ class SynthesisNetwork(nn.Module):
     def forward(
         self, codes: Float[Tensor, "b l w_dim"], noise: NoiseMode = "const"
     ) -> Float[Tensor, "b c size size"]:
-        """The image of each element's codes. With `noise="random"`, noise is drawn from the global generator."""
+        """Compute the image of each element's codes. With `noise="random"`, noise is drawn from the global
+        generator.
+        """
         device = codes.device.type
         full = self.constant.dtype
         half = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else full

@@ -247,7 +247,7 @@ def test_a_picture_of_another_shape_than_its_camera_cannot_be_used(
 ) -> None:
     write_pictures(tmp_path, [*straight_pictures[:-1], straight_pictures[-1][:, : WIDTH // 2]])
     write_transforms(tmp_path, scene, bent=False)
-    with pytest.raises(UnreadableError, match="120×180.*240×180"):
+    with pytest.raises(UnreadableError, match=r"120×180.*240×180"):
         open_capture(tmp_path, 3.0).frame(FRAMES - 1)
     assert [problem.where for problem in verify_root(tmp_path)] == [f"test/{tmp_path.name}"]
 

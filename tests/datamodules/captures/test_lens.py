@@ -127,7 +127,7 @@ def test_pictures_are_straightened_where_derivatives_are_switched_off() -> None:
 @pytest.mark.parametrize("fisheye", [False, True])
 def test_coefficients_without_an_inverse_are_refused(fisheye: bool) -> None:
     lens = make_lens(320, 240, (200, 210), (150, 125), {"k1": -2.0}, fisheye)
-    with pytest.raises(FrameError, match="lens|distortion"):
+    with pytest.raises(FrameError, match=r"lens|distortion"):
         lens.pinhole()
 
 

@@ -173,7 +173,7 @@ def test_what_is_no_video_and_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"text\.mp4") as error:
         find_poses(tmp_path / "text.mp4")
     assert "\n" not in str(error.value)
-    with pytest.raises(UserError, match="frames.*3"):
+    with pytest.raises(UserError, match=r"frames.*3"):
         find_poses(tmp_path / "text.mp4", frames=2)
 
 

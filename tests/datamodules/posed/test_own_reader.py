@@ -105,7 +105,7 @@ def test_what_cannot_be_read_is_replaced_left_out_or_refused(data: PosedImagesDa
 
 
 def test_masks_are_asked_of_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="test0.*masks"):
+    with pytest.raises(UserError, match=r"test0.*masks"):
         made(tmp_path, monkeypatch, "--data.masks=true").test_dataloader()
 
 

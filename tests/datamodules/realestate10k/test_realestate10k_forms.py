@@ -138,7 +138,7 @@ def test_poses_are_relative_to_the_first_context(rooms: Path) -> None:
 
 
 def test_a_root_without_anything_known_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="RealEstate10k.*train") as error:
+    with pytest.raises(UserError, match=r"RealEstate10k.*train") as error:
         module(tmp_path).reader("train")
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="nowhere"):

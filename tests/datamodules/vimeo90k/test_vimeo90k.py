@@ -157,7 +157,7 @@ def test_validation_clips_are_held_out_and_always_the_same(clips_root: Path) -> 
     assert not {clip.name for clip in train} & {clip.name for clip in held_out}
     first, second = (list(data.val_dataloader()) for _ in range(2))
     assert torch.equal(first[0].target.observation, second[0].target.observation)
-    with pytest.raises(UserError, match="8.*training clips"):
+    with pytest.raises(UserError, match=r"8.*training clips"):
         module(clips_root, val_clips=8).training_split()
 
 
@@ -222,7 +222,7 @@ def test_an_unreadable_test_clip_is_named(own_clips: Path) -> None:
 def test_frames_smaller_than_the_crop_are_named(clips_root: Path) -> None:
     with pytest.raises(UserError, match=r"48×40.*64×40"):
         list(module(clips_root, crop_size=(40, 64)).test_dataloader())
-    with pytest.raises(UserError, match="40×64|64×40"):
+    with pytest.raises(UserError, match=r"40×64|64×40"):
         module(clips_root, crop_size=(40, 64), frame_size=(40, 48))
 
 
@@ -241,7 +241,7 @@ def test_lists(own_clips: Path, tmp_path: Path) -> None:
         module(tmp_path).train_dataloader()
     with pytest.raises(UserError, match="nowhere"):
         module(tmp_path / "nowhere").train_dataloader()
-    with pytest.raises(UserError, match="triplets.*septuplets"):
+    with pytest.raises(UserError, match=r"triplets.*septuplets"):
         module(own_clips, form="triplet").train_dataloader()
     with pytest.raises(UserError, match=r"data\.root"):
         module(None).train_dataloader()
