@@ -1,4 +1,4 @@
-"""What an object was made with: the arguments of its constructor, kept by rule, as primitives."""
+"""The constructor arguments of an object, recorded as primitives."""
 
 import functools
 import hashlib
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from dfm_lightning.types import named_tensors
 
-# The name of an object's class among its arguments: no argument can have it.
+# The key of an object's class among its arguments: no argument can have this name.
 CLASS = ""
 _GIVEN = "_given"
 _BLOCK = 2**20
-# An attribute with an argument's name may be something else; what is of the same kind is taken for the argument.
+# An attribute with an argument's name may be something else; one of the same kind is taken for the argument.
 _KINDS: dict[str, tuple[type, ...]] = {
     "nothing": (type(None),),
     "truth": (bool,),
@@ -37,14 +37,14 @@ _PRIMITIVE = (bool, int, float, str, type(None))
 
 
 class Recorded:
-    """Keeps what its constructor was given, so that results can say what they were made with.
+    """A mixin that records constructor arguments, so that results can state their settings.
 
-    Every argument is kept, of every class on the way to this one, whether the object stores it or not. All of them
-    count as having an effect on results but those that a class names in `without_effect`; a subclass names its own
-    only. Where the object holds another value under an argument's name by now, that counts.
+    Every argument is recorded, of every class up to this one, whether the object stores it or not. All of them
+    count as affecting results, except those that a class lists in `without_effect`; a subclass lists only its own.
+    If the object now holds another value under an argument's name, that one counts.
     """
 
-    # Arguments that change no result: of training, of memory, of speed.
+    # Arguments that change no result: those of training, memory, speed.
     without_effect: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -54,14 +54,14 @@ class Recorded:
             setattr(cls, "__init__", _keeping(constructor))  # noqa: B010
 
     def identities(self) -> dict[str, Any]:
-        """What stands for arguments that only name what counts, by argument: here nothing.
+        """Return, by argument, the values that stand for arguments that are only names; here none.
 
         (An argument that names a file stands for the file's content anyway.)
         """
         return {}
 
     def record(self) -> dict[str, Any]:
-        """The class and all arguments that have an effect, those of its parts in dictionaries of their own."""
+        """Return the class and all arguments that have an effect, those of its parts in nested dictionaries."""
         left_out = frozenset().union(*(vars(c).get("without_effect", ()) for c in type(self).__mro__))
         identities = self.identities()
         given, _ = vars(self).get(_GIVEN, ({}, False))
@@ -74,7 +74,7 @@ class Recorded:
         return {CLASS: name_of(type(self)), **{name: v for name, v in values.items() if v is not _UNKNOWN}}
 
     def _now(self, name: str, given: dict[str, "_Kept"]) -> Any:
-        """An argument's value: what is held under its name, if that is of the kind given; else what was given."""
+        """Return an argument's value: the attribute of its name, if of the kind given; else the value given."""
         state = vars(self)
         places = (state, *(state.get(part, {}) for part in ("_modules", "_buffers", "_parameters")))
         held = next((_kept(place[name]) for place in places if name in place), None)
@@ -86,26 +86,26 @@ class Recorded:
 
 
 class _Kept(NamedTuple):
-    """A value that was given, as primitives, and of what kind it was."""
+    """A given value as primitives, and its kind."""
 
     kind: str
     described: Any
 
 
 class _Unknown:
-    """No value, where `None` is one."""
+    """The absence of a value, where `None` is a value."""
 
 
 _UNKNOWN = _Unknown()
 
 
 def flat(tree: dict[str, Any]) -> dict[str, Any]:
-    """Records as one dictionary: arguments of a part as "part.argument", the part's class as "part"."""
+    """Flatten a record into one dictionary: arguments of a part as "part.argument", the part's class as "part"."""
     return dict(_flattened(tree, ""))
 
 
 def name_of(what: Any) -> str:
-    """The name of a class or function: alone if it belongs to this package, with its module otherwise."""
+    """Name a class or function: alone if it belongs to this package, with its module otherwise."""
     module, name = getattr(what, "__module__", None), getattr(what, "__qualname__", type(what).__qualname__)
     return name if module is None or module.split(".")[0] == __name__.split(".")[0] else f"{module}.{name}"
 
@@ -141,7 +141,7 @@ def describe(value: Any, seen: tuple[int, ...] = ()) -> Any:
 
 
 def contents_of(tree: Any) -> str:
-    """A short name for all tensors in a tree: their places, shapes and contents."""
+    """Compute a short name for all tensors in a tree: their places, shapes and contents."""
     digest = hashlib.sha256()
     for name, tensor in named_tensors(tree, ""):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -150,10 +150,10 @@ def contents_of(tree: Any) -> str:
 
 
 def _keeping(constructor: Callable[..., None]) -> Callable[..., None]:
-    """A constructor that keeps its arguments.
+    """Wrap a constructor so that it records its arguments.
 
-    Those of a base class count where they come from the caller, by `*others` or `**more`; else they follow from
-    those of the class itself.
+    Those of a base class are recorded if they come from the caller, by `*others` or `**more`; otherwise they
+    follow from those of the class itself.
     """
     signature = inspect.signature(constructor)
     kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
@@ -182,7 +182,7 @@ def _keeping(constructor: Callable[..., None]) -> Callable[..., None]:
         vars(self)[_GIVEN] = ({**own, **outer}, not passes_on)
         constructor(self, *args, **keywords)
         given, complete = vars(self)[_GIVEN]
-        # What a base class was given by position has its name by now.
+        # Arguments given to a base class by position have their names by now.
         known = [kept.described for name, kept in given.items() if name not in own]
         unnamed = {name: _kept(v) for name, v in others.items() if any(item not in known for item in v)}
         vars(self)[_GIVEN] = ({**given, **unnamed}, complete)
@@ -191,7 +191,7 @@ def _keeping(constructor: Callable[..., None]) -> Callable[..., None]:
 
 
 def _arguments_of(cls: type) -> list[str]:
-    """The arguments of a class's constructor, but for those without a name."""
+    """Return the named arguments of a class's constructor."""
     try:
         parameters = inspect.signature(cls).parameters.values()
     except (TypeError, ValueError):  # written in C
@@ -200,9 +200,9 @@ def _arguments_of(cls: type) -> list[str]:
 
 
 def _parts_of(value: Any, seen: tuple[int, ...]) -> dict[str, Any]:
-    """What is known of an object of a foreign class: its arguments if it stores them, else all that it stores.
+    """Describe an object of a foreign class: by its arguments if it stores them, else by everything it stores.
 
-    Not the weights of a network, which are recorded as the model's.
+    The weights of a network are left out; they are recorded as the model's.
     """
     held = dict(getattr(value, "__dict__", {}))
     if isinstance(value, nn.Module):
@@ -224,7 +224,7 @@ def _kept(value: Any) -> _Kept:
 
 
 def _with_contents(value: Any) -> Any:
-    """A description in which the content of a file stands for its name."""
+    """Replace file names in a description by the content of the files."""
     if isinstance(value, dict):
         return {name: _with_contents(item) for name, item in value.items()}
     if isinstance(value, list):

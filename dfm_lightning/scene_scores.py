@@ -1,4 +1,4 @@
-"""What a test scores: gathered scene by scene from all processes, so that their number changes no score."""
+"""Scores of a test, gathered scene by scene from all processes, whose number changes no score."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -11,12 +11,12 @@ from torchmetrics import Metric
 
 from dfm_lightning.errors import UserError
 
-# Hooks in which something is measured batch by batch; what is logged in others is of all scenes already.
+# Hooks that measure batch by batch; values logged in other hooks already cover all scenes.
 _BY_BATCH = ("on_test_batch_start", "test_step", "on_test_batch_end")
 
 
 class Logged(NamedTuple):
-    """A value logged for a batch of scenes: how much it counts in the mean, and how else it is to be reduced."""
+    """A value logged for a batch of scenes: its weight in the mean, or its other reduction."""
 
     value: float
     weight: float
@@ -24,38 +24,40 @@ class Logged(NamedTuple):
 
 
 class SceneScores:
-    """The scores of scenes by name, and what was logged for batches of scenes.
+    """The scores of scenes by name, and the values logged for batches of scenes.
 
-    A scene counts once, however many processes were given it (samplers repeat some where scenes cannot be shared
-    out evenly).
+    A scene counts once, however many processes received it (samplers repeat some if scenes cannot be divided
+    evenly).
     """
 
     def __init__(self) -> None:
         self.scenes: dict[str, dict[str, float]] = {}
-        # By name, keys of the batch, and how many values of this name the batch had before.
+        # By name, keys of the batch, and the number of earlier values of this name in the batch.
         self.logged: dict[tuple[str, tuple[str, ...], int], Logged] = {}
         self._batch: tuple[str, ...] = ()
         self._counts: dict[str, int] = {}
         self._gathered: SceneScores | None = None
 
     def begin_batch(self, keys: Iterable[str]) -> None:
-        """Say of which scenes what is logged from now on is."""
+        """Set the scenes that the following values are logged for."""
         self._batch = tuple(keys)
         self._counts = {}
 
     def add(self, key: str, scores: dict[str, Any]) -> None:
-        """Score a scene; numbers by name, which are joined with those it has."""
+        """Add a scene's scores by name to those it has."""
         self.scenes.setdefault(key, {}).update({name: float(value) for name, value in scores.items()})
 
     def log(self, name: str, value: Any, weight: float | int | None, reduction: Any) -> None:
-        """Keep a value of the present batch; by default it counts as often as the batch has scenes."""
+        """Store a value of the current batch; by default it is weighted by the batch's number of scenes."""
         number = self._counts.get(name, 0)
         self._counts[name] = number + 1
         weight = len(self._batch) if weight is None else weight
         self.logged[name, self._batch, number] = Logged(float(value), weight, reduction)
 
     def gathered(self) -> "SceneScores":
-        """Those of all processes. All have to ask, each at a time of its own; they meet in the first call only."""
+        """Return those of all processes. Each process must call this once at any time; only the first call
+        synchronises.
+        """
         if self._gathered is None:
             self._gathered = SceneScores()
             for scenes, logged in _from_all_processes((self.scenes, self.logged)):
@@ -64,7 +66,7 @@ class SceneScores:
         return self._gathered
 
     def averages(self) -> dict[str, float]:
-        """Each score on average over the scenes that have it, as "test/NAME"; and all that was logged."""
+        """Average each score over the scenes that have it, as "test/NAME"; add all logged values."""
         scores: dict[str, list[float]] = {}
         for scene in self.scenes.values():
             for name, value in scene.items():
@@ -78,16 +80,16 @@ class SceneScores:
 
 
 class ScoresScenes(LightningModule):
-    """A LightningModule whose test is the same on any number of processes, one without a scene included.
+    """A LightningModule whose test gives the same result on any number of processes, even if some have no scene.
 
-    `test_step` may give scores scene by scene, as `{"scores": {key: {name: number}}}`, or log them as usual: what
-    is logged is gathered from all processes at the end, whatever `sync_dist` says. (Metrics of torchmetrics gather
-    themselves.)
+    `test_step` may return scores scene by scene, as `{"scores": {key: {name: number}}}`, or log them as usual:
+    logged values are gathered from all processes at the end, whatever `sync_dist` says. (Metrics of torchmetrics
+    gather themselves.)
     """
 
     scene_scores: SceneScores
 
-    # (What it does not look at is passed on unnamed.)
+    # (Arguments it does not inspect are passed on unnamed.)
     def log(  # type: ignore[override]
         self,
         name: str,
@@ -99,7 +101,7 @@ class ScoresScenes(LightningModule):
         reduce_fx: str | Callable = "mean",
         **options: Any,
     ) -> None:
-        """See `LightningModule.log`; what a test logs for a batch is kept until all processes are done."""
+        """See `LightningModule.log`; what a test logs for a batch is stored until all processes are done."""
         trainer = self._trainer
         by_batch = trainer is not None and trainer.testing and self._current_fx_name in _BY_BATCH
         if not by_batch or on_epoch is False or isinstance(value, Metric):
@@ -114,33 +116,33 @@ class ScoresScenes(LightningModule):
             self.scene_scores.log(name, value, options.get("batch_size"), reduce_fx)
 
     def on_test_start(self) -> None:
-        """Forget the scores of an earlier test."""
+        """Discard the scores of an earlier test."""
         self.scene_scores = SceneScores()
 
     def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Know the scenes that are to be scored."""
+        """Register the scenes to be scored."""
         self.scene_scores.begin_batch(batch.key)
 
     def on_test_batch_end(self, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Keep the scores that `test_step` gave."""
+        """Store the scores that `test_step` returned."""
         for key, scores in scores_in(outputs).items():
             self.scene_scores.add(key, scores)
 
     def on_test_epoch_end(self) -> None:
-        """Log the averages over the scenes of all processes, which each of them knows."""
+        """Log the averages over the scenes of all processes, which every process knows."""
         averages = self.scene_scores.gathered().averages()
-        # Asked to reduce nothing: one without a scene is not here to take part.
+        # Without reduction: a process without scenes is not here to take part.
         self.log_dict(averages, sync_dist=True, rank_zero_only=True)
 
     def teardown(self, stage: str) -> None:
-        """Let a process that had no scene, and skipped all other hooks, give the others what it has: nothing."""
+        """Let a process without scenes, which skipped all other hooks, take part in the exchange."""
         if stage == "test":
             self.scene_scores.gathered()
             self.scene_scores = SceneScores()
 
 
 def scores_in(outputs: Any) -> dict[str, dict[str, Any]]:
-    """The scores by scene in what a `test_step` gave, if there are any.
+    """Return the scores by scene in the result of a `test_step`, if it has any.
 
     Raises:
         UserError: they are no numbers by name.

@@ -1,7 +1,7 @@
 """The values that travel through the program: views, batches, cameras, samples.
 
-All are NamedTuples of tensors, which keep their type through `default_collate` and device transfer.
-What is absent has zero views; nothing is None.
+All are NamedTuples of tensors, which keep their type through `default_collate` and device transfer. Absent values
+have zero views; nothing is None.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,13 +13,12 @@ from torch import Tensor
 
 
 class Cameras(NamedTuple):
-    """Cameras, OpenCV axes (x right, y down, z forward). The leading dimensions are a data set's `v` or `b v`.
+    """Cameras with OpenCV axes (x right, y down, z forward). Leading dimensions are `v` (data sets) or `b v`.
 
-    `camera_to_world` is relative to the first context camera of its scene; `absolute_pose` is the
-    camera-to-world matrix in the data set's own world, for networks conditioned on it. Both 4×4.
-    `intrinsics` is normalised by the image's width (row 0) and height (row 1), pixel origin at the image's
-    corner. `pixels` are the image positions (x, y) in [0, 1] to be observed, pixel centres at (i + ½)/N.
-    Lengths are in scene units.
+    `camera_to_world` is relative to the first context camera of its scene; `absolute_pose` is the camera-to-world
+    matrix in the data set's own world, for networks conditioned on it. Both are 4×4. `intrinsics` is normalised by
+    the image's width (row 0) and height (row 1), with the pixel origin at the image's corner. `pixels` are the
+    image positions (x, y) in [0, 1] to be observed, pixel centres at (i + ½)/N. Lengths are in scene units.
     """
 
     camera_to_world: Float[Tensor, "*v 4 4"]
@@ -29,10 +28,9 @@ class Cameras(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """What moves and how far it has got: the parameters of observations by warping.
+    """A moment of a motion: the parameters of observations by warping.
 
-    `image` in [-1, 1] is what is warped; `time` is the share of its motion that has happened: 0 the image itself,
-    1 the target.
+    `image` in [-1, 1] is warped; `time` is the elapsed share of its motion: 0 the image itself, 1 the target.
     """
 
     image: Float[Tensor, "*v 3 h w"]
@@ -42,8 +40,8 @@ class Moment(NamedTuple):
 class Views(NamedTuple):
     """Observations and the forward model's parameters φ under which they were made.
 
-    `observation` is in [-1, 1] where it is an image. `params` is a tensor or a NamedTuple of tensors whose
-    leading dimensions are also `b v` (for inverse graphics: `Cameras`; for motion: `Moment`).
+    `observation` is in [-1, 1] if it is an image. `params` is a tensor or a NamedTuple of tensors whose leading
+    dimensions are also `b v` (for inverse graphics: `Cameras`; for motion: `Moment`).
     """
 
     observation: Float[Tensor, "*b v c h w"]
@@ -51,11 +49,11 @@ class Views(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a training, validation or test step gets: observations of the same signals in three roles.
+    """The input of a training, validation or test step: observations of the same signals in three roles.
 
-    `context` is given to the denoiser clean, `target` (one view) is noised and denoised, `novel` (any number,
-    possibly none) is only compared with (DFM eq. 8, 9). `key` names each scene. `truth` holds what only
-    evaluation may look at (true codes, flows, masks); training never reads it.
+    `context` is given to the denoiser clean, `target` is noised and denoised, `novel` (any number, possibly none)
+    is only compared with (DFM eq. 8, 9). `key` names each scene. `truth` holds what only evaluation may use (true
+    codes, flows, masks); training never reads it.
     """
 
     context: Views
@@ -66,10 +64,11 @@ class Batch(NamedTuple):
 
 
 class LookLaw(NamedTuple):
-    """The looks that a scene's hidden part may have: names, colours in [0, 1], and how likely each is.
+    """The possible looks of a scene's hidden part: names, colours in [0, 1], and probabilities.
 
-    A data module of synthetic scenes gives it by `look_law()`. The `truth` of its batches holds for each scene
-    the number of its `look`, and what shows it: `hidden` [v 1 h w], from 0 to 1, of context, target, novel views.
+    A data module of synthetic scenes returns it from `look_law()`. The `truth` of its batches holds for each scene
+    the number of its `look`, and the pixels that show it: `hidden` [v 1 h w], from 0 to 1, of context, target,
+    novel views.
     """
 
     names: list[str]
@@ -78,7 +77,7 @@ class LookLaw(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a predict step gets: the context, and the parameters under which the signals are to be observed.
+    """The input of a predict step: the context, and the parameters under which the signals are to be observed.
 
     `params` has leading dimensions `b v` like those of `Views`. `key` names each scene.
     """
@@ -89,7 +88,7 @@ class Request(NamedTuple):
 
 
 class Observed(NamedTuple):
-    """What a forward model gives: the observation, and what it computed on the way (`()` if nothing)."""
+    """A forward model's output: the observation, and its intermediate results (`()` if none)."""
 
     observation: Float[Tensor, "b v c h w"]
     auxiliary: Any
@@ -103,10 +102,10 @@ class Sample(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """One signal of one scene as `dfm predict` gives it to a writer.
+    """One signal of one scene, as `dfm predict` passes it to a writer.
 
-    `sample` counts the draws from 0, `signal` has a batch of one, `observation` is the signal observed under
-    the request's parameters `params`.
+    `sample` counts the draws from 0, `signal` has a batch of one, `observation` is the signal observed under the
+    request's parameters `params`.
     """
 
     key: str
@@ -118,7 +117,7 @@ class Prediction(NamedTuple):
 
 
 class LossTerm(NamedTuple):
-    """A loss before weighting, and the weight it has in the total."""
+    """A loss before weighting, and its weight in the total."""
 
     value: Float[Tensor, ""]
     weight: float
@@ -129,15 +128,15 @@ Level = Real[Tensor, " b"]
 
 
 def at_least_float32(tensor: Tensor) -> torch.dtype:
-    """The precision to compute in with a tensor: its own, or float32 if that is higher."""
+    """Return the precision to compute in with a tensor: its own, or float32 if that is higher."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def map_tensors(function: Callable[..., Tensor], tree: Any, *others: Any) -> Any:
     """Apply `function` to each tensor of a tree of tuples, NamedTuples, lists and dicts, keeping its structure.
 
-    Further trees of the same structure give the function further arguments. What is not a tensor is kept
-    from the first tree.
+    Further trees of the same structure supply further arguments. Leaves that are no tensors are kept from the
+    first tree.
     """
     if isinstance(tree, Tensor):
         return function(tree, *others)
@@ -150,12 +149,12 @@ def map_tensors(function: Callable[..., Tensor], tree: Any, *others: Any) -> Any
 
 
 def on_cpu(tree: Any) -> Any:
-    """The tree on the CPU, for what measures and writes: half precision raised to float32, which NumPy knows."""
+    """Move a tree to the CPU, for measuring and writing: half precision becomes float32, which NumPy knows."""
     return map_tensors(lambda t: (t.to(at_least_float32(t)) if t.is_floating_point() else t).cpu(), tree)
 
 
 def named_tensors(tree: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a tree, each with its path, such as "signal.depth"; what is not a tensor is left out."""
+    """List the tensors of a tree, each with its path, such as "signal.depth"; other leaves are left out."""
     if isinstance(tree, Tensor):
         yield name, tree
     elif isinstance(tree, dict):
@@ -174,19 +173,19 @@ def concatenate(trees: Iterable[Any], dim: int) -> Any:
 
 
 def select_views(tree: Any, views: slice) -> Any:
-    """Keep some of the views (dimension 1) of a batched tree of tensors."""
+    """Select some of the views (dimension 1) of a batched tree of tensors."""
     return map_tensors(lambda tensor: tensor[:, views], tree)
 
 
 def repeat_batch(tree: Any, times: int) -> Any:
-    """Repeat each element of the batch (dimension 0) `times` times, copies next to each other."""
+    """Repeat each element of the batch (dimension 0) `times` times, with copies adjacent."""
     return map_tensors(lambda tensor: tensor.repeat_interleave(times, dim=0), tree)
 
 
 def as_request(scenes: Batch) -> Request:
-    """What asks for signals of these scenes, observed under the parameters of their target and novel views.
+    """Build a request for signals of these scenes, observed under the parameters of their target and novel views.
 
-    For a batch as well as for an item of a data set, whose tensors begin with the views.
+    This works for a batch and for an item of a data set, whose tensors begin with the views.
     """
     views = scenes.context.observation.ndim - 4
     params = concatenate([scenes.target.params, scenes.novel.params], dim=views)

@@ -1,4 +1,4 @@
-"""Weights that can be used: finite numbers, all of them."""
+"""Checks that weights are finite."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from dfm_lightning.errors import UserError
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether all values are finite numbers."""
+    """Tell whether all values are finite numbers."""
     return not values.is_floating_point() or bool(values.detach().isfinite().all())
 
 
@@ -17,7 +17,7 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], what: str) -> None:
 
     Args:
         weights: the weights by name.
-        what: what they are the weights of, for the message.
+        what: their owner, for the message.
     """
     name = next((name for name, values in weights if not is_finite(values)), None)
     if name is not None:

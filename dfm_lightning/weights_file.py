@@ -16,8 +16,8 @@ from dfm_lightning.files import whole_file
 SUFFIX = ".safetensors"
 # The name of the config in a checkpoint and, as JSON, in the metadata of a safetensors file.
 CONFIG_KEY = "dfm_config"
-# What else a model keeps in its checkpoints (see `write_weights_file`). It lies in the config, since the order of
-# several metadata would be another one each time.
+# Further texts that a model keeps in its checkpoints (see `write_weights_file`). They are stored within the
+# config, since the order of several metadata entries would vary.
 _BESIDE = "beside"
 
 
@@ -34,18 +34,18 @@ def write_weights_file(
     """
     tensors = {name: state[name].contiguous().clone() for name in sorted(state)}
     with whole_file(path) as aside:
-        # (The library's own writer gives files that only their owner can read.)
+        # (The library's own writer makes files that only their owner can read.)
         stored = {**config, _BESIDE: beside} if beside else config
         aside.write_bytes(save(tensors, {CONFIG_KEY: json.dumps(stored, sort_keys=True)}))
 
 
 def read_weights_file(path: Path) -> dict[str, Any]:
-    """Read what `write_weights_file` wrote, as a checkpoint without a training's state.
+    """Read a file of `write_weights_file`, as a checkpoint without a training's state.
 
     Tensors of float16 become float32.
 
     Raises:
-        UserError: it is no such file.
+        UserError: the file is of another kind.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: predictions, reports, pictures; and what it shows while it runs."""
+"""Outputs of a run: predictions, reports, pictures, and progress while it runs."""
 
 from dfm_lightning.callbacks.code_report import CodeReport
 from dfm_lightning.callbacks.code_writer import CodeWriter

@@ -24,18 +24,18 @@ MOST_SAMPLES = 8
 
 
 class CodeReport(EvaluationReport):
-    """Scores sampled codes by their images: consistent with the patch, different elsewhere, realistic.
+    """Score sampled codes by their images: consistent with the patch, different elsewhere, realistic.
 
-    `score_patch` says what is measured. FID and KID compare the images of all samples with the true ones.
+    `score_patch` lists the scores. FID and KID compare the images of all samples with the true ones.
 
     Args:
         output: folder to write into.
         attributes: reads attributes from images, for generators whose images have known ones, such as
             `datamodules.synthetic.face_attributes.FaceAttributes` for the demo's drawn faces.
-        inception_weights: torch-fidelity's weights of the network behind FID and KID; by default the file of
-            their name in torch's own cache. Without them both are reported as missing.
-        sheet_cell: size of an image on the contact sheets in pixels, at least.
-        overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
+        inception_weights: torch-fidelity's weights of the network behind FID and KID; by default the file of their
+            name in torch's own cache. Without them both are reported as missing.
+        sheet_cell: least size of an image on the contact sheets in pixels.
+        overwrite: replace scores of samples made with other settings, instead of stopping.
     """
 
     headline = (
@@ -75,7 +75,7 @@ class CodeReport(EvaluationReport):
         return score_patch(scene, self.attributes)
 
     def sheet(self, scene: EvaluatedPatch) -> RGB:
-        """See `EvaluationReport`: the patch, the true image, the mean code's, samples."""
+        """See `EvaluationReport`: the patch, the true image, the mean code's image, samples."""
         images = {"patch": scene.truth * scene.mask, "true": scene.truth, "mean code": scene.mean_image}
         for number, sample in enumerate(scene.samples[:MOST_SAMPLES]):
             images[f"sample {number + 1}"] = sample

@@ -1,4 +1,4 @@
-"""How the codes sampled for one patch score, beside the generator's mean code, which needs no model."""
+"""Scores of the codes sampled for one patch, compared with the generator's mean code, which needs no model."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,26 +13,26 @@ from dfm_lightning.tasks import EvaluatedPatch
 
 @runtime_checkable
 class AttributeReader(Protocol):
-    """Reads attributes from images, each at a known place; only images it was made for mean anything to it."""
+    """A reader of attributes from images, each at a known place; it suits only images of the expected kind."""
 
-    # The command line compares annotations before it takes a class, and no two of jaxtyping's are equal.
+    # Not jaxtyping: the command line compares annotations before it accepts a class, and no two of jaxtyping's are
+    # equal.
 
     def regions(self, size: tuple[int, int]) -> Any:
-        """The pixels that each reading looks at, in images of a height and width: bool [h w] by reading."""
+        """Return the pixels that each reading uses, in images of a height and width: bool [h w] by reading."""
 
     def agree(self, images: Any, truth: Any) -> Any:
-        """Whether each image [n 3 h w] has an attribute as the true one [3 h w] has it: bool [n] by reading."""
+        """Tell whether each image [n 3 h w] shares an attribute of the true one [3 h w]: bool [n] by reading."""
 
 
 def score_patch(patch: EvaluatedPatch, attributes: AttributeReader | None) -> dict[str, Scores]:
-    """The scores of one patch's samples, by the part of the image they look at.
+    """Score one patch's samples, by part of the image.
 
-    "patch" and "hidden", what was seen of the image and what was not: `psnr_best` and `psnr_mean` of the
-    samples, `mean_code_psnr` of the mean code's image, and `spread`, how much samples differ on the scale
-    of [0, 1] (see `metrics.spread`). "code": `distance_best` and `distance_mean`, root mean square differences
-    from the true code, and `mean_code_distance`. With a reader of attributes, also `agree`: the share of samples
-    that have an attribute as the true image has it, of those that lie within the patch and of those that lie
-    outside it.
+    "patch" and "hidden", the visible and the hidden part of the image: `psnr_best` and `psnr_mean` of the samples,
+    `mean_code_psnr` of the mean code's image, and `spread`, how much samples differ on the scale of [0, 1] (see
+    `metrics.spread`). "code": `distance_best` and `distance_mean`, root mean square differences from the true
+    code, and `mean_code_distance`. With a reader of attributes also `agree`: the share of samples that have an
+    attribute as the true image has it, for attributes within the patch and for those outside it.
     """
     seen = patch.mask[0] > 0.5
     scores: dict[str, Scores] = {}
@@ -68,7 +68,7 @@ def _score_codes(patch: EvaluatedPatch) -> Scores:
 
 
 def _agreement(patch: EvaluatedPatch, seen: Bool[Tensor, "h w"], attributes: AttributeReader) -> dict[str, float]:
-    """The share of samples that agree, of attributes within and outside the patch; others are left aside."""
+    """Compute the share of samples that agree, of attributes within and outside the patch; skip others."""
     size = (seen.shape[0], seen.shape[1])
     agreed = attributes.agree(patch.samples, patch.truth)
     shares: dict[str, list[Tensor]] = {"patch": [], "hidden": []}

@@ -1,4 +1,4 @@
-"""Writing sampled codes of a generator and their images."""
+"""Write sampled codes of a generator and their images."""
 
 from pathlib import Path
 
@@ -13,21 +13,21 @@ from dfm_lightning.files import whole_file
 from dfm_lightning.tasks import SampledCode
 from dfm_lightning.types import Prediction
 
-# More would make a grid that nobody can take in.
+# More would make the grid too large to take in.
 MOST_ROWS, MOST_SAMPLES = 12, 8
 CONTEXT, SMALL, FULL = "patch.png", "image.png", "image_full.png"
 
 
 class CodeWriter(PredictionWriter):
-    """Writes each sampled code as `code.npz`, with its image.
+    """Write each sampled code as `code.npz`, with its image.
 
-    `code.npz` holds `code`: one row for all layers of the generator (w), or one a layer (w+). `image.png` is its
-    image as it was diffused, `image_full.png` at the generator's own resolution, `patch.png` what was seen. In
-    the output folder, `grid.png` shows the first patches in rows, each beside its samples.
+    `code.npz` holds `code`: one row for all layers of the generator (w), or one for each layer (w+). `image.png`
+    is its image at the diffused size, `image_full.png` at the generator's own resolution, `patch.png` the visible
+    patch. In the output folder, `grid.png` shows the first patches in rows, each beside its samples.
 
     Args:
         output: folder to write into.
-        overwrite: replace samples that were made with other settings, instead of stopping at them.
+        overwrite: replace samples made with other settings, instead of stopping.
     """
 
     def write(self, prediction: Prediction, folder: Path) -> None:
@@ -66,7 +66,7 @@ class CodeWriter(PredictionWriter):
 
 
 def _read(path: Path, size: int | None = None) -> RGB:
-    """A picture that was written before, brought to a size without blurring its pixels."""
+    """Read an existing picture, resized without blurring its pixels."""
     with Image.open(path) as image:
         picture = image.convert("RGB")
         return np.asarray(picture if size is None else picture.resize((size, size), Image.Resampling.NEAREST))

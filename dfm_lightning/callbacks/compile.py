@@ -8,9 +8,9 @@ from dfm_lightning.errors import UserError
 
 
 class Compile(Callback):
-    """Compiles parts of the model in place, so that their names in a checkpoint stay as they are.
+    """Compile parts of the model in place, so that their names in a checkpoint stay the same.
 
-    Only what is called as a module (`part(...)`) runs compiled, not other methods of it.
+    Only calls of the module itself (`part(...)`) run compiled, not its other methods.
 
     Args:
         parts: dotted names of modules in the model, as in a checkpoint's keys.

@@ -1,4 +1,4 @@
-"""One picture of a test scene: what was given, what is true, what was estimated and sampled."""
+"""Draw one picture of a test scene: context, truth, estimate and samples."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ from dfm_lightning.callbacks.output import colour_map, images_to_uint8, labelled
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.tasks import EvaluatedScene
 
-# More would make a sheet that nobody can take in.
+# More would make the sheet too large to take in.
 MOST_VIEWS, MOST_SAMPLES = 10, 4
 
 
 def contact_sheet(scene: EvaluatedScene, cell: int = 96) -> RGB:
-    """A row for each view: the true image, then the deterministic estimate and the samples, each with depth.
+    """Draw a row for each view: the true image, then the deterministic estimate and the samples, each with depth.
 
     Depth runs from blue (near) to red (far), with the same colours in the whole sheet.
     """
@@ -33,7 +33,7 @@ def contact_sheet(scene: EvaluatedScene, cell: int = 96) -> RGB:
 
 
 def numbered(roles: list[str]) -> list[str]:
-    """Roles that occur more than once with their number."""
+    """Number the roles that occur more than once."""
     return [
         f"{role} {roles[: position + 1].count(role)}" if roles.count(role) > 1 else role
         for position, role in enumerate(roles)

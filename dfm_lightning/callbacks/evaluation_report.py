@@ -39,22 +39,22 @@ REPORT_FILES = ("report.json", "report.csv", "index.html")
 
 
 class EvaluationReport(Recorded, Callback, ABC):
-    """Measures the scenes of `dfm test` and writes report.json, report.csv, index.html, sheets/ and pictures/.
+    """Measure the scenes of `dfm test` and write report.json, report.csv, index.html, sheets/ and pictures/.
 
-    report.json holds what is needed to have the same numbers again: seed, weights, sampler, number of samples
-    and scenes, resolution and the whole config. Scores are written scene by scene (scenes/): an interrupted
-    test goes on where it stopped. Under several processes, which share the folder, each scene counts once.
-    Scores of samples made with other settings are never mixed in: the test stops at them. What was measured
-    otherwise (of another number of samples, say), or on other data, is measured anew.
+    report.json holds everything needed to reproduce the numbers: seed, weights, sampler, number of samples and
+    scenes, resolution and the whole config. Scores are written scene by scene (scenes/): an interrupted test
+    continues where it stopped. With several processes, which share the folder, each scene counts once. Scores of
+    samples made with other settings are never mixed in: the test stops at them. Scenes measured otherwise (with
+    another number of samples, say), or on other data, are measured again.
 
-    A problem's report says how a scene is measured (`measure`) and shown (`sheet`), and which scores a person
-    looks at first (`headline`). A scene is what the task's `test_step` gives under "scenes": a NamedTuple with a
-    `key`. What takes many scenes at once (FID, tests of a distribution) is computed by `together` from what
-    `keep` keeps of each scene, which is stored beside its scores.
+    A problem's report defines how a scene is measured (`measure`) and shown (`sheet`), and which scores come first
+    (`headline`). A scene is an entry of "scenes" in the result of the task's `test_step`: a NamedTuple with a
+    `key`. Scores of many scenes at once (FID, tests of a distribution) are computed by `together` from what `keep`
+    returns for each scene, which is stored beside its scores.
 
     Args:
         output: folder to write into.
-        overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
+        overwrite: replace scores of samples made with other settings, instead of stopping.
     """
 
     without_effect = frozenset({"output", "overwrite"})
@@ -65,7 +65,7 @@ class EvaluationReport(Recorded, Callback, ABC):
     def __init__(self, output: str, overwrite: bool = False) -> None:
         self.output = Path(output)
         self.overwrite = overwrite
-        # Scores that cannot be had, and scores to be read with care: the reasons, by name.
+        # Scores that cannot be computed, and scores to be read with care: the reasons, by name.
         self.missing: dict[str, str] = {}
         self.notes: dict[str, str] = {}
         self._made_with: MadeWith = {}
@@ -79,10 +79,10 @@ class EvaluationReport(Recorded, Callback, ABC):
 
     @abstractmethod
     def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
-        """The scores of one scene by role (of its views, say) and name; one that cannot be had is left out."""
+        """Score one scene, by role (of its views, say) and name; leave out scores that cannot be computed."""
 
     def scenes(self, outputs: Any) -> list[Any]:
-        """The scenes in what `test_step` gave: NamedTuples with a `key`."""
+        """Return the scenes in the result of `test_step`: NamedTuples with a `key`."""
         if not isinstance(outputs, dict) or "scenes" not in outputs:
             raise UserError(
                 f"{type(self).__name__} measures what this model's test does not give: use another report"
@@ -91,34 +91,34 @@ class EvaluationReport(Recorded, Callback, ABC):
 
     @abstractmethod
     def sheet(self, scene: Any) -> RGB | None:
-        """A picture of one scene: what was given, what is true, what was sampled; or none."""
+        """Draw one scene: context, truth, samples; or return None."""
 
     def pictures(self, scene: Any) -> Layers | None:
-        """The same as pictures of their own, which `dfm report` lays beside those of other runs; or none."""
+        """Return the same as separate pictures, which `dfm report` shows beside those of other runs; or None."""
         return None
 
     def prepare(self, trainer: Trainer, model: Predictor) -> None:
-        """Get ready what measuring needs; fills `missing`. Called before the first scene."""
+        """Prepare for measuring, and fill `missing`. Called before the first scene."""
 
     def measured_with(self) -> dict[str, Any]:
-        """What the scores depend on besides the samples, the data and the report's constructor arguments.
+        """Return what the scores depend on besides the samples, the data and the report's constructor arguments.
 
-        As primitives by name.
+        The values are primitives by name.
         """
         return {}
 
     def keep(self, scene: Any, device: torch.device) -> Arrays:
-        """What `together` needs of a scene."""
+        """Return what `together` needs of a scene."""
         return {}
 
     def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
-        """Scores of all scenes at once, by role and name, from what was kept of each; may fill `notes`."""
+        """Score all scenes at once, by role and name, from what was kept of each; may fill `notes`."""
         return {}
 
     # --- Lightning's hooks ------------------------------------------------------------------------------
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prepare, and let the model leave out what has been measured already."""
+        """Prepare, and let the model leave out what has already been measured."""
         model = as_predictor(pl_module, type(self).__name__)
         self.missing, self.notes, self._scores = {}, {}, {}
         self.prepare(trainer, model)
@@ -133,7 +133,7 @@ class EvaluationReport(Recorded, Callback, ABC):
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Take the scores that an interrupted test has written for the same images."""
+        """Reuse the scores that an interrupted test has written for the same images."""
         check_kind(batch, Batch)
         for key, data in data_by_key(batch).items():
             stored = self._read_scene(key)
@@ -166,7 +166,7 @@ class EvaluationReport(Recorded, Callback, ABC):
                 with whole_file(self._arrays_file(scene.key)) as aside, aside.open("wb") as file:
                     # (NumPy annotates the names as if one could be `allow_pickle`.)
                     np.savez(file, **kept)  # type: ignore[arg-type]
-            # Last: it says that the scene is done.
+            # Last: it marks the scene as done.
             content = {
                 "key": scene.key,
                 "version": VERSION,
@@ -180,11 +180,11 @@ class EvaluationReport(Recorded, Callback, ABC):
             self._scores[scene.key] = scores
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the report on all scenes of all processes; one without any scene skips all other hooks."""
+        """Write the report on all scenes of all processes; a process without scenes skips all other hooks."""
         if stage != "test":
             return
         self._end_run()
-        # First the model's scores: a process without any scene has not given them yet.
+        # The model's scores come first: a process without scenes has not shared them yet.
         if isinstance(pl_module, ScoresScenes):
             pl_module.scene_scores.gathered()
         scenes = merge_scores(gather(self._scores))
@@ -192,7 +192,7 @@ class EvaluationReport(Recorded, Callback, ABC):
             self._write_report(trainer, scenes)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stop to leave out what another run may need."""
+        """Stop leaving out what another run may need."""
         self._end_run()
 
     def _end_run(self) -> None:
@@ -203,16 +203,16 @@ class EvaluationReport(Recorded, Callback, ABC):
     # --- scene by scene ---------------------------------------------------------------------------------
 
     def _leave_out_stale(self, trainer: Trainer) -> None:
-        """Stop at what was made with other settings; or forget the report that was made of it."""
+        """Stop at scores made with other settings, or discard the report that was made from them."""
         found = [(path, read_scene(path)) for path in sorted((self.output / "scenes").glob("*.json"))]
         stale = [is_stale(path, stored, self._made_with, self.overwrite) for path, stored in found if stored]
-        # Scenes are measured anew one by one: meanwhile, no report is to speak of both.
+        # Scenes are measured again one by one: meanwhile, no report may mix both.
         if trainer.is_global_zero and (any(stale) or not all(self._is_taken(stored) for _, stored in found)):
             for name in REPORT_FILES:
                 (self.output / name).unlink(missing_ok=True)
 
     def _is_taken(self, stored: dict[str, Any]) -> bool:
-        """Whether what is stored of a scene has been made and measured as it would be now."""
+        """Tell whether a scene's stored scores were made and measured as they would be now."""
         now = {"version": VERSION, "made_with": self._made_with, "measured_with": self._measured_with}
         return all(stored.get(name) == value for name, value in now.items())
 
@@ -295,18 +295,18 @@ class EvaluationReport(Recorded, Callback, ABC):
 
 
 def joint_table(joint: dict[str, Scores]) -> list[list[str]]:
-    """All scores of all scenes together."""
+    """Collect all scores of all scenes together."""
     return as_table(joint, columns_of(list(joint.values())))
 
 
 def data_by_key(batch: Batch) -> dict[str, Sketch]:
-    """The sketch of each scene's views and of what is known to be true of it."""
+    """Sketch each scene's views and its truth."""
     views = {"context": batch.context, "target": batch.target, "novel": batch.novel}
     return sketches_by_key(batch.key, {**views, "truth": batch.truth})
 
 
 def read_scene(path: Path) -> dict[str, Any]:
-    """What is stored of a scene; nothing if there is no such file, or it cannot be read."""
+    """Read a scene's stored scores; nothing if the file is missing or unreadable."""
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -315,7 +315,7 @@ def read_scene(path: Path) -> dict[str, Any]:
 
 
 def gather(scores: SceneScores) -> list[SceneScores]:
-    """The scores of all processes, on every process, when all have written theirs."""
+    """Gather the scores of all processes on every process, once all have written theirs."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [scores]
     parts: list[Any] = [None] * torch.distributed.get_world_size()
@@ -324,13 +324,13 @@ def gather(scores: SceneScores) -> list[SceneScores]:
 
 
 def merge_scores(parts: list[SceneScores]) -> SceneScores:
-    """All scenes in the order of their names, each once, however many processes have measured it."""
+    """Merge all scenes, sorted by name, each once, however many processes have measured it."""
     merged = {key: scores for part in parts for key, scores in part.items()}
     return dict(sorted(merged.items()))
 
 
 def config_of(trainer: Trainer) -> dict[str, Any] | None:
-    """The config of the run, which the command line gives to a callback that puts it into checkpoints."""
+    """Return the run's config, which the command line passes to a callback that stores it in checkpoints."""
     # (Lightning sets the attribute without declaring it.)
     configs = (getattr(callback, "config", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
     return next((config for config in configs if isinstance(config, dict)), None)

@@ -1,4 +1,4 @@
-"""Writing images drawn for linear measurements, the mean, standard deviation and principal directions."""
+"""Write images drawn for linear measurements, with mean, standard deviation and principal directions."""
 
 from pathlib import Path
 
@@ -16,22 +16,22 @@ from dfm_lightning.forward_models.linear import one_a_view
 from dfm_lightning.tasks import LinearSolution
 from dfm_lightning.types import Prediction
 
-# Standard deviations along a principal direction that a strip shows.
+# The standard deviations along a principal direction that a strip shows.
 _STRIP = (-2, -1, 0, 1, 2)
 MEASURED, IMAGE, MEAN = "measured.png", "image.png", "mean.png"
 
 
 class LinearWriter(PredictionWriter):
-    """Writes each drawn image as `image.png`, with what is known of all images that fit the measurement.
+    """Write each drawn image as `image.png`, with summaries of all images that fit the measurement.
 
     `measured.png` is A†y, `mean.png` the estimate of the posterior's mean. `direction_1.png` and so on show the
     mean moved by −2 to 2 standard deviations along a principal direction. `solution.npz` holds `image`, `mean`,
     `directions` [k c h w] (each as long as its standard deviation), and `measurement`. In the output folder,
-    `deviation_….png` shows the standard deviation of the images drawn for each measurement, pixel by pixel.
+    `deviation_….png` shows the pixelwise standard deviation of the images drawn for each measurement.
 
     Args:
         output: folder to write into.
-        overwrite: replace samples that were made with other settings, instead of stopping at them.
+        overwrite: replace samples made with other settings, instead of stopping.
     """
 
     def write(self, prediction: Prediction, folder: Path) -> None:
@@ -77,7 +77,7 @@ class LinearWriter(PredictionWriter):
 
 
 def strip(mean: Float[Tensor, "c h w"], direction: Float[Tensor, "c h w"]) -> RGB:
-    """The mean moved by −2 to 2 standard deviations along a principal direction, side by side."""
+    """Show the mean moved by −2 to 2 standard deviations along a principal direction, side by side."""
     return image_to_uint8(torch.cat([mean + step * direction for step in _STRIP], dim=-1))
 
 

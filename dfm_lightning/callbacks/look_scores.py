@@ -1,4 +1,4 @@
-"""How the looks that sampled scenes have where the context does not see follow their known law."""
+"""Compare the looks of sampled scenes' hidden parts with their known distribution."""
 
 import numpy as np
 
@@ -9,17 +9,17 @@ from dfm_lightning.types import LookLaw
 
 # What the scores are of, in a report.
 ROLE = "hidden look"
-# The share of a pixel that has to show the hidden part, so that nothing beside it is in the colour.
+# The share of a pixel that must show the hidden part, so that nothing beside it affects the colour.
 _WHOLE = 0.99
-# Fewer pixels say nothing about a scene.
+# Fewer pixels are not conclusive.
 _FEWEST = 4
 
 
 def looks_of_scene(scene: EvaluatedScene, law: LookLaw) -> dict[str, np.ndarray]:
-    """Find the look of each sample of a scene, to be kept; nothing where too little of the hidden part shows.
+    """Find the look of each sample of a scene, to be kept; nothing if too little of the hidden part shows.
 
-    Looked at are pixels of target and novel views that show the hidden part alone, in its own colour (the floor
-    of a hidden room is hidden too, and of another colour). `looks` [s] and `purity` [s] are the samples',
+    The pixels used are those of target and novel views that show the hidden part alone, in its own colour (the
+    floor of a hidden room is hidden too, but of another colour). `looks` [s] and `purity` [s] are the samples',
     `estimate` [1] is the look of the deterministic estimate, `true` [1] the true one.
     """
     if "hidden" not in scene.known:
@@ -41,7 +41,9 @@ def looks_of_scene(scene: EvaluatedScene, law: LookLaw) -> dict[str, np.ndarray]
 
 
 def compare_looks(kept: list[dict[str, np.ndarray]], law: LookLaw) -> tuple[dict[str, Scores], dict[str, str]]:
-    """Compare the looks of all scenes with their law: scores by what they are of, and notes to read them by."""
+    """Compare the looks of all scenes with their distribution; return scores by subject, and notes on reading
+    them.
+    """
     parts = [arrays for arrays in kept if "looks" in arrays]
     if not parts:
         return {}, {}

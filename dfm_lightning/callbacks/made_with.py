@@ -1,4 +1,4 @@
-"""What a result was made with: one record for predictions and reports, so that old and new are never mixed."""
+"""The record of how a result was made, for predictions and reports, so that old and new are never mixed."""
 
 import json
 from pathlib import Path
@@ -11,16 +11,17 @@ from dfm_lightning.randomness import user_seed
 from dfm_lightning.record import contents_of
 from dfm_lightning.sampling import as_predictor
 
-# Of what is written beside each result. The first version left out the forward model, and had no such number.
+# Version of the record beside each result. The first version lacked the forward model, and this number.
 VERSION = 2
-# More would make a line that nobody reads.
+# More would make the line too long to read.
 MOST_CHANGES = 6
 
 MadeWith = dict[str, Any]
 
 
 def made_with(trainer: Trainer, model: LightningModule, **further: Any) -> MadeWith:
-    """All that decides a sample besides the data, by name: seed, weights, precision, settings of the model.
+    """Collect everything that decides a sample besides the data, by name: seed, weights, precision, settings of
+    the model.
 
     Args:
         trainer: runs the model.
@@ -30,28 +31,28 @@ def made_with(trainer: Trainer, model: LightningModule, **further: Any) -> MadeW
     weights = contents_of(dict(model.state_dict()))
     own = as_predictor(model, "a record of settings").settings()
     settings = {"seed": user_seed(), "weights": weights, "precision": str(trainer.precision)}
-    # As it comes back from a file: lists for tuples, say.
+    # As read back from a file: lists for tuples, say.
     return json.loads(json.dumps({**settings, **own, **further}))
 
 
 def differences(before: MadeWith, now: MadeWith) -> list[str]:
-    """What has changed, as "name: before → now"."""
+    """List the changes, as "name: before → now"."""
     names = [*now, *(name for name in before if name not in now)]
     values = [(name, before.get(name, "unset"), now.get(name, "unset")) for name in names]
     return [f"{name}: {old} → {new}" for name, old, new in values if old != new]
 
 
 def is_stale(path: Path, stored: dict[str, Any], now: MadeWith, overwrite: bool) -> bool:
-    """Whether a stored result was made otherwise than results are made now.
+    """Tell whether a stored result was made with other settings.
 
     Args:
         path: the result, for the message.
-        stored: what is written beside it: `version` and `made_with`.
-        now: what results are made with now.
-        overwrite: stale results are to be replaced.
+        stored: the record beside it: `version` and `made_with`.
+        now: the current record.
+        overwrite: whether stale results are to be replaced.
 
     Raises:
-        UserError: it was, and is not to be replaced; the message names what differs.
+        UserError: it was, and is not to be replaced; the message names the differences.
     """
     if stored.get("version") != VERSION:
         reason = "was written by another version of this program, which recorded other settings"

@@ -24,18 +24,18 @@ from dfm_lightning.sampling import Predictor
 from dfm_lightning.tasks import EvaluatedMotion
 from dfm_lightning.types import map_tensors
 
-# More would make a sheet that nobody can take in.
+# More would make the sheet too large to take in.
 _MOST_SAMPLES = 8
 
 
 class MotionReport(EvaluationReport):
-    """Scores sampled motions by the frames they lead to and, of synthetic clips, by the true motion.
+    """Score sampled motions by the resulting frames and, for synthetic clips, by the true motion.
 
     Of the frames, for target and novel ones: PSNR, SSIM and LPIPS of the best of the first few samples and on
     average over all, the share of holes, the spread between samples, and the PSNR of the image itself ("no
-    motion"). Of the flow: the spread between samples in pixels and, where the truth is known, the end-point error
-    of the best of the first few samples, on average, and of no motion at all. Of all clips together: how often
-    samples move in each of the directions that the truth knows, with standard errors, beside how likely these are.
+    motion"). Of the flow: the spread between samples in pixels and, if the truth is known, the end-point error of
+    the best of the first few samples, on average, and of no motion at all. Of all clips together: how often
+    samples move in each of the true directions, with standard errors, beside their probabilities.
 
     Args:
         output: folder to write into.
@@ -43,10 +43,10 @@ class MotionReport(EvaluationReport):
         lpips_trunk: the network behind LPIPS.
         lpips_weights: torchvision's weights of that network; by default the file of their name in torch's own
             cache. Without one LPIPS is reported as missing.
-        sheet_cell: size of an image on the contact sheets in pixels, at least.
+        sheet_cell: least size of an image on the contact sheets in pixels.
         full_colour: length of the displacements that have full colour on the contact sheets, as a share of the
             image's shorter side.
-        overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
+        overwrite: replace scores of samples made with other settings, instead of stopping.
     """
 
     headline = (
@@ -92,7 +92,7 @@ class MotionReport(EvaluationReport):
             raise UserError(f"MotionReport measures motions, got {type(scene).__name__}: use another report")
         assert self._metrics is not None
         scores = score_motion(map_tensors(lambda t: t.to(device), scene), self._metrics, self.best_of)
-        # Images too small for a metric are noticed when they are measured.
+        # Images too small for a metric are noticed during measurement.
         self.missing.update(self._metrics.missing)
         return scores
 
@@ -158,7 +158,7 @@ class MotionReport(EvaluationReport):
 
 
 def score_motion(scene: EvaluatedMotion, metrics: ImageMetrics, best_of: int) -> dict[str, Scores]:
-    """The scores of a clip by the role of its frames; those of the flow are among the target's."""
+    """Score a clip by the role of its frames; the scores of the flow are among the target's."""
     scores = {role: _frame_scores(scene, role, metrics, best_of) for role in dict.fromkeys(scene.roles)}
     flow_scores: Scores = {}
     if len(scene.flows) > 1:

@@ -1,4 +1,4 @@
-"""Writing sampled motions: flow, warped image, a looping video."""
+"""Write sampled motions: flow, warped image, a looping video."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,20 +17,22 @@ from dfm_lightning.forward_models import Motion
 from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.types import Prediction
 
-# The files that the grid of an image's samples is made of, by their rows in it.
+# The files that make up the grid of an image's samples, by row.
 _GRID_ROWS = {"end": "warped.png", "flow": "flow.png"}
 
 
 class MotionWriter(PredictionWriter):
-    """Writes each sampled motion: `flow.flo`, `flow.png` in the colours of the Middlebury wheel, the image at the
-    motion's end as `warped.png`, and `motion.mp4`, which goes to the end and back. Beside the samples of an image,
-    `samples.png` shows them side by side.
+    """Write each sampled motion: flow, warped image, and a video.
+
+    The files are `flow.flo`, `flow.png` in the colours of the Middlebury wheel, the image at the motion's end as
+    `warped.png`, and `motion.mp4`, which plays to the end and back. Beside the samples of an image, `samples.png`
+    shows them side by side.
 
     Args:
         output: folder to write into.
-        frame_rate: frames a second of the videos.
+        frame_rate: frames per second of the videos.
         full_colour: length of the displacements that have full colour, as a share of the image's shorter side.
-        overwrite: replace samples that were made with other settings, instead of stopping at them.
+        overwrite: replace samples made with other settings, instead of stopping.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class MotionWriter(PredictionWriter):
         frames = images_to_uint8(prediction.observation)
         order = prediction.params.time[0].argsort(stable=True).tolist()
         write_png(folder / "warped.png", frames[order[-1]])
-        # There and back, each end shown once: played in a loop, it moves without a stop.
+        # There and back, each end shown once: it loops seamlessly.
         write_video(folder / "motion.mp4", frames[order + order[-2:0:-1]], self.frame_rate)
         write_images(folder, "context", prediction.context.observation[0])
 
@@ -72,7 +74,7 @@ class MotionWriter(PredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """See `PredictionWriter`; and show the samples of each image side by side."""
+        """See `PredictionWriter`; also show the samples of each image side by side."""
         super().write_on_batch_end(trainer, pl_module, prediction, batch_indices, batch, batch_idx, dataloader_idx)
         for key in batch.key:
             self._write_grid(self.output / file_name(key))

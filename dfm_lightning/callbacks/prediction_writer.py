@@ -1,4 +1,4 @@
-"""Writing predictions: each sample a folder that appears whole, none drawn twice."""
+"""Write predictions: each sample a folder that appears whole, none drawn twice."""
 
 import json
 import shutil
@@ -25,17 +25,17 @@ MANIFEST = "sample.json"
 
 
 class PredictionWriter(Recorded, BasePredictionWriter, ABC):
-    """Draws the predictions of `dfm predict` one by one, and writes each into a folder.
+    """Draw the predictions of `dfm predict` one by one, and write each into a folder.
 
-    The folder of a sample, `SCENE/sample_00` and so on, appears when all of it is written, with a `sample.json`
-    that says what it was made with. What is there already, made with the same seed, weights and settings for
-    the same context and cameras, is not drawn again: an interrupted run goes on where it stopped. Settings are all
-    constructor arguments of the model, of its parts and of the writer, but for those that their classes declare to
+    The folder of a sample, `SCENE/sample_00` and so on, appears once it is fully written, with a `sample.json`
+    that records how it was made. Existing samples that were made with the same seed, weights and settings for the
+    same context and cameras are not drawn again: an interrupted run continues where it stopped. Settings are all
+    constructor arguments of the model, of its parts and of the writer, except those that their classes declare to
     be without effect (see `Recorded`).
 
     Args:
         output: folder to write into.
-        overwrite: replace samples that were made with other settings, instead of stopping at them.
+        overwrite: replace samples made with other settings, instead of stopping.
     """
 
     without_effect = frozenset({"output", "overwrite"})
@@ -45,9 +45,9 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         self.output = Path(output)
         self.overwrite = overwrite
         self._made_with: MadeWith = {}
-        # Key and sample of what is there, and the sketch of the request that it answers.
+        # Key and sample of the existing folders, and the sketch of the request that each answers.
         self._finished: dict[tuple[str, int], Sketch] = {}
-        # Folders of samples that were made otherwise, by key.
+        # Folders of samples made with other settings, by key.
         self._stale: dict[str, list[Path]] = {}
         self._asked_for: set[str] = set()
         self._withdraw: Withdraw | None = None
@@ -57,19 +57,19 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         """Write one sample into an empty folder."""
 
     def figures(self, folder: Path) -> list[Picture | Video]:
-        """What the page of all predictions shows of a sample: here all pictures that are not in a subfolder."""
+        """List the figures of a sample on the page of all predictions; here all pictures outside subfolders."""
         return [Picture(path, path.stem) for path in sorted(folder.glob("*.png"))]
 
     def overview(self, samples: dict[str, list[Path]]) -> list[Picture | Video]:
-        """What shows all samples at once, given their folders by scene; written by one process, at the end."""
+        """Draw an overview of all samples, given their folders by scene; one process writes it, at the end."""
         return []
 
     # --- Lightning's hooks ------------------------------------------------------------------------------
 
-    # In `setup` and `teardown` alone all processes meet: one without any scene skips the hooks between them.
+    # All processes meet in `setup` and `teardown` alone: one without scenes skips the hooks in between.
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Clear away what a killed run has left half-written."""
+        """Remove what a killed run has left half-written."""
         super().setup(trainer, pl_module, stage)
         if stage == "predict":
             if trainer.is_global_zero:
@@ -77,7 +77,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
             trainer.strategy.barrier()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find what is there already."""
+        """Find existing samples."""
         model = as_predictor(pl_module, type(self).__name__)
         # (Lightning sets the attribute without declaring it.)
         writers = [type(c).__name__ for c in trainer.callbacks if isinstance(c, PredictionWriter)]  # type: ignore[attr-defined]
@@ -93,7 +93,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
     def on_predict_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Make sure that what is there was made for this context and these parameters."""
+        """Check that existing samples were made for this context and these parameters."""
         check_kind(batch, Request)
         for key in batch.key:
             if key in self._asked_for:
@@ -114,7 +114,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
                 )
             for draw in others:
                 del self._finished[draw]
-            # All of them, those too that no new sample is to take the place of.
+            # All of them, even those that no new sample will replace.
             for folder in [*self._stale.pop(key, []), *(self.folder(*draw) for draw in others)]:
                 shutil.rmtree(folder)
 
@@ -128,9 +128,9 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Draw and write what is pending of a batch."""
+        """Draw and write the pending samples of a batch."""
         requests = requests_by_key(batch)
-        # `predict_step` only hands out an iterator; its work is done here, and in the precision it asked for.
+        # `predict_step` only returns an iterator; its work is done here, in the precision of `predict_step`.
         with trainer.precision_plugin.predict_step_context():
             for sample in self._checked(prediction, pl_module):
                 self._write_whole(sample, requests[sample.key])
@@ -148,7 +148,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
             print(f"predictions: {self.output / 'index.html'}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stop to leave out what another run may need."""
+        """Stop leaving out what another run may need."""
         self._end_run()
 
     def _end_run(self) -> None:
@@ -157,7 +157,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         self._withdraw = None
 
     def _checked(self, predictions: Any, pl_module: LightningModule) -> Iterator[Prediction]:
-        """What `predict_step` gave, if it gave predictions."""
+        """Check that `predict_step` returned predictions."""
         model, writer = type(pl_module).__name__, type(self).__name__
         if not isinstance(predictions, Iterable):
             raise UserError(
@@ -175,7 +175,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
     # --- files ------------------------------------------------------------------------------------------
 
     def folder(self, key: str, sample: int) -> Path:
-        """Where a sample is written."""
+        """Return the folder of a sample."""
         return self.output / file_name(key) / f"sample_{sample:02}"
 
     def _write_whole(self, prediction: Prediction, request: Sketch) -> None:
@@ -196,7 +196,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         samples: dict[str, list[Path]] = {}
         for path in sorted(self.output.glob(f"*/*/{MANIFEST}")):
             manifest = read_manifest(path)
-            # Others are to be replaced, or of a scene that is no longer asked for.
+            # Others will be replaced, or belong to a scene that is no longer requested.
             if manifest["made_with"] == self._made_with:
                 samples.setdefault(manifest["key"], []).append(path.parent)
         sections = []
@@ -218,17 +218,17 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
 
 
 def as_caption(folder: Path) -> str:
-    """The number of the sample in a folder, as a person reads it."""
+    """Return a reader's name for the sample in a folder."""
     return f"sample {int(folder.name.removeprefix('sample_'))}"
 
 
 def requests_by_key(request: Request) -> dict[str, Sketch]:
-    """The sketch of each scene's context and parameters."""
+    """Sketch each scene's context and parameters."""
     return sketches_by_key(request.key, {"context": request.context, "params": request.params})
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The `sample.json` of a sample. `UserError` if it is not one."""
+    """Read the `sample.json` of a sample. Raises `UserError` if it is none."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         if {"key", "sample", "request", "made_with"} <= set(manifest):

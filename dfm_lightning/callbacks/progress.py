@@ -1,4 +1,4 @@
-"""How far a run has come, and how long it will still take."""
+"""Show the progress of a run, and the time left."""
 
 import time
 from typing import Any
@@ -20,12 +20,12 @@ from rich.progress import (
 from dfm_lightning.sampling import Predictor
 from dfm_lightning.sampling.plan import Withdraw
 
-# Slow iterations take minutes: rich's own half minute would hold no two of them.
+# Slow iterations take minutes: rich's default of half a minute would not span two of them.
 SPEED_SECONDS = 1800.0
 
 
 class Meter:
-    """Rows of progress with the time left: bars on a terminal, else a line of text now and then.
+    """Rows of progress with the time left: bars on a terminal, otherwise occasional lines of text.
 
     Args:
         plain_interval: seconds between lines of text.
@@ -54,11 +54,11 @@ class Meter:
         self._progress.start()
 
     def add(self, name: str, total: float | int | None, done: int = 0) -> TaskID:
-        """A new row, of which some may be done already; `total` is None where nobody knows."""
+        """Add a row, part of which may be done already; `total` is None if unknown."""
         return self._progress.add_task(name, total=total, completed=done, note="")
 
     def update(self, row: TaskID, done: float | int, note: str = "") -> None:
-        """Show that a row has come to `done`."""
+        """Set a row to `done`."""
         self._progress.update(row, completed=done, note=note)
         task = self._progress.tasks[self._progress.task_ids.index(row)]
         due = time.monotonic() - self._spoken >= self.plain_interval
@@ -70,20 +70,20 @@ class Meter:
             self._last_line = line
 
     def set_total(self, row: TaskID, total: float | int) -> None:
-        """A row turns out to be longer or shorter."""
+        """Correct the length of a row."""
         self._progress.update(row, total=total)
 
     def remove(self, row: TaskID) -> None:
-        """Take a row away."""
+        """Remove a row."""
         self._progress.remove_task(row)
 
     def stop(self) -> None:
-        """No more progress will be shown."""
+        """End the display."""
         self._progress.stop()
 
 
 def plain_line(task: Task) -> str:
-    """A row as a line of text."""
+    """Format a row as a line of text."""
     total = "?" if task.total is None else f"{task.total:g}"
     left = "unknown" if task.time_remaining is None else clock(task.time_remaining)
     done = f"{task.description} {task.completed:g}/{total}"
@@ -92,13 +92,13 @@ def plain_line(task: Task) -> str:
 
 
 def clock(seconds: float | int) -> str:
-    """Seconds as hours:minutes:seconds."""
+    """Format seconds as hours:minutes:seconds."""
     minutes, second = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{second:02}"
 
 
 def batch_work(pl_module: LightningModule, batch: Any) -> tuple[float, float]:
-    """How many pieces of work a batch makes, and how many of them when finished samples are left out."""
+    """Count the pieces of work in a batch, in total and without finished samples."""
     if not isinstance(pl_module, Predictor):
         return 1.0, 1.0
     whole = float(pl_module.work(batch))
@@ -107,10 +107,10 @@ def batch_work(pl_module: LightningModule, batch: Any) -> tuple[float, float]:
 
 
 class TimeLeft(ProgressBar):
-    """Progress of the whole run, not of an epoch: iterations in training, pieces of work in test and predict.
+    """Show progress of the whole run, not of an epoch: iterations in training, pieces of work in test and predict.
 
-    There, what the model calls pieces of work are counted (denoising steps, renderings): a batch may take an
-    hour. Batches to come count as much as the current one, until they turn out to be finished already.
+    The pieces of work are the model's own (denoising steps, renderings), since a batch may take an hour. Future
+    batches count as much as the current one, until they turn out to be finished already.
     """
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class TimeLeft(ProgressBar):
         self._withdraw: Withdraw | None = None
 
     def disable(self) -> None:
-        """Show nothing (Lightning asks for it in all processes but one)."""
+        """Hide progress (Lightning calls this in all processes but one)."""
         self._enabled = False
 
     def enable(self) -> None:

@@ -1,4 +1,4 @@
-"""FID and KID of a test: features kept scene by scene, compared over all of them."""
+"""FID and KID of a test: features are kept scene by scene and compared over all scenes."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def kept_features(
     fake: Float[Tensor, "m 3 h w"],
     device: torch.device,
 ) -> dict[str, np.ndarray]:
-    """The features of a scene's true and sampled images, computed on a device; nothing without weights."""
+    """Compute the features of a scene's true and sampled images on a device; nothing without weights."""
     if not metrics.available:
         return {}
     parts = {REAL + role: real, FAKE + role: fake}
@@ -28,9 +28,9 @@ def kept_features(
 
 
 def compare_kept(kept: Iterator[dict[str, np.ndarray]]) -> tuple[dict[str, Scores], dict[str, str]]:
-    """FID and KID by role, and of all roles at once where there are several; and what to know about them.
+    """Compute FID and KID by role, and of all roles together if there are several; add notes on them.
 
-    Empty where no features were kept. `images_true` and `images_sampled` say how many images are compared.
+    Empty if no features were kept. `images_true` and `images_sampled` say how many images are compared.
     """
     parts: dict[str, list[np.ndarray]] = {}
     for arrays in kept:

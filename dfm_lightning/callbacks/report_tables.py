@@ -1,4 +1,4 @@
-"""Scores of a test as CSV, as a table to look at, on average."""
+"""Scores of a test as CSV, as a table for reading, and on average."""
 
 import csv
 import io
@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-# The scores of one role of views in one scene, by name; a score that cannot be had is absent.
+# The scores of one role of views in one scene, by name; scores that cannot be computed are absent.
 Scores = dict[str, float]
 SceneScores = dict[str, dict[str, Scores]]  # by scene and role
 
 
 def average_scores(scenes: Iterable[dict[str, Scores]]) -> dict[str, Scores]:
-    """Each score of each role, averaged over the scenes that have it."""
+    """Average each score of each role over the scenes that have it."""
     collected: dict[str, dict[str, list[float]]] = {}
     for scene in scenes:
         for role, scores in scene.items():
@@ -26,12 +26,12 @@ def average_scores(scenes: Iterable[dict[str, Scores]]) -> dict[str, Scores]:
 
 
 def columns_of(scores: list[Scores]) -> list[str]:
-    """The names of all scores, in the order in which they come first."""
+    """List the names of all scores, in order of first appearance."""
     return list(dict.fromkeys(name for row in scores for name in row))
 
 
 def as_csv(scenes: SceneScores, average: dict[str, Scores], joint: dict[str, Scores]) -> str:
-    """A line for each scene and role, then one for each role on average, and of all scenes together."""
+    """Write a line for each scene and role, then one for each role on average, and for all scenes together."""
     lines = [(key, role, scores) for key, roles in scenes.items() for role, scores in roles.items()]
     lines += [("average", role, scores) for role, scores in average.items()]
     lines += [("together", role, scores) for role, scores in joint.items()]
@@ -45,7 +45,7 @@ def as_csv(scenes: SceneScores, average: dict[str, Scores], joint: dict[str, Sco
 
 
 def as_table(roles: dict[str, Scores], names: Sequence[str]) -> list[list[str]]:
-    """Some of the scores, a column for each role; the first row is the head."""
+    """Tabulate some of the scores, a column for each role; the first row is the head."""
     rows = [
         [name.replace("_", " "), *(f"{scores[name]:.3f}" if name in scores else "–" for scores in roles.values())]
         for name in names
@@ -54,7 +54,7 @@ def as_table(roles: dict[str, Scores], names: Sequence[str]) -> list[list[str]]:
 
 
 def print_table(table: list[list[str]]) -> None:
-    """Show a table on the terminal."""
+    """Print a table on the terminal."""
     head, *rows = table
     shown = Table(*head)
     for row in rows:

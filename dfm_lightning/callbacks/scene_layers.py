@@ -1,4 +1,4 @@
-"""The pictures of tested scenes, motions and patches, as layers that a report lays beside those of other runs."""
+"""The pictures of tested scenes, motions and patches, as layers that a report shows beside those of other runs."""
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from dfm_lightning.callbacks.output.layers import MOST_SAMPLES, MOST_VIEWS, Laye
 from dfm_lightning.metrics import spread
 from dfm_lightning.tasks import EvaluatedMotion, EvaluatedPatch, EvaluatedScene
 
-# The spread that has the brightest colour of the heat maps, on the scale of [0, 1].
+# The spread with the brightest colour of the heat maps, on the scale of [0, 1].
 FULL_SPREAD = 0.25
 
 
 def layers_of_scene(scene: EvaluatedScene) -> Layers:
-    """Context, true views, estimate and samples with their depth (blue is near), and the spread of the samples."""
+    """Collect context, truth, estimate and samples with their depth (blue is near), and the samples' spread."""
     shown = evenly(len(scene.roles), MOST_VIEWS)
     contexts = [view for view, role in enumerate(scene.roles) if role == "context"]
     low, high = np.quantile(scene.sample_depths.float().numpy(), [0.02, 0.98])
@@ -39,7 +39,7 @@ def layers_of_scene(scene: EvaluatedScene) -> Layers:
 
 
 def layers_of_motion(scene: EvaluatedMotion, full_colour: float) -> Layers:
-    """The image, true frames and flow, samples with their flow in the colours of the wheel, and their spread.
+    """Collect the image, true frames and flow, samples with their flow in the wheel's colours, and their spread.
 
     `full_colour` is the length of displacements that have full colour, as a share of the image's shorter side.
     """
@@ -55,7 +55,7 @@ def layers_of_motion(scene: EvaluatedMotion, full_colour: float) -> Layers:
 
 
 def layers_of_patch(scene: EvaluatedPatch) -> Layers:
-    """The patch, the true image, the mean code's, the samples' and their spread."""
+    """Collect the patch, the true image, the mean code's image, the samples and their spread."""
     images = {"patch": scene.truth * scene.mask, "true": scene.truth, "mean code": scene.mean_image}
     layers = [Layer(name, images_to_uint8(image[None])) for name, image in images.items()]
     layers += sample_layers(scene.samples[:, None])
@@ -63,9 +63,9 @@ def layers_of_patch(scene: EvaluatedPatch) -> Layers:
 
 
 def layers_of_images(pictures: dict[str, Tensor]) -> Layers:
-    """Pictures by name: [v c h w] in [-1, 1], one for each view, or [s v c h w] of several samples.
+    """Collect pictures by name: [v c h w] in [-1, 1], one for each view, or [s v c h w] of several samples.
 
-    Of the latter, their spread as well. All have 1 or 3 channels.
+    Several samples also give their spread. All have 1 or 3 channels.
     """
     layers: list[Layer] = []
     for name, images in pictures.items():
@@ -79,12 +79,12 @@ def layers_of_images(pictures: dict[str, Tensor]) -> Layers:
 
 
 def sample_layers(samples: Float[Tensor, "s v c h w"], name: str = "sample") -> list[Layer]:
-    """The first samples, a layer each."""
+    """Make a layer of each of the first samples."""
     return [Layer(name, images_to_uint8(each), n + 1) for n, each in enumerate(samples[:MOST_SAMPLES])]
 
 
 def spread_layers(samples: Float[Tensor, "s v c h w"]) -> list[Layer]:
-    """How much samples differ, as a heat map; nothing of a single one."""
+    """Show how much samples differ, as a heat map; nothing for a single one."""
     if len(samples) < 2:
         return []
     heat = colour_map(spread(samples).mean(dim=1), 0.0, FULL_SPREAD, "inferno")
@@ -92,10 +92,10 @@ def spread_layers(samples: Float[Tensor, "s v c h w"]) -> list[Layer]:
 
 
 def evenly(count: int, most: int) -> list[int]:
-    """Indices of at most so many of a number of things, the first and the last among them."""
+    """Return indices of at most this many of a number of items, including the first and the last."""
     return sorted(set(torch.linspace(0, count - 1, min(most, count)).round().int().tolist()))
 
 
 def are_images(views: Tensor) -> bool:
-    """Whether views can be shown: [v c h w], or [s v c h w] of several samples, with one or three channels."""
+    """Tell whether views can be shown: [v c h w], or [s v c h w] of samples, with one or three channels."""
     return views.ndim in (4, 5) and views.shape[-3] in (1, 3) and min(views.shape[-2:]) > 1

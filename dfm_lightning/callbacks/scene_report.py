@@ -27,11 +27,11 @@ from dfm_lightning.types import LookLaw, map_tensors
 
 
 class SceneReport(EvaluationReport):
-    """Scores sampled 3D scenes by their views, beside the deterministic estimate and what needs no model.
+    """Score sampled 3D scenes by their views, compared with the deterministic estimate and model-free baselines.
 
-    FID and KID compare the sampled views of all scenes with the true ones: of each role, and of all views but
-    the context. On synthetic scenes, the looks that samples have where the context does not see are compared with
-    their law (see `metrics.looks`).
+    FID and KID compare the sampled views of all scenes with the true ones: of each role, and of all views but the
+    context. On synthetic scenes, the looks of samples where the context does not see are compared with their
+    distribution (see `metrics.looks`).
 
     Args:
         output: folder to write into.
@@ -40,8 +40,8 @@ class SceneReport(EvaluationReport):
             cache. Without one LPIPS is reported as missing.
         inception_weights: torch-fidelity's weights of the network behind FID and KID, with the same default.
             Without them both are reported as missing.
-        sheet_cell: size of an image on the contact sheets in pixels, at least.
-        overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
+        sheet_cell: least size of an image on the contact sheets in pixels.
+        overwrite: replace scores of samples made with other settings, instead of stopping.
     """
 
     headline = (
@@ -101,7 +101,7 @@ class SceneReport(EvaluationReport):
             raise UserError(f"SceneReport measures 3D scenes, got {type(scene).__name__}: use another report")
         assert self._metrics is not None
         scores = score_scene(map_tensors(lambda t: t.to(device), scene), self._metrics, self._mean_image)
-        # Images too small for a metric are noticed when they are measured.
+        # Images too small for a metric are noticed during measurement.
         self.missing.update(self._metrics.missing)
         return scores
 
@@ -125,7 +125,7 @@ class SceneReport(EvaluationReport):
         return kept
 
     def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
-        """See `EvaluationReport`: FID and KID, and the looks of what is hidden from the context."""
+        """See `EvaluationReport`: FID and KID, and the looks of the parts hidden from the context."""
         arrays = list(kept)
         scores, notes = compare_kept(iter(arrays))
         if self._look_law is not None:

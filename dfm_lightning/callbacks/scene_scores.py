@@ -1,4 +1,4 @@
-"""How the samples of a test scene score, beside the deterministic estimate and what needs no model at all."""
+"""Scores of a test scene's samples, compared with the deterministic estimate and model-free baselines."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,16 +12,16 @@ from dfm_lightning.tasks import EvaluatedScene
 def score_scene(
     scene: EvaluatedScene, metrics: ImageMetrics, mean_image: Float[Tensor, "3 h w"] | None
 ) -> dict[str, Scores]:
-    """The scores of a scene by the role of its views.
+    """Score a scene by the role of its views.
 
-    Of the samples: `psnr_best` and `psnr_mean` (and so on for each metric), and `spread`, how much they
-    differ on the scale of [0, 1] (see `metrics.spread`), averaged over pixels; `spread_seen` and
-    `spread_hidden` are its averages over what the context shows and what it does not, `psnr_seen` the samples'
-    PSNR over what it shows. Of one image for each view: `mean_psnr`, of the samples' mean; `estimate_psnr`, the
-    deterministic estimate's, and the baselines `repeat_context_psnr`, the first context image whatever the camera,
-    and `mean_image_psnr`, the training set's mean. The context views have no baselines.
+    Of the samples: `psnr_best` and `psnr_mean` (and so on for each metric), and `spread`, how much they differ on
+    the scale of [0, 1] (see `metrics.spread`), averaged over pixels; `spread_seen` and `spread_hidden` are its
+    averages over what the context shows and what it does not, `psnr_seen` is the samples' PSNR over what it shows.
+    Of one image for each view: `mean_psnr`, of the samples' mean; `estimate_psnr`, the deterministic estimate's,
+    and the baselines `repeat_context_psnr`, the first context image for every camera, and `mean_image_psnr`, the
+    training set's mean. The context views have no baselines.
 
-    Where true distances are known, `distance_error` is the mean relative error of the samples', and
+    If true distances are known, `distance_error` is the mean relative error of the samples', and
     `estimate_distance_error` the estimate's.
     """
     roles = list(dict.fromkeys(scene.roles))
@@ -70,7 +70,7 @@ def _spreads(samples: Float[Tensor, "s v 3 h w"], seen: Bool[Tensor, "v 1 h w"])
 def _seen_score(
     samples: Float[Tensor, "s v 3 h w"], truth: Float[Tensor, "v 3 h w"], seen: Bool[Tensor, "v 1 h w"]
 ) -> Scores:
-    """The PSNR over what a context view shows as well, of each sample's views together, on average."""
+    """Compute the PSNR over what a context view also shows, of each sample's views together, on average."""
     if not seen.any():
         return {}
     shown = [images.movedim(-3, -1)[..., seen[:, 0], :].mT[..., None] for images in (samples, truth)]
@@ -78,7 +78,7 @@ def _seen_score(
 
 
 def _distance_errors(scene: EvaluatedScene, views: list[int]) -> Scores:
-    """The mean relative errors of rendered distances where the true ones are known."""
+    """Compute the mean relative errors of rendered distances where the true ones are known."""
     if "distance" not in scene.known:
         return {}
     true = scene.known["distance"][views]

@@ -1,4 +1,4 @@
-"""Writing sampled 3D scenes: videos, frames, depth, cameras."""
+"""Write sampled 3D scenes: videos, frames, depth, cameras."""
 
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,16 @@ DEPTH_MEANING = "distance along the unit ray, scene units; pixel value times sca
 
 
 class SceneWriter(PredictionWriter):
-    """Writes each sampled scene as videos and frames along its trajectory, with depth and cameras.
+    """Write each sampled scene as videos and frames along its trajectory, with depth and cameras.
 
-    `video.mp4` and `frames/`; `depth.mp4` in colours and `depth/` as 16-bit PNG, with their scale in
-    `depth.json`; the cameras in `transforms.json` (as NeRF has it: OpenGL camera-to-world, intrinsics in
-    pixels); the context as `context_00.png`, the views sampled one after the other as `sampled_00.png` and so on.
+    `video.mp4` and `frames/`; `depth.mp4` in colours and `depth/` as 16-bit PNG, with their scale in `depth.json`;
+    the cameras in `transforms.json` (NeRF's format: OpenGL camera-to-world, intrinsics in pixels); the context as
+    `context_00.png`, the views sampled one after the other as `sampled_00.png` and so on.
 
     Args:
         output: folder to write into.
-        frame_rate: frames a second of the videos.
-        overwrite: replace samples that were made with other settings, instead of stopping at them.
+        frame_rate: frames per second of the videos.
+        overwrite: replace samples made with other settings, instead of stopping.
     """
 
     def __init__(self, output: str, frame_rate: int = 15, overwrite: bool = False) -> None:
@@ -74,7 +74,7 @@ def write_depth(
 
 
 def depth_range(depth: Float[Tensor, "*n"], opacity: Float[Tensor, "*n"]) -> tuple[float, float]:
-    """The depths between which colours change: of nearly everything that is more opaque than not."""
+    """Return the depths between which colours change: those of nearly everything that is more than half opaque."""
     solid = depth[opacity > 0.5].float().numpy()
     if solid.size == 0:
         return 0.0, 1.0
@@ -83,7 +83,7 @@ def depth_range(depth: Float[Tensor, "*n"], opacity: Float[Tensor, "*n"]) -> tup
 
 
 def transforms(cameras: Cameras) -> dict[str, Any]:
-    """The cameras of frames as NeRF's transforms.json has them; their world is the first context camera's."""
+    """Convert the cameras of frames to NeRF's transforms.json; their world is the first context camera's."""
     height, width = cameras.pixels.shape[1:3]
     poses = flip_opengl_opencv(cameras.camera_to_world)
     intrinsics = intrinsics_in_pixels(cameras.intrinsics, width, height)

@@ -1,4 +1,4 @@
-"""The test report of any problem: the scores that its test gives, scene by scene."""
+"""The test report of any problem: the scores that its test returns, scene by scene."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ ROLE = "all"
 
 
 class ScoredScene(NamedTuple):
-    """A scene's key, the scores that its test gave, and its pictures by name (see `layers_of_images`)."""
+    """A scene's key, the scores from its test, and its pictures by name (see `layers_of_images`)."""
 
     key: str
     scores: Scores
@@ -25,20 +25,20 @@ class ScoredScene(NamedTuple):
 
 
 class ScoreReport(EvaluationReport):
-    """Writes down the scores that `test_step` gives under "scores", scene by scene, and their averages.
+    """Write the scores that `test_step` returns under "scores", scene by scene, and their averages.
 
-    For a problem of one's own, which needs no report of its own then. What `test_step` gives under "pictures", by
-    scene and name, `dfm report` shows: images [v c h w] in [-1, 1], or [s v c h w] of several samples.
+    It saves a custom problem from needing its own report. `dfm report` shows what `test_step` returns under
+    "pictures", by scene and name: images [v c h w] in [-1, 1], or [s v c h w] of several samples.
 
     Args:
         output: folder to write into.
-        overwrite: replace scores of samples that were made with other settings, instead of stopping at them.
+        overwrite: replace scores of samples made with other settings, instead of stopping.
     """
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """See `EvaluationReport`; what an interrupted test has written counts in the averages that are logged."""
+        """See `EvaluationReport`; scores of an interrupted test count in the logged averages."""
         super().on_test_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
         for key in batch.key:
             if key in self._scores and isinstance(pl_module, ScoresScenes):
@@ -65,6 +65,6 @@ class ScoreReport(EvaluationReport):
         """See `EvaluationReport`: none."""
 
     def pictures(self, scene: ScoredScene) -> Layers | None:
-        """See `EvaluationReport`: those that the test gave, if they are images."""
+        """See `EvaluationReport`: those that the test returned, if they are images."""
         images = {name: each for name, each in scene.pictures.items() if are_images(each)}
         return layers_of_images(images) if images else None

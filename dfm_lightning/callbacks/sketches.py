@@ -1,7 +1,7 @@
-"""Sketches of data, to notice that a result is asked for other data than it was made for.
+"""Sketches of data, which reveal that a result was made for other data.
 
-Not fingerprints: what a data set computes (the images of a generator, say) differs in its last digits with the
-batch it is computed in. Sketches of such data differ as little, those of other data do not.
+They are not fingerprints: computed data (the images of a generator, say) differ in their last digits with the
+batch they are computed in. The sketches of such data differ as little, those of other data differ more.
 """
 
 from functools import lru_cache
@@ -14,27 +14,27 @@ from dfm_lightning.types import map_tensors, named_tensors
 
 _NUMBERS = 16
 _BLOCK = 2**16
-# The share of a sketch's size that it may differ by.
+# Relative tolerance of sketches.
 _TOLERANCE = 1e-5
 
 Sketch = dict[str, str]
 
 
 def sketch(tree: Any) -> Sketch:
-    """The shape and a few random sums of each tensor in a tree, by its place.
+    """Compute the shape and a few random sums of each tensor in a tree, by its place.
 
-    Each number of a tensor goes into one sum, times a weight of its own, so that no change is left out.
+    Each number of a tensor enters one sum, with a weight of its own, so that every change counts.
     """
     return {name.strip("."): _sketch(tensor) for name, tensor in named_tensors(tree, "")}
 
 
 def sketches_by_key(keys: Any, tree: Any) -> dict[str, Sketch]:
-    """The sketch of each scene of a batch."""
+    """Sketch each scene of a batch."""
     return {key: sketch(map_tensors(lambda t, i=index: t[i], tree)) for index, key in enumerate(keys)}
 
 
 def alike(first: Any, second: Any) -> bool:
-    """Whether two sketches are of the same data, up to the last digits of float32."""
+    """Tell whether two sketches are of the same data, up to the last digits of float32."""
     if not isinstance(first, dict) or not isinstance(second, dict) or set(first) != set(second):
         return False
     return all(_alike(first[name], second[name]) for name in first)
@@ -53,7 +53,7 @@ def _sketch(tensor: Tensor) -> str:
 
 @lru_cache(maxsize=8)
 def _weights(seed: int, count: int) -> np.ndarray:
-    # The old generator: NumPy promises that its numbers never change.
+    # The legacy generator: NumPy guarantees that its numbers never change.
     return np.random.RandomState(seed).standard_normal(count)
 
 

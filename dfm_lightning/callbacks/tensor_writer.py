@@ -1,4 +1,4 @@
-"""The plainest writer: arrays, and pictures where the observation is one."""
+"""The most general writer: arrays, and pictures if the observation is one."""
 
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from dfm_lightning.types import Prediction, named_tensors
 
 
 class TensorWriter(PredictionWriter):
-    """Writes each sample as `sample.npz`, and its observations as PNG files where they are images.
+    """Write each sample as `sample.npz`, and its observations as PNG files if they are images.
 
     The arrays are `observation` and those of the signal, named by their place in it: `signal`, or `signal.flow`
-    and so on; in float32 what NumPy does not know (bfloat16). Observations with 1 or 3 channels count as images.
+    and so on; precisions unknown to NumPy (bfloat16) become float32. Observations with 1 or 3 channels count as
+    images.
     """
 
     def write(self, prediction: Prediction, folder: Path) -> None:
@@ -31,7 +32,7 @@ class TensorWriter(PredictionWriter):
 
 
 def as_array(tensor: Tensor) -> np.ndarray:
-    """A tensor as an array; in float32 if NumPy does not know its precision."""
+    """Convert a tensor to an array; to float32 if NumPy does not know its precision."""
     known = tensor.dtype != torch.bfloat16
     return (tensor if known else tensor.float()).detach().cpu().numpy()
 

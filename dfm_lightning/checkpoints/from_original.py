@@ -1,4 +1,4 @@
-"""`dfm convert dfm`: a checkpoint of the authors' code becomes one of this program."""
+"""`dfm convert dfm`: convert a checkpoint of the authors' code to one of this program."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,14 +28,14 @@ from dfm_lightning.files import whole_file
 from dfm_lightning.migrations import CONFIG_VERSION, VERSION_KEY
 from dfm_lightning.weights_file import CONFIG_KEY
 
-# Beside the state_dict of a converted checkpoint: tensors of theirs that our models lack.
+# Stored beside the state_dict of a converted checkpoint: tensors of theirs that our models lack.
 KEPT_KEY = "authors_tensors"
 
-# Attention heads of the transformers that have a name (DiT-S, B, L, XL), and of the small one of the tests, by
-# width: the heads of a transformer do not show in the shapes of its weights.
+# Attention heads of the named transformers (DiT-S, B, L, XL), and of the tests' small one, by width: weight shapes
+# do not reveal the number of heads.
 HEADS = {64: 4, 384: 6, 768: 12, 1024: 16, 1152: 16}
 
-# Computed numbers of a state may differ in their last digits, by where and when they were computed.
+# Computed numbers of a state may differ in their last digits, depending on where and when they were computed.
 SAME = 1e-4
 
 
@@ -49,8 +49,8 @@ def convert_dfm(
     """Convert a checkpoint of the authors' DFM code (re10k_model.pt, co3d_model.pt) to one of this program.
 
     `dfm test` and `predict` use the result, `dfm fit` trains it further. A checkpoint of their deterministic stage
-    (pixelNeRF) becomes the start of a DFM training. What the file holds is recognised and checked; nothing in it
-    is run. See docs/checkpoints.md.
+    (pixelNeRF) becomes the start of a DFM training. The file's content is recognised and checked; nothing in it is
+    run. See docs/checkpoints.md.
 
     Args:
         source: the authors' checkpoint.
@@ -78,9 +78,9 @@ def convert_dfm(
 
 
 def stored_settings(sizes: Sizes, heads: int, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The settings that a model of these sizes needs, as a checkpoint stores them (see `stored_config`).
+    """Return the settings of a model of these sizes, as a checkpoint stores them (see `stored_config`).
 
-    Only what the state shows: near, far and numbers of samples are left to the config.
+    These are only what the state shows: near, far and numbers of samples are left to the config.
     """
     background = state[BACKGROUND].tolist()
     estimate_background = state.get(ESTIMATE_BACKGROUND, state[BACKGROUND]).tolist()

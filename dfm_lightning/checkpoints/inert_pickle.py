@@ -1,8 +1,8 @@
-"""Reads a pickle as data: a pickle machine that can build containers and numbers, and what its caller allows.
+"""Read a pickle as data: a pickle machine that builds containers, numbers, and what its caller allows.
 
-Python's own unpickler, however its names are restricted, still calls what is on its stack, sets attributes and
-resizes memory as the file says. This one knows a fixed set of instructions, calls nothing but the constructors
-it is given, each for one exact pair of module and name, and refuses the rest by name.
+Python's own unpickler, however its names are restricted, still calls objects on its stack, sets attributes and
+resizes memory as the file says. This one knows a fixed set of instructions, calls only the constructors it is
+given, each for one exact pair of module and name, and refuses the rest by name.
 """
 
 import pickletools
@@ -15,16 +15,16 @@ from dfm_lightning.errors import UserError
 
 @runtime_checkable
 class Readable(Protocol):
-    """Bytes to read from: an open file, a memory map, an `io.BytesIO`."""
+    """A source of bytes: an open file, a memory map, an `io.BytesIO`."""
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes, at most `size`."""
+        """Read the next bytes, at most `size`."""
 
     def readline(self) -> bytes:
-        """The bytes up to and with the next end of line."""
+        """Read up to and including the next end of line."""
 
     def tell(self) -> int:
-        """The position."""
+        """Return the position."""
 
 
 class Name(NamedTuple):
@@ -38,19 +38,19 @@ class Name(NamedTuple):
 
 
 def printable(text: str) -> str:
-    """A file's text as it may stand in a message: one line, of bounded length, no control characters."""
+    """Make a file's text safe for a message: one line, of bounded length, no control characters."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 def plain(value: Any) -> Any:
-    """The value, if it may be a key or an element of a set: hashing tuples in tuples without end would recurse."""
+    """Return the value if it may be a key or an element of a set: hashing nested tuples could recurse."""
     if isinstance(value, (str, bytes, int, float)) or value is None:
         return value
     raise ValueError(f"a {type(value).__name__} as a key")
 
 
 class UnknownNameError(UserError):
-    """A file holds a name that it may not hold."""
+    """A file holds a name that is not allowed."""
 
     def __init__(self, name: Name) -> None:
         super().__init__(f"it holds {name}, which such files do not hold")
@@ -58,7 +58,7 @@ class UnknownNameError(UserError):
 
 
 class Unconstructed:
-    """Something named in the file, before it is called. Holds nothing but its name."""
+    """A named object in the file before it is called; it holds only its name."""
 
     def __init__(self, name: Name) -> None:
         self.name = name
@@ -68,12 +68,12 @@ class Stateful:
     """A constructed value that also takes a state (instruction BUILD)."""
 
     def set_state(self, state: Any) -> None:
-        """Take the state the file gives."""
+        """Take the state from the file."""
         raise NotImplementedError
 
 
-# What a file may hold: how to build a value from the arguments it gives; None for a name that is only mentioned,
-# as an argument of others.
+# The names allowed in a file: how to build a value from its arguments; None for a name that may only be an
+# argument.
 Constructors = Mapping[Name, Callable[..., Any] | None]
 
 _CONSTANTS: dict[str, Callable[[], Any]] = {
@@ -104,16 +104,15 @@ def _refused_instruction(operation: str, argument: Any) -> str:
 
 
 def read_pickle(stream: Readable, allowed: Constructors, persistent: Callable[[Any], Any] | None = None) -> Any:
-    """The value of the pickle that starts at the stream's position, which is then after it.
+    """Read the value of the pickle at the stream's position, and leave the position after it.
 
     Args:
         stream: where to read from.
-        allowed: what the pickle may hold.
-        persistent: what to make of an identifier of something that lies outside the pickle; by default such
-            identifiers are refused.
+        allowed: the names that the pickle may hold.
+        persistent: resolves identifiers of objects outside the pickle; by default such identifiers are refused.
 
     Raises:
-        UserError: naming what the file holds that is not allowed, or that it is not a whole pickle.
+        UserError: the pickle is incomplete, or holds something that is not allowed, which the message names.
     """
     return _Machine(allowed, persistent).run(stream)
 
@@ -161,7 +160,7 @@ class _Machine:
             raise ValueError("instructions do not fit together")
 
     def _finished(self, value: Any) -> Any:
-        """A value that may be put into a container or handed out: not a bare name."""
+        """Return a value that may be put into a container or handed out, not a bare name."""
         if isinstance(value, Unconstructed):
             raise UserError(f"it holds {value.name} where a value belongs")
         self._require(value is not _MARK)
@@ -197,7 +196,7 @@ class _Machine:
         self._pop_to_mark()
 
     def _do_tuple(self, _: None) -> None:
-        # Of arguments, which names may be among (as they may in the tuples of one to three).
+        # For arguments, which may include names (as may tuples of one to three).
         items = []
         while (item := self.stack.pop()) is not _MARK:
             items.append(item)
@@ -257,7 +256,7 @@ class _Machine:
             built = constructor(*arguments)
         except UserError:
             raise
-        except Exception as error:  # Whatever a constructor makes of arguments that were made to mislead it.
+        except Exception as error:  # Whatever a constructor raises for arguments made to mislead it.
             raise UserError(f"it holds {named.name} of unexpected arguments") from error
         self.stack.append(built)
 

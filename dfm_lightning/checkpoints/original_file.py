@@ -1,4 +1,4 @@
-"""Reads the training checkpoints of the authors' code as data, and refuses what cannot be explained."""
+"""Read the training checkpoints of the authors' code as data, and refuse anything unexplained."""
 
 import pickle
 import re
@@ -22,7 +22,7 @@ AVERAGING_STATE = ("initted", "step")
 
 
 class AuthorsFile(NamedTuple):
-    """One state out of a checkpoint of theirs, what it was recognised as, and which entries were not used."""
+    """One state from a checkpoint of theirs, its recognised sizes, and the entries that were not used."""
 
     state: dict[str, Tensor]
     sizes: Sizes
@@ -30,24 +30,24 @@ class AuthorsFile(NamedTuple):
 
 
 class _Copy(NamedTuple):
-    """One of the states in a file: where it is, and the prefix of its keys there."""
+    """One of the states in a file: its entry, and the prefix of its keys there."""
 
     entry: str
     prefix: str
     state: dict[str, Any]
 
     def place(self, key: str) -> str:
-        """Where a key is, for messages."""
+        """Return the place of a key, for messages."""
         return f"{self.entry}: {self.prefix}{printable(key)}"
 
 
 def read_authors_file(path: Path, weights: Weights) -> AuthorsFile:
-    """The averaged ("ema") or current ("raw") weights of a checkpoint of theirs.
+    """Read the averaged ("ema") or current ("raw") weights of a checkpoint of theirs.
 
     Every state in the file is checked: keys, shapes, and that all numbers are finite.
 
     Raises:
-        UserError: the file is not such a checkpoint; the message names what is wrong in it.
+        UserError: the file is not such a checkpoint; the message names the fault.
     """
     try:
         content = load_data(path)
@@ -61,7 +61,7 @@ def read_authors_file(path: Path, weights: Weights) -> AuthorsFile:
             raise UserError(f"it holds no state {entry}: {prefix}*{there}")
         _check_tensors(chosen)
         sizes = recognise(chosen.state)
-        # First the one that is wanted, which the sizes are from.
+        # The wanted one comes first: the sizes are taken from it.
         for copy in sorted(copies, key=lambda copy: copy is not chosen):
             _check(copy, layout(sizes))
     except UserError as error:
@@ -72,7 +72,7 @@ def read_authors_file(path: Path, weights: Weights) -> AuthorsFile:
 
 
 def load_data(path: Path) -> Any:
-    """What a file of torch's holds, if that is data alone; tensors stay on disk where the format allows."""
+    """Load the content of a torch file if it is data alone; tensors stay on disk if the format allows."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:

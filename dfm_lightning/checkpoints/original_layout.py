@@ -1,4 +1,4 @@
-"""The state of the authors' inverse-graphics models: its keys, their shapes, and what they are here.
+"""The state of the authors' inverse-graphics models: its keys, their shapes, and our names for them.
 
 Their code: github.com/ayushtewari/DFM, commit 50c6e20. Only names and shapes are taken from it.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dfm_lightning.errors import UserError
 
-# What a file holds: a trained DFM, or the pixelNeRF that its training starts from (Co3D).
+# The content of a file: a trained DFM, or the pixelNeRF that its training starts from (Co3D).
 Stage = Literal["diffusion", "deterministic"]
 Shape = tuple[int, ...]
 
@@ -23,9 +23,9 @@ SINUSOIDS = 256
 COLOUR_AND_DENSITY = 4
 COLOUR_AND_DEPTH = 4
 POSE_NUMBERS = 156
-# Not in the shapes: the mean over views comes before this block.
+# Not visible in the shapes: the mean over views comes before this block.
 BLOCKS_PER_VIEW = 3
-# Of a pixelNeRF, whose own output has none: the features of the DFM that it starts.
+# For a pixelNeRF, whose own output has none: the features of the DFM that it starts.
 ESTIMATE_FEATURES = 64
 
 ENCODER = "model.enc."
@@ -44,7 +44,7 @@ SCHEDULE = (
     "p2_loss_weight",
 )
 
-# MLPs of theirs, and which of ours each is.
+# Their MLPs and ours.
 MLPS: dict[Stage, dict[str, str]] = {
     "diffusion": {
         f"{JOINT}mlp.": "coarse_mlp",
@@ -59,7 +59,7 @@ FIELDS: dict[Stage, tuple[str, ...]] = {"diffusion": (JOINT, ESTIMATE), "determi
 class Sizes(NamedTuple):
     """The numbers that decide every shape.
 
-    `tokens` is the number of patches of an image; `outputs` the numbers that a radiance MLP gives for a point.
+    `tokens` is the number of patches of an image; `outputs` the number of outputs of a radiance MLP for a point.
     """
 
     stage: Stage
@@ -78,17 +78,17 @@ class Sizes(NamedTuple):
 
     @property
     def resolution(self) -> int:
-        """Height and width of the images: the stem halves them, then come the patches."""
+        """Return height and width of the images: the stem halves them, then come the patches."""
         return 2 * self.patch * isqrt(self.tokens)
 
     @property
     def position_numbers(self) -> int:
-        """Numbers in the encoding of a point's position."""
+        """Return the length of the encoding of a point's position."""
         return 3 + 6 * self.octaves
 
     @property
     def estimate_features(self) -> int:
-        """Features of the deterministic estimate."""
+        """Return the number of features of the deterministic estimate."""
         return self.outputs - COLOUR_AND_DENSITY or ESTIMATE_FEATURES
 
 
@@ -104,7 +104,7 @@ def _linear(name: str, outputs: int, inputs: int) -> dict[str, Shape]:
 
 
 def layout(sizes: Sizes) -> Layout:
-    """Every key that a state of these sizes has."""
+    """Return every key of a state of these sizes."""
     required = _encoder_layout(sizes)
     optional = _perceptual_layout()
     for field in FIELDS[sizes.stage]:
@@ -115,7 +115,7 @@ def layout(sizes: Sizes) -> Layout:
     schedule: dict[str, Shape] = dict.fromkeys(SCHEDULE, (LEVELS,))
     if sizes.stage == "diffusion":
         return Layout({**schedule, **required, ESTIMATE_BACKGROUND: (3,)}, optional)
-    # The authors' loader would take these along, were they there.
+    # The authors' loader would load these too, if present.
     target_stem = {f"{ENCODER}general_conv1.weight": _target_stem(sizes)}
     return Layout(required, {**schedule, **target_stem, ESTIMATE_BACKGROUND: (3,), **optional})
 
@@ -173,7 +173,7 @@ def _mlp_layout(prefix: str, sizes: Sizes) -> dict[str, Shape]:
 
 
 def _perceptual_layout() -> dict[str, Shape]:
-    """LPIPS on VGG-16, which their state holds besides."""
+    """Return the layout of LPIPS on VGG-16, which their state also holds."""
     keys: dict[str, Shape] = {"scaling_layer.shift": (1, 3, 1, 1), "scaling_layer.scale": (1, 3, 1, 1)}
     slices = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (24, 26, 28)}
     channels = (64, 128, 256, 512, 512)
@@ -190,9 +190,10 @@ def _perceptual_layout() -> dict[str, Shape]:
 
 
 def recognise(state: Mapping[str, Tensor]) -> Sizes:
-    """The sizes of a model, from the keys and shapes of its state.
+    """Infer the sizes of a model from the keys and shapes of its state.
 
-    Each size is what most of the tensors that show it agree on, so that a misshapen one stands out afterwards.
+    Each size is the one that most of the tensors showing it agree on, so that a misshapen one stands out
+    afterwards.
 
     Raises:
         UserError: the state is of another kind of model.
@@ -240,15 +241,15 @@ def recognise(state: Mapping[str, Tensor]) -> Sizes:
 
 
 def _count(state: Iterable[str], prefixes: list[str]) -> int:
-    """How many numbered parts there are: one more than the largest number after any of the prefixes."""
+    """Count numbered parts: one more than the largest number after any of the prefixes."""
     numbers = [key[len(prefix) :].split(".")[0] for key in state for prefix in prefixes if key.startswith(prefix)]
     return 1 + max((int(number) for number in numbers if number.isdecimal() and len(number) < 4), default=-1)
 
 
 def renamed_keys(sizes: Sizes) -> dict[str, str]:
-    """Their key of each tensor that is ours unchanged; the values are ours, within the task's state.
+    """Map each of their keys that we only rename to our name within the task's state.
 
-    Not among them: what is folded, split or joined (see `from_authors`), and in a pixelNeRF the output layers.
+    It leaves out the folded, split or joined tensors (see `from_authors`), and in a pixelNeRF the output layers.
     """
     ends = ("weight", "bias")
     names = {
@@ -296,7 +297,7 @@ def _renamed_mlp_keys(sizes: Sizes) -> dict[str, str]:
 
 
 def frequencies(octaves: int) -> dict[str, Tensor]:
-    """The buffers of their positional encoding: 1.5 · 2^k twice each, and the phases of sine and cosine."""
+    """Return the buffers of their positional encoding: 1.5 · 2^k twice each, and the phases of sine and cosine."""
     return {
         "_freqs": (1.5 * 2.0 ** torch.arange(octaves)).repeat_interleave(2).view(1, -1, 1),
         "_phases": torch.tensor([0, torch.pi / 2]).repeat(octaves).view(1, -1, 1),
@@ -304,7 +305,7 @@ def frequencies(octaves: int) -> dict[str, Tensor]:
 
 
 def schedule_buffers(alphas_cumprod: Tensor) -> dict[str, Tensor]:
-    """All buffers of their diffusion, from ᾱ in float64 (Ho et al. 2020; Nichol and Dhariwal 2021)."""
+    """Compute all buffers of their diffusion, from ᾱ in float64 (Ho et al. 2020; Nichol and Dhariwal 2021)."""
     ones = alphas_cumprod.new_ones(1)
     before = torch.cat([ones, alphas_cumprod[:-1]])
     alphas = alphas_cumprod / before

@@ -1,4 +1,4 @@
-"""Weights of the authors' models as weights of ours, and back."""
+"""Convert weights of the authors' models to ours, and back."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -31,8 +31,8 @@ from dfm_lightning.diffusion.noise_process import cosine_schedule
 from dfm_lightning.networks.embeddings import position_embedding_2d
 from dfm_lightning.randomness import generator_for
 
-# Which of a pixelNeRF's output layers a DFM starts from: the one the authors' code copies, which that stage does
-# not train, or the one that it does.
+# The output layer of a pixelNeRF that a DFM starts from: the one that the authors' code copies, which that stage
+# does not train, or the one that it does train.
 OutputLayer = Literal["lin_out_feats", "lin_out"]
 
 OUR_LEVEL_BIAS = "denoiser.encoder.level.mlp.2.bias"
@@ -41,12 +41,12 @@ UNUSED_TARGET_STEM = f"{ENCODER}conv1_ch7.weight"
 
 
 def to_ours(state: Mapping[str, Tensor], sizes: Sizes, output: OutputLayer = "lin_out_feats") -> dict[str, Tensor]:
-    """The state of our task with the weights of theirs, in float32.
+    """Convert the weights of theirs to the state of our task, in float32.
 
-    The label embedding's row 0, which is added at every level, goes into a bias; the first layer of each MLP
+    The label embedding's row 0, which is added at every level, is folded into a bias; the first layer of each MLP
     is split into its halves for positions and for features. A pixelNeRF's MLPs become those of a DFM as in the
-    authors' code: the coarse one that of the deterministic field too, the outputs padded with zeros for the
-    features. What it lacks, the noisy target's first layer, starts at random.
+    authors' code: the coarse one also becomes that of the deterministic field, and outputs are padded with zeros
+    for the features. What it lacks, the noisy target's first layer, starts at random.
     """
     state = {key: value.float() for key, value in state.items()}
     if sizes.stage == "deterministic" and TARGET_STEM not in state:
@@ -77,12 +77,12 @@ def _padded(layer: Tensor, sizes: Sizes) -> Tensor:
 
 def _new_target_stem(sizes: Sizes) -> Tensor:
     shape = layout(sizes).optional[TARGET_STEM]
-    bound = (shape[1] * shape[2] * shape[3]) ** -0.5  # of torch's own convolutions
+    bound = (shape[1] * shape[2] * shape[3]) ** -0.5  # as in torch's own convolutions
     return torch.empty(shape).uniform_(-bound, bound, generator=generator_for("convert dfm", "target stem"))
 
 
 def left_out(state: Mapping[str, Tensor], sizes: Sizes) -> dict[str, list[str]]:
-    """The keys of theirs that our models have no tensors for, by the reason."""
+    """List their keys that our models have no tensors for, by reason."""
     computed = [*SCHEDULE, POSITIONS]
     computed += [f"{field}pos_enc.{name}" for field in FIELDS[sizes.stage] for name in ("_freqs", "_phases")]
     mlps = [f"{field}{mlp}." for field in FIELDS[sizes.stage] for mlp in ("mlp", "mlp_fine")]
@@ -110,7 +110,9 @@ def left_out(state: Mapping[str, Tensor], sizes: Sizes) -> dict[str, list[str]]:
 
 
 def computed_buffers(sizes: Sizes) -> dict[str, Tensor]:
-    """What their state holds that follows from the sizes: noise schedule, position embeddings, frequencies."""
+    """Compute the entries of their state that follow from the sizes: noise schedule, position embeddings,
+    frequencies.
+    """
     side = sizes.resolution // (2 * sizes.patch)
     buffers = {POSITIONS: position_embedding_2d(side, side, sizes.width, torch.zeros(()))[None]}
     for field in FIELDS[sizes.stage]:
@@ -121,7 +123,7 @@ def computed_buffers(sizes: Sizes) -> dict[str, Tensor]:
 
 
 def kept_for_the_way_back(state: Mapping[str, Tensor], sizes: Sizes) -> dict[str, Tensor]:
-    """What our models have no tensors for but theirs do, so that nothing is lost on the way to ours and back."""
+    """Return the tensors of theirs that our models lack, so that nothing is lost on the way to ours and back."""
     if sizes.stage != "diffusion":
         return {}
     dropped = {key for keys in left_out(state, sizes).values() for key in keys} | {LEVEL_BIAS}
@@ -134,10 +136,10 @@ def to_theirs(
     kept: Mapping[str, Tensor],
     background: tuple[float, float, float],
 ) -> dict[str, Tensor]:
-    """The state of theirs with the weights of ours, in the order of `layout`.
+    """Convert our weights to a state of theirs, in the order of `layout`.
 
-    `kept` is what a conversion to ours had kept, or nothing. What they never use is made up: labels are zero,
-    the estimate's fine MLP is its coarse one, the unused output layers are parts of the used ones.
+    `kept` is what a conversion to ours had kept, or nothing. Unused tensors are made up: labels are zero, the
+    estimate's fine MLP equals its coarse one, the unused output layers are parts of the used ones.
     """
     state = {key: ours[name].float() for key, name in renamed_keys(sizes).items()}
     state |= computed_buffers(sizes)
@@ -163,7 +165,7 @@ def to_theirs(
 
 def _with_kept(state: Mapping[str, Tensor], sizes: Sizes, kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     shapes = layout(sizes).required
-    # Backgrounds are settings here; position embeddings may be wanted for another size.
+    # Backgrounds are settings here; position embeddings may be needed for another size.
     usable = {
         key: value
         for key, value in kept.items()

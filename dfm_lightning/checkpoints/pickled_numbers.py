@@ -1,4 +1,4 @@
-"""The numbers in pickles of NumPy and PyTorch, read as data: scalars, arrays and the storages of tensors.
+"""Read the numbers in pickles of NumPy and PyTorch as data: scalars, arrays and the storages of tensors.
 
 Nothing is allocated for numbers that the file does not hold, whatever sizes it names.
 """
@@ -35,12 +35,12 @@ class NumberType(Stateful):
 
 
 def number(number_type: NumberType, data: bytes) -> float | int:
-    """A scalar of numpy's."""
+    """Build a numpy scalar."""
     return np.frombuffer(data, dtype=number_type.dtype, count=1)[0].item()
 
 
 class NumberArray(Stateful):
-    """An array of numpy's, which its state fills."""
+    """A numpy array, filled by its state."""
 
     def __init__(self, *_: Any) -> None:
         self.array = np.empty(0)
@@ -58,7 +58,7 @@ def filled_array(
     order: str,
     axes: Sequence[int] | None = None,
 ) -> NumberArray:
-    """An array of numpy's, as protocol 5 has it; with `axes` its axes are in another order."""
+    """Build a numpy array from protocol 5's form; `axes` permutes its axes."""
     made = NumberArray()
     numbers = np.frombuffer(data, dtype=number_type.dtype)
     made.array = numbers.reshape(tuple(shape), order="F" if order == "F" else "C")
@@ -78,8 +78,8 @@ NUMPY: Constructors = {
 
 # --- PyTorch ---------------------------------------------------------------------------------------------------
 
-# The first bytes of what torch.save wrote before it wrote archives, and still writes for a storage in a pickle:
-# protocol 2 and a number by which torch knows its files.
+# The first bytes of torch.save's format before archives, which it still uses for a storage in a pickle: protocol 2
+# and a number that identifies torch's files.
 TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _STORAGE_TYPES = {
     "Float": torch.float32,
@@ -97,7 +97,7 @@ _STORAGES: Constructors = {Name("torch", f"{kind}Storage"): None for kind in _ST
 
 
 class _Declared(NamedTuple):
-    """What the file says about a storage before its numbers come."""
+    """The file's description of a storage before its numbers."""
 
     dtype: torch.dtype
     key: str
@@ -112,10 +112,10 @@ def _declared(identifier: Any) -> _Declared:
 
 
 def storage(data: bytes) -> Tensor:
-    """All numbers of a tensor's storage: a second file inside the pickle.
+    """Read all numbers of a tensor's storage: a second file inside the pickle.
 
     Raises:
-        UserError: it is something else, or does not hold the numbers that it says it holds.
+        UserError: it is something else, or does not hold the numbers that it claims.
     """
     if not data.startswith(TORCH_MAGIC):
         raise UserError("it holds a tensor in an unknown format")
@@ -128,7 +128,7 @@ def storage(data: bytes) -> Tensor:
     keys = read_pickle(stream, {})
     count = struct.unpack("<q", stream.read(8))[0]
     size = declared.dtype.itemsize
-    numbers = bytearray(stream.read())  # a copy: torch writes where it is let to
+    numbers = bytearray(stream.read())  # a copy: torch may write to it
     if keys != [declared.key] or count != declared.numbers or not 0 <= count * size <= len(numbers):
         raise UserError(f"it holds a tensor of {declared.numbers} numbers that is damaged")
     if count == 0:
@@ -137,14 +137,14 @@ def storage(data: bytes) -> Tensor:
 
 
 def tensor(numbers: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
-    """A tensor that looks at a storage."""
+    """Build a tensor as a view of a storage."""
     if math.prod(size) > numbers.numel():
         raise ValueError("a tensor larger than its storage")
     return numbers.as_strided(size, stride, offset)
 
 
 def parameter(data: Tensor, *_: Any) -> Tensor:
-    """A parameter: the tensor alone."""
+    """Return the tensor of a parameter."""
     return data
 
 

@@ -1,4 +1,4 @@
-"""Trained models that come with the program, found by their names; and how such files are made."""
+"""Trained models that come with the program, found by name, and the export of such files."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.weights_file import CONFIG_KEY, SUFFIX, write_weights_file
 
 PRETRAINED = Path(dfm_lightning.__file__).parent / "pretrained"
-# Texts in a checkpoint that are Lightning's own.
+# Lightning's own texts in a checkpoint.
 _LIGHTNINGS = frozenset({"pytorch-lightning_version", "hparams_name"})
-# What a shipped model keeps of the config of the run that trained it.
+# The part of the training run's config that a shipped model keeps.
 _KEPT = ("config_version", "seed_everything", "model", "data")
 
 
@@ -29,7 +29,7 @@ def find_checkpoint(name: str) -> Path:
     """
     path = Path(name)
     if path.exists() or path.suffix or len(path.parts) > 1:
-        return path  # whoever reads it says what is wrong with it
+        return path  # the reader reports any fault
     shipped = shipped_models()
     if name in shipped:
         return shipped[name]
@@ -42,13 +42,13 @@ def find_checkpoint(name: str) -> Path:
 def export_weights(source: Path, destination: Path, half: bool = False) -> None:
     """Write the weights and the config of a checkpoint as one safetensors file, without the training's state.
 
-    The averaged weights are taken if training averaged them. The result serves wherever a checkpoint does,
-    except that no training continues from it: one begins with its weights.
+    The averaged weights are taken if training averaged them. The result serves wherever a checkpoint does, except
+    that no training can be continued from it, only begun with its weights.
 
     Args:
         source: a checkpoint of this program.
         destination: the .safetensors file to write.
-        half: round weights to float16, which halves the file. They are float32 again when they are read.
+        half: round weights to float16, which halves the file. They become float32 again when read.
     """
     if destination.suffix != SUFFIX:
         raise UserError(f"{destination} must end in {SUFFIX}")
@@ -62,7 +62,7 @@ def export_weights(source: Path, destination: Path, half: bool = False) -> None:
     overflown = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if overflown:
         raise UserError(f"{source}: {overflown[0]} holds numbers that are not finite, or too large for float16")
-    # What a model keeps by `on_save_checkpoint`, beside what Lightning says of itself.
+    # What a model adds in `on_save_checkpoint`, besides Lightning's own entries.
     beside = {name: value for name, value in content.items() if isinstance(value, str) and name not in _LIGHTNINGS}
     write_weights_file(destination, state, config, beside)
     size = destination.stat().st_size / 2**20

@@ -1,4 +1,4 @@
-"""What checkpoints hold for a later run: the config of the run that wrote them, and weights."""
+"""The parts of a checkpoint that later runs use: the config of the run that wrote it, and the weights."""
 
 import pickle
 from pathlib import Path
@@ -14,7 +14,7 @@ from dfm_lightning.weights_file import CONFIG_KEY, SUFFIX, read_weights_file
 
 
 def stored_config(path: Path) -> dict[str, Any]:
-    """The config in a checkpoint, everything the run was made with as primitives; empty if it carries none.
+    """Return the config in a checkpoint, all settings of its run as primitives; empty if it has none.
 
     Raises:
         UserError: there is no such file, or it is not a checkpoint.
@@ -48,7 +48,7 @@ def load_weights(model: LightningModule, path: Path, new_parts: bool = False) ->
 
 
 def _parts(missing: list[str], given: dict[str, Any]) -> list[str]:
-    """Name what is missing by the largest modules of which nothing is given."""
+    """Name what is missing by the largest modules that are missing as a whole."""
     known = {name.rsplit(".", depth)[0] for name in given for depth in range(name.count(".") + 1)}
     parts = []
     for name in missing:
@@ -59,7 +59,8 @@ def _parts(missing: list[str], given: dict[str, Any]) -> list[str]:
 
 
 def holds_weights_only(path: Path) -> bool:
-    """Whether no training can be continued from a checkpoint: it has no optimizer's state, as converted ones.
+    """Tell whether a checkpoint lacks an optimizer's state, as converted ones do, so that no training can continue
+    from it.
 
     Raises:
         UserError: there is no such file, or it is not a checkpoint.
@@ -68,7 +69,7 @@ def holds_weights_only(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint, or a safetensors file of weights and config as a checkpoint that holds nothing else.
+    """Read a checkpoint, or a safetensors file of weights and config as a checkpoint without anything else.
 
     The config of an earlier version is upgraded; one line on stderr says what was changed.
 
@@ -87,7 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
     if path.suffix == SUFFIX:
         return read_weights_file(path)
     try:
-        # Mapped: of the tensors, only those that are asked for leave the disk.
+        # Mapped: only the tensors that are needed leave the disk.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except PermissionError as error:
         raise UserError(f"The checkpoint '{path}' cannot be read: permission denied.") from error

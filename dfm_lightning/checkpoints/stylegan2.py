@@ -1,4 +1,4 @@
-"""Imports official StyleGAN2-ADA pickles (network-snapshot-*.pkl) without running anything from them."""
+"""Import official StyleGAN2-ADA pickles (network-snapshot-*.pkl) without running anything in them."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from dfm_lightning.networks.stylegan2.storage import write_generator
 def convert_stylegan2(source: Path, destination: Path) -> None:
     """Convert an official StyleGAN2-ADA pickle to a generator file of this project.
 
-    Takes the averaged generator (`G_ema`) from a `network-snapshot-*.pkl` or a released model. Nothing in the
+    It takes the averaged generator (`G_ema`) from a `network-snapshot-*.pkl` or a released model. Nothing in the
     pickle is run; one that holds anything but networks and plain values is refused.
 
     Args:
@@ -30,7 +30,7 @@ def convert_stylegan2(source: Path, destination: Path) -> None:
 
 
 def import_generator(path: Path) -> Generator:
-    """The averaged generator of an official pickle, in float32.
+    """Import the averaged generator of an official pickle, in float32.
 
     Raises:
         UserError: the file is not such a pickle; the message names what it holds instead.

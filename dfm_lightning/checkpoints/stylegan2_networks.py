@@ -1,4 +1,4 @@
-"""From the networks of an official StyleGAN2-ADA pickle, read as data, to our generator."""
+"""Build our generator from the networks of an official StyleGAN2-ADA pickle, read as data."""
 
 import math
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ from dfm_lightning.networks.stylegan2.storage import build_generator, expected_s
 
 
 def build_from_networks(network: PersistentObject) -> Generator:
-    """Our generator with the shape and the weights of a described one.
+    """Build our generator with the shape and the weights of a described one.
 
-    The shape is read off the weights and the attributes of the layers, so it does not matter which of the
-    constructor's arguments the file mentions. Every entry that is used is checked.
+    The shape follows from the weights and the attributes of the layers, whichever constructor arguments the file
+    mentions. Every entry that is used is checked.
 
     Raises:
-        UserError: an entry is missing, or is something else than the network needs; the message names it.
+        UserError: an entry is missing, or is not what the network needs; the message names it.
     """
     root = _Part("G_ema", network)
     architecture = _architecture(root)
@@ -51,7 +51,7 @@ class _Part:
         self.network = network
 
     def child(self, name: str) -> "_Part":
-        """The network of that name within this one."""
+        """Return the network of that name within this one."""
         children = self._dict("_modules")
         if not isinstance(children.get(name), PersistentObject):
             raise UserError(f"it holds no network {self.position}.{name}")
@@ -72,7 +72,7 @@ class _Part:
     # --- tensors -----------------------------------------------------------------------------------------------
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """A parameter or buffer of a shape, in float32."""
+        """Return a parameter or buffer of a shape, in float32."""
         value = self._numbers(name)
         if value.shape != shape:
             raise UserError(f"its {self.position}.{name} has shape {tuple(value.shape)}, expected {shape}")
@@ -82,7 +82,7 @@ class _Part:
         return made
 
     def length(self, name: str) -> int:
-        """The length of a vector."""
+        """Return the length of a vector."""
         value = self._numbers(name)
         if value.dim() != 1 or not 1 <= len(value) <= MOST_WIDE:
             raise UserError(f"its {self.position}.{name} has shape {tuple(value.shape)}, expected a vector")
@@ -100,32 +100,34 @@ class _Part:
     # --- plain attributes --------------------------------------------------------------------------------------
 
     def size(self, name: str, least: int = 1, most: int = MOST_WIDE) -> int:
-        """A whole number."""
+        """Return a whole number."""
         value = self.network.state.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise self._refused(name, value, f"a whole number from {least} to {most}")
         return value
 
     def positive(self, name: str) -> float:
-        """A positive number within the range of float32."""
+        """Return a positive number within the range of float32."""
         value = self.network.state.get(name)
         if not _is_number(value) or not 1e-30 < value < 1e30:
             raise self._refused(name, value, "a positive number")
         return float(value)
 
     def clamp(self, name: str = "conv_clamp") -> float:
-        """A bound; infinite for None, which stands for no bound."""
+        """Return a bound; infinite for None, which stands for no bound."""
         return math.inf if self.network.state.get(name) is None else self.positive(name)
 
     def flag(self, name: str, default: bool) -> bool:
-        """Whether something is the case."""
+        """Return a boolean."""
         value = self.network.state.get(name, default)
         if not isinstance(value, bool):
             raise self._refused(name, value, "True or False")
         return value
 
     def expect(self, name: str, expected: Any) -> None:
-        """Refuse a network that computes something else than ours. (What is not mentioned is as usual.)"""
+        """Refuse a network that computes something else than ours. (Entries not mentioned have their usual
+        values.)
+        """
         value = self.network.state.get(name, expected)
         if _is_number(expected):
             # A relative tolerance: gains are computed.
@@ -143,7 +145,7 @@ class _Part:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is a number that fits into a float."""
+    """Tell whether a value is a number that fits into a float."""
     return isinstance(value, float) or (type(value) is int and value.bit_length() <= 64)
 
 
@@ -220,7 +222,7 @@ def _conv_clamp(blocks: list[_Part]) -> float:
 
 
 def _check_gains(root: _Part, architecture: Architecture) -> None:
-    """Refuse layers that scale otherwise than ours, which know their gains by their sizes."""
+    """Refuse layers whose scale differs from ours, which follows from their sizes."""
     mapping, synthesis = root.child("mapping"), root.child("synthesis")
     multiplier = architecture.mapping_lr_multiplier
     widths = (architecture.mapping_input, *architecture.mapping_features)
@@ -248,12 +250,12 @@ def _check_linear(layer: _Part, inputs: int) -> None:
 
 # --- the weights -----------------------------------------------------------------------------------------------
 
-# Where a tensor of ours is in the file: in which network, under which name, in which shape.
+# The place of one of our tensors in the file: network, name, shape.
 _Source = tuple[_Part, str, tuple[int, ...]]
 
 
 def _sources(root: _Part, shapes: dict[str, tuple[int, ...]]) -> dict[str, _Source]:
-    """Where each of our generator's tensors is in the file, but for noise that is left out."""
+    """Locate each of our generator's tensors in the file, except omitted noise."""
     found = {name: (part, entry, shapes[name]) for name, part, entry in _places(root)}
     for name, (part, entry, shape) in found.items():
         if name.endswith("to_rgb.weight"):
@@ -286,14 +288,14 @@ def _places(root: _Part) -> Iterator[tuple[str, _Part, str]]:
 
 
 def _styled(synthesis: _Part) -> Iterator[tuple[str, _Part]]:
-    """Our name of each convolution, and the network in the file."""
+    """Map our name of each convolution to the network in the file."""
     for index, block in enumerate(_blocks(synthesis)):
         for position, layer in enumerate(_convolutions(block, index)):
             yield f"synthesis.blocks.{index}.convolutions.{position}", layer
 
 
 def _left_out(root: _Part) -> Iterator[str]:
-    """The tensors of layers without noise, which are zero."""
+    """Return the zero tensors of layers without noise."""
     for ours, layer in _styled(root.child("synthesis")):
         if not layer.flag("use_noise", True):
             yield from (f"{ours}.noise_strength", f"{ours}.noise")

@@ -1,4 +1,4 @@
-"""What official StyleGAN2-ADA pickles hold, read as data: persistent objects, tensors, numbers, containers."""
+"""Read official StyleGAN2-ADA pickles as data: persistent objects, tensors, numbers, containers."""
 
 import mmap
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ from dfm_lightning.errors import UserError
 
 
 class PersistentObject(NamedTuple):
-    """A network as the file describes it: the name of its class, and its attributes."""
+    """A network as described in the file: the name of its class, and its attributes."""
 
     class_name: str
     state: Mapping[str, Any]
@@ -39,14 +39,14 @@ def _set(items: list[Any] | None = None) -> set[Any]:
 
 
 def _bytes(text: str = "", encoding: str = "latin1") -> bytes:
-    """What protocols 0 to 2, which have no bytes, call to make them of a text."""
+    """Convert a text to bytes, as protocols 0 to 2, which have no bytes, do."""
     if encoding != "latin1":
         raise ValueError("bytes in another encoding")
     return text.encode("latin1")
 
 
 def _reconstructed(made: Unconstructed, base: Unconstructed, content: dict[Any, Any]) -> dict[Any, Any]:
-    """What protocols 0 and 1 call for an object that is a dict by another name."""
+    """Build an object that is a dict by another name, as protocols 0 and 1 do."""
     if made.name not in _DICTS or base.name.name != "dict" or not isinstance(content, dict):
         raise ValueError("an object that is no dict")
     return content
@@ -75,7 +75,7 @@ _OFFICIAL = (
 
 
 def read_networks(path: Path) -> Any:
-    """The contents of an official pickle: a dict of `PersistentObject` and plain values.
+    """Read the contents of an official pickle: a dict of `PersistentObject` and plain values.
 
     Raises:
         UserError: the file cannot be read, or holds something else; the message names what.

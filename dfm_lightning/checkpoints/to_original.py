@@ -1,4 +1,4 @@
-"""`dfm convert to-dfm`: a checkpoint of this program becomes one that the authors' code loads."""
+"""`dfm convert to-dfm`: convert a checkpoint of this program to one that the authors' code loads."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ from dfm_lightning.migrations import migrate_with_notice
 from dfm_lightning.weights import check_finite
 from dfm_lightning.weights_file import CONFIG_KEY
 
-# What Lightning's weight averaging calls the weights that are not averaged.
+# Lightning's name for the weights that are not averaged.
 CURRENT_KEY = "current_model_state"
 
 DENOISER, ENCODER, ESTIMATE_RENDERER = (
@@ -34,7 +34,7 @@ DENOISER, ENCODER, ESTIMATE_RENDERER = (
     "model.denoiser.encoder",
     "model.denoiser.estimate_renderer",
 )
-# Settings that their code has no choice of: its value, and ours where a stored config does not mention it.
+# Settings that are fixed in their code: its value, and ours if a stored config does not mention it.
 CLASSES = {
     "model.denoiser": "PixelNeRFDenoiser",
     "model.denoiser.encoder": "ImageEncoder",
@@ -51,7 +51,7 @@ FIXED: dict[str, tuple[Any, Any]] = {
     f"{DENOISER}.mlp_blocks_per_view": (BLOCKS_PER_VIEW, BLOCKS_PER_VIEW),
     f"{ENCODER}.position_grid": (None, None),
 }
-# Sizes that their constructors write down: other ones need a changed line in their code.
+# Sizes that are hard-coded in their constructors: other ones need a changed line in their code.
 WRITTEN_DOWN: dict[str, tuple[int, int]] = {
     f"{ENCODER}.width": (1152, 1152),
     f"{ENCODER}.depth": (28, 28),
@@ -71,14 +71,14 @@ BLACK = (0.0, 0.0, 0.0)
 def convert_to_dfm(source: Path, destination: Path, resolution: int | None = None) -> None:
     """Convert a checkpoint of this program to one of the authors' DFM code.
 
-    For models of inverse graphics that compute what theirs do, such as those of realestate10k_128.yaml and
-    co3d_128.yaml; what cannot be expressed there is refused by the name of the setting. See docs/checkpoints.md.
+    This works for models of inverse graphics that compute what theirs do, such as those of realestate10k_128.yaml
+    and co3d_128.yaml; settings that cannot be expressed there are refused by name. See docs/checkpoints.md.
 
     Args:
         source: a checkpoint that `dfm fit` or `dfm convert dfm` wrote.
         destination: the file to write.
         resolution: height and width of the images, which their state holds position embeddings for; by default
-            those of the data that the model was trained with.
+            those of the training data.
     """
     if source.resolve() == destination.resolve():
         raise UserError(f"{destination} is the file to convert: give another name for the result")
@@ -101,7 +101,7 @@ def convert_to_dfm(source: Path, destination: Path, resolution: int | None = Non
 
 
 class _Settings:
-    """The settings that a checkpoint stores, looked up by the names they have on the command line."""
+    """The settings that a checkpoint stores, looked up by their command-line names."""
 
     def __init__(self, content: Any, origin: str) -> None:
         if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
@@ -111,7 +111,7 @@ class _Settings:
         self.config: dict[str, Any] = migrate_with_notice(content[CONFIG_KEY], f"The config in {origin}")
 
     def get(self, name: str, default: Any) -> Any:
-        """A setting; the default where it is not stored."""
+        """Return a setting; the default if it is not stored."""
         value: Any = {"init_args": self.config}
         for part in name.split("."):
             arguments = value.get("init_args") if isinstance(value, dict) else None
@@ -121,7 +121,7 @@ class _Settings:
         return value
 
     def check(self) -> None:
-        """Refuse settings that their code has no choice of."""
+        """Refuse settings that are fixed otherwise in their code."""
         for name, expected in CLASSES.items():
             part = self.get(name, None)
             path = part.get("class_path", "") if isinstance(part, dict) else ""
@@ -134,7 +134,7 @@ class _Settings:
                 raise UserError(f"{name} is {value}, the authors' code has {expected} only")
 
     def notes(self) -> Iterator[str]:
-        """What to change in their code, or to give it, so that it runs this model."""
+        """List the changes and inputs that their code needs to run this model."""
         for name, (expected, default) in WRITTEN_DOWN.items():
             value = self.get(name, default)
             if value != expected:
@@ -144,7 +144,7 @@ class _Settings:
             yield f"near {near:g} and far {far:g} are not part of a state: set z_near and z_far of their data set"
 
     def sizes(self, resolution: int | None) -> Sizes:
-        """The sizes of their model."""
+        """Return the sizes of their model."""
         number = {name: int(self.get(name, default)) for name, (_, default) in WRITTEN_DOWN.items()}
         resolution = resolution or self.get("data.image_size", None)
         patch = number[f"{ENCODER}.patch"]
@@ -169,7 +169,7 @@ class _Settings:
         )
 
     def background(self) -> tuple[float, float, float]:
-        """The background colour, which is one for both renderers."""
+        """Return the background colour, which both renderers share."""
         red, green, blue = self.get("model.forward_model.background", None) or BLACK
         return red, green, blue
 
@@ -191,10 +191,10 @@ def _their_state(content: dict[str, Any], key: str, sizes: Sizes, settings: _Set
 
 
 def _their_checkpoint(averaged: dict[str, Tensor], raw: dict[str, Tensor], step: int) -> dict[str, Any]:
-    """The file as their training writes it, less the optimizer, whose absence their loader accepts.
+    """Build the file as their training writes it, without the optimizer, whose absence their loader accepts.
 
-    Nor are there `initted` and `step` of the averaging, whose shapes differ between versions of ema-pytorch:
-    further training there begins to average anew.
+    It also lacks the averaging's `initted` and `step`, whose shapes differ between versions of ema-pytorch:
+    further training there restarts the averages.
     """
     ema = {f"{ONLINE}{key}": value for key, value in raw.items()}
     ema |= {f"{AVERAGED}{key}": value for key, value in averaged.items()}

@@ -1,4 +1,4 @@
-"""What every training is guarded by, whatever its config: whole checkpoints, exact resuming, finite numbers."""
+"""Safeguards of every training, whatever its config: whole checkpoints, exact resuming, finite numbers."""
 
 from dfm_lightning.training.guard import guarded
 

@@ -1,4 +1,4 @@
-"""Averaged and raw weights in their places, whenever a checkpoint is made."""
+"""Keep averaged and raw weights in their places, whenever a checkpoint is made."""
 
 import itertools
 from collections.abc import Callable
@@ -16,10 +16,10 @@ AVERAGED, RAW = "state_dict", "current_model_state"
 
 
 class Averages(Callback):
-    """Keeps the averages equal to the weights until averaging begins, and knows when the two are exchanged.
+    """Keep the averages equal to the weights until averaging begins, and track when the two are swapped.
 
-    Lightning would save, validate and end with the weights that training began with, if averaging begins later
-    than training does. To come before the callbacks that average.
+    If averaging begins later than training, Lightning would save, validate and end with the initial weights. This
+    callback must precede those that average.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Averages(Callback):
         """See `Callback`."""
         for averaging in _averagings(trainer):
             self.exchanged[averaging] = False
-            # (Validation exchanges the two; an exception leaves them so.)
+            # (Validation swaps the two; an exception leaves them swapped.)
             averaging._swap_models = self._watched(averaging, averaging._swap_models)  # type: ignore[assignment,method-assign]
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -46,12 +46,12 @@ class Averages(Callback):
         self._follow(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let nothing be saved of weights that are exchanged in part."""
+        """Prevent saving weights that are partly swapped."""
         if self._exchanging:
             forbid_saving(trainer)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Continue with the raw weights, to which the optimizer's state belongs, where nothing is averaged now."""
+        """Continue with the raw weights, which the optimizer's state belongs to, if nothing is averaged now."""
         if trainer.state.fn == TrainerFn.FITTING and RAW in checkpoint and not self.exchanged:
             pl_module.load_state_dict(checkpoint[RAW])
             say("The training averaged its weights; without EMAWeightAveraging it continues with the raw ones.")
@@ -69,7 +69,7 @@ class Averages(Callback):
 
     @torch.no_grad()
     def _follow(self, pl_module: LightningModule) -> None:
-        """Until the first average is taken, it is of nothing but the current weights."""
+        """Set the average to the current weights until the first average is taken."""
         for averaging, exchanged in self.exchanged.items():
             model = averaging._average_model
             if model is None or exchanged or int(model.n_averaged) > 0:
@@ -81,12 +81,12 @@ class Averages(Callback):
 
 
 class AveragesInPlace(Callback):
-    """Puts averaged and raw weights where they belong in a checkpoint made while they are exchanged.
+    """Store averaged and raw weights in their places in a checkpoint made while they are swapped.
 
-    To come after the callbacks that average.
+    This callback must follow those that average.
 
     Args:
-        averages: knows when.
+        averages: knows whether they are swapped.
     """
 
     def __init__(self, averages: Averages) -> None:

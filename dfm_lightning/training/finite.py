@@ -1,4 +1,4 @@
-"""Stopping a training whose numbers are no longer finite, before it replaces its last good checkpoint."""
+"""Stop a training whose numbers are no longer finite, before it replaces its last good checkpoint."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -12,20 +12,20 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.training.notices import how_to_go_on
 from dfm_lightning.weights import is_finite
 
-# Each step whose gradients are not finite is skipped and halves the scale, which begins at 2^16.
+# Each step with gradients that are not finite is skipped and halves the scale, which begins at 2^16.
 _LOWEST_SCALE = 2.0**-20
-# Of a learning rate. From here on, Adam's own numbers leave the range of float32.
+# Limit of a learning rate. Beyond it, Adam's own numbers leave the range of float32.
 _HIGHEST_RATE = 1e30
 _ADVICE = "Lower --model.optimizer.learning_rate, or clip the gradients with --trainer.gradient_clip_val 1"
 
 
 class StopAtNonFinite(Callback):
-    """Stops at a loss that is infinite or not a number, and refuses to save weights that are.
+    """Stop at a loss that is infinite or not a number, and refuse to save such weights.
 
-    On a CPU the loss is looked at before it changes anything. On a GPU that would have to wait for each step;
-    there, the first step that was not finite is kept on the device, and looked at when losses are logged, before
-    a validation and before anything is saved. With a gradient scaler a single loss may overflow: such a step is
-    skipped, and only a scale that has become tiny stops the training.
+    On a CPU the loss is checked before it changes anything. On a GPU that would synchronise at each step; there,
+    the first step that was not finite is recorded on the device, and checked when losses are logged, before a
+    validation and before saving. With a gradient scaler a single loss may overflow: such a step is skipped, and
+    only a tiny scale stops the training.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class StopAtNonFinite(Callback):
         self._first: Tensor | None = None
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Look at the loss, and at its terms by name where the model keeps them."""
+        """Check the loss, and its terms by name if the model stores them."""
         if _scaler(trainer) is not None:
             return
         terms = {"loss": loss.detach(), **getattr(pl_module, "training_terms", {})}
@@ -49,7 +49,7 @@ class StopAtNonFinite(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Refuse a rate with which torch's optimizers fail."""
+        """Refuse a learning rate that makes torch's optimizers fail."""
         for group in optimizer.param_groups:
             if not abs(float(group["lr"])) < _HIGHEST_RATE:
                 raise UserError(
@@ -72,7 +72,7 @@ class StopAtNonFinite(Callback):
         self.check(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse to save what cannot be trained further."""
+        """Refuse to save weights that cannot be trained further."""
         self.check(trainer, pl_module)
         name = next(non_finite_state(trainer, pl_module), None)
         if name is not None:
@@ -85,7 +85,7 @@ class StopAtNonFinite(Callback):
         """Stop if a step was not finite.
 
         Raises:
-            UserError: one was; it names the first, and the terms of its loss.
+            UserError: one was; the message names the first, and the terms of its loss.
         """
         scaler = _scaler(trainer)
         if scaler is not None and scaler.get_scale() < _LOWEST_SCALE:
@@ -104,7 +104,7 @@ class StopAtNonFinite(Callback):
 
     @torch.no_grad()
     def note(self, terms: dict[str, Tensor], step: int) -> None:
-        """Keep, for each term, the first step at which it was not finite, or -1, on the device."""
+        """Record on the device, for each term, the first step at which it was not finite, or -1."""
         if self._names != tuple(terms):
             self._names, self._first = tuple(terms), None
         finite = torch.stack([value.float().reshape(()) for value in terms.values()]).isfinite()
@@ -114,7 +114,7 @@ class StopAtNonFinite(Callback):
 
 
 def non_finite_state(trainer: Trainer, pl_module: LightningModule) -> Iterator[str]:
-    """Names of what is infinite or not a number among the parameters and what the optimizers know about them."""
+    """Name what is infinite or not a number among the parameters and the optimizers' state."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in pl_module.named_parameters()}
     for parameter, name in names.items():
         if not is_finite(parameter):
@@ -138,7 +138,7 @@ def _stopped(trainer: Trainer, pl_module: LightningModule, step: int, wrong: dic
 
 
 def _scaler(trainer: Trainer) -> Any:
-    """The gradient scaler of 16-bit training, if there is one."""
+    """Return the gradient scaler of 16-bit training, if there is one."""
     plugin = trainer.precision_plugin
     scaler = plugin.scaler if isinstance(plugin, MixedPrecision) else None
     return scaler if scaler is not None and scaler.is_enabled() else None

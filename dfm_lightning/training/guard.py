@@ -1,4 +1,4 @@
-"""Giving a trainer what every training is guarded by."""
+"""Add to a trainer the safeguards of every training."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ from dfm_lightning.training.whole_steps import WholeSteps
 
 
 def guarded(trainer: Trainer) -> Trainer:
-    """The same trainer: its checkpoints are whole, are resumed exactly, and hold finite numbers.
+    """Return the trainer with safeguards: its checkpoints are whole, are resumed exactly, and hold finite numbers.
 
-    It saves its last step with every `ModelCheckpoint`, makes up what had not been done when a training that it
-    continues stopped, uses the optimizer's settings of its model and not of the checkpoint, cuts no gradient
-    accumulation at the end of an epoch, and stops with a `UserError` at a loss that is not finite.
+    It saves its last step with every `ModelCheckpoint`, completes what a resumed training had left undone, uses
+    the optimizer's settings of its model instead of the checkpoint's, cuts no gradient accumulation at the end of
+    an epoch, and stops with a `UserError` at a loss that is not finite.
     """
     position, averages = Position(), Averages()
     make_up = MakeUp(position)
@@ -33,14 +33,14 @@ def guarded(trainer: Trainer) -> Trainer:
     others[averaged:averaged] = [AveragesInPlace(averages), StepEnd(position)]
     trainer.callbacks = [*first, *others, OptimizerAsGiven(), make_up, *savers]  # type: ignore[attr-defined]
     trainer.fit_loop = ResumableFitLoop(trainer, make_up)
-    # A strategy that writes files of its own, or an IO plugin that the user chose, stays.
+    # A strategy that writes its own files, or an IO plugin that the user chose, is kept.
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = WholeCheckpoints(lambda checkpoint: _complete(trainer, checkpoint))
     return trainer
 
 
 def _complete(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
-    """Let callbacks put into a checkpoint of weights alone what other commands need: averages, the config."""
+    """Let callbacks add to a weights-only checkpoint what other commands need: averages, the config."""
     kept = {*checkpoint, AVERAGED}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         callback.on_save_checkpoint(trainer, trainer.lightning_module, checkpoint)

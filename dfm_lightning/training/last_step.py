@@ -1,4 +1,4 @@
-"""Saving the last step of a training, and what else Lightning's `ModelCheckpoint` leaves unsaved or in the way."""
+"""Save the last step of a training, and other steps that Lightning's `ModelCheckpoint` would miss."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +12,20 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from dfm_lightning.training.position import pass_finished
 
-# Quantities whose value is that of the step which is saved, unlike those of the last validation.
+# Quantities that are current at the saved step, unlike those of the last validation.
 _CURRENT = (None, "step", "epoch")
 
 
 class SaveLastStep(Callback):
-    """Makes every `ModelCheckpoint` save the last step, whatever its interval, and what it has put off.
+    """Make every `ModelCheckpoint` save the last step, whatever its interval, and the saves it has postponed.
 
-    Before any callback changes the model at the end of a training or an epoch: to come first.
+    This callback must come first, before any callback changes the model at the end of a training or an epoch.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give `last.ckpt` to this training, and do not save again what it continues.
+        """Assign `last.ckpt` to this training, and do not save again the step that it continues from.
 
-        What another training left in `last.ckpt` is kept when it is replaced.
+        A `last.ckpt` of another training is kept under another name when it is replaced.
         """
         for callback in _savers(trainer):
             if (
@@ -56,8 +56,8 @@ class SaveLastStep(Callback):
         self._save(trainer)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let a `ModelCheckpoint` whose interval was changed know what it had saved."""
-        # (Lightning recognises one by its settings.)
+        """Restore the record of a `ModelCheckpoint` whose interval was changed."""
+        # (Lightning identifies one by its settings.)
         states = checkpoint.get("callbacks", {})
         if trainer.state.fn != TrainerFn.FITTING:
             return
@@ -73,7 +73,7 @@ class SaveLastStep(Callback):
                     break
 
     def _save_what_was_put_off(self, trainer: Trainer) -> None:
-        """Save what waited for a validation that has not come: later, it would be another step."""
+        """Save what waited for a validation that did not come: later, it would be another step."""
         for callback in _savers(trainer):
             if not callback._defer_save_until_validation or callback._should_skip_saving_checkpoint(trainer):
                 continue
@@ -91,7 +91,7 @@ class SaveLastStep(Callback):
             if callback.monitor in _CURRENT:
                 callback._save_topk_checkpoint(trainer, candidates)
             saved = callback._last_global_step_saved == trainer.global_step
-            # A step that nobody has measured is none of the best; it is saved as the last one.
+            # An unmeasured step cannot be among the best; it is saved as the last one.
             with _saving_last(callback, callback.save_last if saved else True):
                 callback._save_last_checkpoint(trainer, candidates)
 
@@ -101,7 +101,7 @@ def _savers(trainer: Trainer) -> list[ModelCheckpoint]:
 
 
 def _candidates(callback: ModelCheckpoint, trainer: Trainer) -> dict[str, torch.Tensor]:
-    """What a file's name may hold; the epoch is the one that the step belongs to, also when it is over."""
+    """Return the values that a file's name may contain; the epoch is the step's own, even once it is over."""
     epoch = trainer.fit_loop.epoch_progress.current.ready - 1
     return {**callback._monitor_candidates(trainer), "epoch": torch.tensor(epoch)}
 

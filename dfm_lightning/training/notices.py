@@ -1,4 +1,4 @@
-"""What a training tells the user besides its progress."""
+"""Messages of a training to the user, besides its progress."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ def say(line: str) -> None:
 
 
 def newest_checkpoint(trainer: Trainer) -> Path | None:
-    """The checkpoint that was written last in this run, else the one that it continues."""
+    """Return the newest checkpoint of this run, else the one that it continues."""
     written = [c._last_checkpoint_saved for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
     existing = [Path(path) for path in written if path and Path(path).is_file()]
     if existing:
@@ -24,13 +24,13 @@ def newest_checkpoint(trainer: Trainer) -> Path | None:
 
 
 def how_to_go_on(trainer: Trainer) -> str:
-    """A sentence that names the last good checkpoint."""
+    """Write a sentence that names the last good checkpoint."""
     path = newest_checkpoint(trainer)
     return "No checkpoint had been written." if path is None else f"The last good checkpoint is {relative(path)}."
 
 
 def relative(path: Path) -> Path:
-    """A path as the user would type it: relative to the working directory where it lies below."""
+    """Write a path as the user would type it: relative to the working directory if it lies below."""
     try:
         return path.absolute().relative_to(Path.cwd())
     except ValueError:

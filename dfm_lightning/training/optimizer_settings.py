@@ -1,4 +1,4 @@
-"""A resumed training goes on with the optimizer's settings that are given now."""
+"""Make a resumed training use the optimizer's current settings."""
 
 import inspect
 from typing import Any
@@ -9,20 +9,20 @@ from torch.optim.lr_scheduler import LambdaLR
 from dfm_lightning.errors import UserError
 from dfm_lightning.training.notices import say
 
-# Not settings: what the groups hold, and what the schedule makes of the rate.
+# No settings, but the groups' content, and the schedule's effect on the rate.
 _STATE = ("params", "param_names", "lr")
-# What schedules add to the groups, and `AdamWithLateParts`.
+# Entries that schedules, and `AdamWithLateParts`, add to the groups.
 _ADDED = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "begins_with_first_gradient"}
-# Where any schedule is: what is left of the state of one of another kind.
+# The position of any schedule: what remains of the state of another kind.
 _POSITION = ("last_epoch", "_step_count")
 
 
 class OptimizerAsGiven(Callback):
-    """Gives the optimizer of a resumed training the learning rate, betas and so on of the config.
+    """Give the optimizer of a resumed training the config's learning rate, betas and so on.
 
-    A checkpoint holds those of the training that wrote it, and Lightning would continue with them. The schedule
-    goes on at the step where training stopped, along the course that is given now. The state of another kind of
-    optimizer means nothing to this one, and is refused; of another kind of schedule, the position is taken.
+    Lightning would continue with those in the checkpoint. The schedule continues at the step where training
+    stopped, along its current course. The state of another kind of optimizer cannot be used, and is refused; from
+    another kind of schedule, the position is taken.
     """
 
     def __init__(self) -> None:
@@ -32,11 +32,11 @@ class OptimizerAsGiven(Callback):
         self._moved: set[int] = set()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep what is about to be restored."""
+        """Keep the state that is about to be restored."""
         self._checkpoint = checkpoint
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember what is given, before the checkpoint is restored.
+        """Record the current settings before the checkpoint is restored.
 
         Raises:
             UserError: the checkpoint holds the state of an optimizer of another kind.
@@ -69,11 +69,11 @@ class OptimizerAsGiven(Callback):
 
 
 def _give(group: dict[str, Any], given: dict[str, Any]) -> list[str]:
-    """Give a group of parameters its settings; the changes in words."""
+    """Apply settings to a group of parameters; describe the changes."""
     before, after = group.get("initial_lr", group["lr"]), given.get("initial_lr", given["lr"])
     changes = [f"learning rate: {before} → {after}"] if before != after else []
     if before != after:
-        # What the schedule has made of the rate so far, it makes of the one given now.
+        # The schedule's effect on the rate so far is applied to the new rate.
         group["lr"] = group["lr"] * (after / before) if before else after
     for name, value in given.items():
         if name in _STATE or group.get(name) == value:
@@ -97,13 +97,13 @@ def _check_kind(optimizer: Any, stored: dict[str, Any]) -> None:
 
 
 def _course(scheduler: Any) -> dict[str, Any]:
-    """The settings of a schedule: what its constructor was given, as far as it keeps that under the same name."""
+    """Return the settings of a schedule: its constructor arguments that it stores under the same name."""
     names = set(inspect.signature(type(scheduler)).parameters) - {"optimizer", "last_epoch"}
     return {name: value for name, value in vars(scheduler).items() if name in names and not callable(value)}
 
 
 def _steer(scheduler: Any, course: dict[str, Any]) -> list[str]:
-    """Give a schedule the settings of its course; the changes in words."""
+    """Apply the settings of its course to a schedule; describe the changes."""
     held = vars(scheduler)
     changes = [
         f"scheduler.{name}: {held[name]} → {value}" for name, value in course.items() if held[name] != value
@@ -113,12 +113,12 @@ def _steer(scheduler: Any, course: dict[str, Any]) -> list[str]:
 
 
 def _moved(given: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
-    """A schedule's state as it is given, at the place where another kind of schedule was."""
+    """Return a fresh schedule's state at the position of another kind of schedule."""
     return {**given, **{name: stored[name] for name in _POSITION if name in stored and name in given}}
 
 
 def _go_on(scheduler: Any, another_course: bool) -> None:
-    """Put a schedule at its step, where its rates are a function of the step; any other goes on from the groups'.
+    """Move a schedule to its step if its rates are a function of the step; any other continues from the groups'.
 
     On the same course as before, the groups have its rates already, to the last digit.
     """

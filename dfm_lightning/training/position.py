@@ -1,10 +1,10 @@
-"""Where a training stands, so that it can be resumed as though it had never stopped.
+"""The position of a training, so that it resumes as though it had never stopped.
 
-Lightning saves at many moments: after a batch, after a validation, at the end of an epoch or of the training, when
-something fails. Each leaves its counters in another state, and some of these resume wrongly: a validation is
-skipped, a batch or a gradient that is being accumulated is lost, an epoch ends early. Weights, averages and
-optimizer change in one place only, the optimizer's step. So every checkpoint says that it was made right after a
-step: at that batch, with the data at that place. Which of validation and epoch's end followed is noted beside.
+Lightning saves at many moments: after a batch, after a validation, at the end of an epoch or of the training, on
+failure. Each leaves its counters in another state, and some resume wrongly: a validation is skipped, a batch or an
+accumulating gradient is lost, an epoch ends early. Weights, averages and optimizer change in one place only, the
+optimizer's step. So every checkpoint claims to be made right after a step: at that batch, with the data at that
+place. Whether validation or the epoch's end followed is noted separately.
 """
 
 from copy import deepcopy
@@ -20,7 +20,7 @@ _BATCHES = "epoch_loop.batch_progress"
 
 
 class Position(Callback):
-    """Remembers where training stood after the last step of the optimizer. To come first among the callbacks."""
+    """Record the position of training after the last optimizer step. This callback must come first."""
 
     def __init__(self) -> None:
         self.step = 0
@@ -35,14 +35,14 @@ class Position(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """From here until `StepEnd`, weights, averages and counters do not belong together."""
+        """Mark that weights, averages and counters do not match until `StepEnd`."""
         self.changing = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """See `Callback`."""
-        if trainer.global_step != self.step:  # else gradients are being accumulated
+        if trainer.global_step != self.step:  # otherwise gradients are being accumulated
             self.step, self.epoch = trainer.global_step, trainer.current_epoch
             self.loops = trainer.fit_loop.state_dict()
             self.validated = self.epoch_ended = False
@@ -55,11 +55,11 @@ class Position(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See `Callback`."""
-        # (It is called as well when training stops within an epoch.)
+        # (Also called when training stops within an epoch.)
         self.epoch_ended = pass_finished(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let nothing be saved that a step has changed in part."""
+        """Prevent saving a partly changed step."""
         if self.changing:
             forbid_saving(trainer)
 
@@ -73,26 +73,26 @@ class Position(Callback):
             checkpoint[KEY] = {"validated": self.validated, "epoch_ended": self.epoch_ended}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """See `Callback`. A checkpoint of Lightning alone is left to Lightning."""
+        """See `Callback`. Checkpoints of plain Lightning are left to Lightning."""
         if trainer.state.fn != TrainerFn.FITTING or KEY not in checkpoint:
             return
         self.loops = deepcopy(checkpoint["loops"]["fit_loop"])
         self.step, self.epoch = checkpoint["global_step"], checkpoint["epoch"]
         self.validated, self.epoch_ended = checkpoint[KEY]["validated"], checkpoint[KEY]["epoch_ended"]
-        # Lightning would take an epoch whose last batch is done for a whole one, with its end.
+        # Lightning would take an epoch whose last batch is done for a complete one, including its end.
         checkpoint["loops"]["fit_loop"][_BATCHES]["is_last_batch"] = False
 
     @property
     def batch_was_last(self) -> bool:
-        """Whether the batch of the last step was the last of its epoch."""
+        """Tell whether the batch of the last step was the last of its epoch."""
         return self.loops is not None and self.loops[_BATCHES]["is_last_batch"]
 
 
 class StepEnd(Callback):
-    """Knows when a step is complete: to come right after the callbacks that average weights.
+    """Mark a step as complete. This callback must come right after those that average weights.
 
     Args:
-        position: to be told.
+        position: is told.
     """
 
     def __init__(self, position: Position) -> None:
@@ -104,7 +104,7 @@ class StepEnd(Callback):
 
 
 class MakeUp(Callback):
-    """Makes up what had not been done when a resumed training stopped. To come late among the callbacks.
+    """Complete what a resumed training had left undone. This callback must come late.
 
     Args:
         position: what the checkpoint says.
@@ -123,7 +123,7 @@ class MakeUp(Callback):
         if not self._resumed:
             return
         self._resumed = False
-        # A validation is done from its first batch on.
+        # A validation counts as done from its first batch on.
         trainer.fit_loop.epoch_loop.val_loop.restarting = False
         if self.position.batch_was_last:
             self._finish_epoch(trainer)
@@ -131,7 +131,7 @@ class MakeUp(Callback):
             validate(trainer)
 
     def is_pending(self, trainer: Trainer) -> bool:
-        """Whether there is something to make up."""
+        """Tell whether anything is left to complete."""
         if not self._resumed:
             return False
         if self.position.batch_was_last:
@@ -162,10 +162,10 @@ class MakeUp(Callback):
 
 
 class ResumableFitLoop(_FitLoop):
-    """Lightning's loop, which begins as well where nothing but a validation or an epoch's end is missing.
+    """Lightning's loop, which also runs if only a validation or an epoch's end is missing.
 
     Args:
-        trainer: whose loop this becomes.
+        trainer: the trainer that this loop is for.
         make_up: what is missing.
     """
 
@@ -181,7 +181,7 @@ class ResumableFitLoop(_FitLoop):
 
 
 def validate(trainer: Trainer) -> None:
-    """Validate before a training goes on."""
+    """Validate before a training continues."""
     loop = trainer.fit_loop.epoch_loop.val_loop
     progress = loop.batch_progress.state_dict()
     trainer.validating = True
@@ -191,7 +191,7 @@ def validate(trainer: Trainer) -> None:
 
 
 def forbid_saving(trainer: Trainer) -> None:
-    """Let no callback save what has become of the model when something failed."""
+    """Prevent callbacks from saving a model after a failure."""
     for callback in trainer.checkpoint_callbacks:
         callback.on_exception = _save_nothing  # type: ignore[method-assign]
 
@@ -201,5 +201,5 @@ def _save_nothing(trainer: Trainer, pl_module: LightningModule, exception: BaseE
 
 
 def pass_finished(trainer: Trainer) -> bool:
-    """Whether the current batch is the last one of its epoch."""
+    """Tell whether the current batch is the last one of its epoch."""
     return trainer.fit_loop.epoch_loop._num_ready_batches_reached()

@@ -1,4 +1,4 @@
-"""Checkpoints that are on disk whole or not at all, and never in the place of another training's."""
+"""Write checkpoints whole or not at all, and never over another training's."""
 
 import os
 from collections.abc import Callable
@@ -18,14 +18,14 @@ Checkpoint = dict[str, Any]
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its final place, in the same folder, and renames it.
+    """Write a checkpoint beside its final place, in the same folder, and rename it.
 
-    So neither a full disk nor a kill leaves half a file, or none where there was one, and the temporary folder
-    plays no part. Whatever cannot be written stops the training. A file of another training that has the name
+    A full disk or a kill therefore leaves neither a partial file nor a gap, and the temporary folder plays no
+    part. A file that cannot be written stops the training. A file of another training with the same name
     (`last.ckpt` of an earlier run) is kept under another one.
 
     Args:
-        complete: adds what belongs into a checkpoint of weights alone, for which Lightning asks no callback.
+        complete: adds to weights-only checkpoints what Lightning asks no callback for.
     """
 
     def __init__(self, complete: Callable[[Checkpoint], None] = lambda checkpoint: None) -> None:
@@ -38,7 +38,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint.
 
         Raises:
-            UserError: it cannot be written. What was at `path` is still there.
+            UserError: it cannot be written. The file at `path` is unchanged.
         """
         if "optimizer_states" not in checkpoint:
             self.complete(checkpoint)
@@ -55,7 +55,7 @@ class WholeCheckpoints(TorchCheckpointIO):
                     os.fsync(file.fileno())
                 if path not in self._own:
                     keep_other(path)
-        except (OSError, RuntimeError) as error:  # torch's writer ends with an error of its own
+        except (OSError, RuntimeError) as error:  # torch's writer raises an error of its own
             cause = system_error(error)
             if cause is None:
                 raise
@@ -68,7 +68,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> Checkpoint:
         """Read a checkpoint, or a safetensors file of weights.
 
-        That of a training that is continued may be replaced by a later one of its own.
+        The checkpoint that a training continues may be replaced by a later one of its own.
         """
         if Path(path).suffix == SUFFIX:
             return read_weights_file(Path(path))
@@ -77,7 +77,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         return content
 
     def _remove_leftovers(self, folder: Path, own: Path) -> None:
-        """Remove, once, what a killed training left half-written."""
+        """Remove, once, the half-written files of a killed training."""
         if folder in self._tidied:
             return
         self._tidied.add(folder)
@@ -87,8 +87,8 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def keep_other(path: Path) -> None:
-    """Give what another training left at `path` a second name, under which it stays when `path` is replaced."""
-    if path.is_symlink() or not path.is_file():  # a link's file has a name already
+    """Give another training's file at `path` a second name, which remains when `path` is replaced."""
+    if path.is_symlink() or not path.is_file():  # the file behind a link has a name already
         return
     kept = _free_name(path)
     try:
@@ -99,7 +99,7 @@ def keep_other(path: Path) -> None:
 
 
 def system_error(error: BaseException) -> str | None:
-    """The first error of the operating system among an error and its causes, in words; None if there is none."""
+    """Describe the first operating-system error among an error and its causes; None if there is none."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError):

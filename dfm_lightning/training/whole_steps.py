@@ -1,4 +1,4 @@
-"""Gradient accumulation that is not cut at the end of a pass over the data."""
+"""Keep gradient accumulation whole at the end of a pass over the data."""
 
 import functools
 import math
@@ -14,10 +14,10 @@ from dfm_lightning.training.notices import say
 
 
 class WholeSteps(Callback):
-    """Makes the epochs of loaders that can (`hold_whole_steps`) long enough for whole steps of the optimizer.
+    """Extend the epochs of loaders that allow it (`hold_whole_steps`) to whole optimizer steps.
 
-    Lightning takes a step at the end of an epoch however few batches have been gathered for it. Where that cannot
-    be avoided, it is said.
+    Lightning takes a step at the end of an epoch however few batches have been gathered for it. If that cannot be
+    avoided, a message says so.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -37,10 +37,10 @@ class WholeSteps(Callback):
             source.train_dataloader = whole_steps(source.train_dataloader, batches)  # type: ignore[method-assign]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say which steps have fewer batches."""
+        """Report which steps have fewer batches."""
         batches, gathered = trainer.num_training_batches, trainer.accumulate_grad_batches
         done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        if done < batches and done % gathered:  # of a training that gathered another number
+        if done < batches and done % gathered:  # of a training that accumulated another number
             say(
                 f"Training stopped after {done} batches of an epoch, and a step now gathers {gathered}: the first "
                 f"step has {gathered - done % gathered} only."
@@ -53,7 +53,7 @@ class WholeSteps(Callback):
 
 
 def whole_steps(make_loader: Callable[[], Any], batches: int) -> Callable[[], Any]:
-    """The same function, whose loaders make epochs of a multiple of so many batches, if they can."""
+    """Wrap a function so that its loaders make epochs of a multiple of this many batches, if they can."""
 
     @functools.wraps(make_loader)
     def make() -> Any:
@@ -67,7 +67,7 @@ def whole_steps(make_loader: Callable[[], Any], batches: int) -> Callable[[], An
 
 
 def _batches(trainer: Trainer) -> int:
-    """Batches of a step; of several schedules, what holds whole steps of each."""
+    """Return the batches of a step; with several schedules, a number that holds whole steps of each."""
     # (Lightning sets the attribute without declaring it.)
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     schedules = [c.scheduling.values() for c in callbacks if isinstance(c, GradientAccumulationScheduler)]

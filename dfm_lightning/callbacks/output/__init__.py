@@ -1,4 +1,4 @@
-"""Writing results to disk for people: whole files and folders, pictures, videos, a page to look at."""
+"""Write results to disk for people: whole files and folders, pictures, videos, a page."""
 
 from dfm_lightning.callbacks.output.page import Picture, Section, Video, write_page
 from dfm_lightning.callbacks.output.pictures import (

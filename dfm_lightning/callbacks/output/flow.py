@@ -10,9 +10,9 @@ from torch import Tensor
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.files import whole_file
 
-# What every .flo file begins with (Baker et al. 2007); little-endian, its bytes read "PIEH".
+# The first bytes of every .flo file (Baker et al. 2007); little-endian, they read "PIEH".
 _FLO_TAG = 202021.25
-# The wheel's six parts: from one pure or mixed colour to the next, in so many steps, while one channel rises (+)
+# The wheel's six parts: from one pure or mixed colour to the next, in this many steps, while one channel rises (+)
 # or falls (−).
 _WHEEL_PARTS = ((15, "+", "g"), (6, "-", "r"), (4, "+", "b"), (11, "-", "g"), (13, "+", "r"), (6, "-", "b"))
 
@@ -27,10 +27,10 @@ def write_flo(path: Path, flow: Float[Tensor, "2 h w"]) -> None:
 
 
 def flow_colours(flow: Float[Tensor, "2 h w"], full: float) -> RGB:
-    """Displacements as colours: the direction is the hue, the length the saturation (Baker et al. 2007).
+    """Colour displacements: the direction is the hue, the length the saturation (Baker et al. 2007).
 
-    No motion is white, and `full` pixels have the wheel's own colours; what is longer is darkened. Right is red,
-    down yellow, left blue-green, up violet. What is not finite is black.
+    No motion is white, and `full` pixels have the wheel's own colours; longer ones are darkened. Right is red,
+    down yellow, left blue-green, up violet. Values that are not finite are black.
     """
     vectors = flow.detach().double().cpu().numpy() / max(full, 1e-12)
     known = np.asarray(np.isfinite(vectors).all(axis=0))
@@ -46,7 +46,7 @@ def flow_colours(flow: Float[Tensor, "2 h w"], full: float) -> RGB:
 
 @cache
 def _wheel() -> Float32[np.ndarray, "55 3"]:
-    """The colours around the wheel, in [0, 1], from red on."""
+    """Return the colours around the wheel, in [0, 1], starting with red."""
     colour, wheel = np.array([255.0, 0.0, 0.0]), []
     for steps, sign, channel in _WHEEL_PARTS:
         index = "rgb".index(channel)

@@ -1,4 +1,4 @@
-"""The pictures of a scene in one PNG file, which says what lies where: what a report lays side by side."""
+"""The pictures of a scene in one PNG file with an index, from which a report takes them."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
 
-# More would make files that nobody looks through.
+# More would make the files too large to look through.
 MOST_VIEWS, MOST_SAMPLES = 10, 8
 _CONTENTS = "layers"
 
@@ -27,7 +27,7 @@ class Layer(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a layer lies in a sheet: its pictures in a row from the left, of one size in pixels."""
+    """The position of a layer in a sheet: its pictures in a row from the left, of one size in pixels."""
 
     name: str
     sample: int | None
@@ -38,14 +38,14 @@ class Place(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """All layers of a scene, and what its views are called."""
+    """All layers of a scene, and the names of its views."""
 
     views: list[str]
     layers: list[Layer]
 
 
 def laid_out(layers: Sequence[Layer]) -> tuple[RGB, list[Place]]:
-    """Put layers into one picture, a row each, without any space between them."""
+    """Arrange layers in one picture, a row each, without any space between them."""
     places, top = [], 0
     for layer in layers:
         count, height, width, _ = layer.images.shape
@@ -59,7 +59,7 @@ def laid_out(layers: Sequence[Layer]) -> tuple[RGB, list[Place]]:
 
 
 def write_layers(path: Path, scene: Layers) -> None:
-    """Write a whole PNG file of a scene's layers, with a text that says what lies where."""
+    """Write a whole PNG file of a scene's layers, with a text that indexes them."""
     sheet, places = laid_out(scene.layers)
     about = PngImagePlugin.PngInfo()
     contents = {"views": scene.views, "layers": [place._asdict() for place in places]}
@@ -69,10 +69,10 @@ def write_layers(path: Path, scene: Layers) -> None:
 
 
 def read_layers(path: Path) -> Layers:
-    """The layers in a file of `write_layers`.
+    """Read the layers in a file of `write_layers`.
 
     Raises:
-        UserError: it is none, or damaged.
+        UserError: the file is of another kind, or damaged.
     """
     try:
         with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page with relative links, to look at results in a browser."""
+"""One self-contained HTML page with relative links, for viewing results in a browser."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -18,20 +18,20 @@ LABEL_WIDTH = 90
 
 
 def images_to_uint8(images: Float[Tensor, "n c h w"]) -> UInt8[np.ndarray, "n h w 3"]:
-    """Images in [-1, 1] with one or three channels as RGB bytes; what lies outside is clamped."""
+    """Convert images in [-1, 1] with one or three channels to RGB bytes; clamp values outside."""
     pixels = ((images.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round()
     return pixels.byte().permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
 
 
 def image_to_uint8(image: Float[Tensor, "c h w"]) -> RGB:
-    """One image in [-1, 1] as RGB bytes."""
+    """Convert one image in [-1, 1] to RGB bytes."""
     return images_to_uint8(image[None])[0]
 
 
 def colour_map(
     values: Float[Tensor, "*n h w"], low: float, high: float, name: str = "turbo"
 ) -> UInt8[np.ndarray, "*n h w 3"]:
-    """Values from `low` to `high` in the colours of a matplotlib colour map; what lies outside is clamped."""
+    """Map values from `low` to `high` to the colours of a matplotlib colour map; clamp values outside."""
     unit = ((values.detach().float().cpu() - low) / max(high - low, 1e-12)).clamp(0, 1)
     return matplotlib.colormaps[name](unit.numpy(), bytes=True)[..., :3]
 
@@ -49,7 +49,7 @@ def enlarge(image: RGB, size: int) -> RGB:
 
 
 def side_by_side(images: Sequence[RGB]) -> RGB:
-    """Images of one height in a row, a white margin between them."""
+    """Join images of one height in a row, with a white margin between them."""
     gap = np.full((images[0].shape[0], MARGIN, 3), 255, np.uint8)
     parts = [part for image in images for part in (image, gap)]
     return np.concatenate(parts[:-1], axis=1)
@@ -61,7 +61,7 @@ def labelled_grid(
     row_labels: Sequence[str],
     cell: int = 128,
 ) -> RGB:
-    """A sheet of images of one size, each at least `cell` pixels, labelled above and to the left.
+    """Arrange images of one size on a sheet, each at least `cell` pixels, with labels above and to the left.
 
     A cell given as None stays white.
     """

@@ -1,4 +1,4 @@
-"""Pages from Jinja2 templates, which lie beside the code that fills them."""
+"""Render pages from Jinja2 templates, which lie beside the code that fills them."""
 
 from functools import cache
 from pathlib import Path
@@ -7,12 +7,12 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-# What all pages have in common.
+# The common parts of all pages.
 _COMMON = Path(__file__).parent / "templates"
 
 
 def rendered(template: str, folder: Path = _COMMON, **values: Any) -> str:
-    """Fill a template of a folder, or of those that all pages share; what is no markup is escaped."""
+    """Fill a template of a folder, or one shared by all pages; escape everything but markup."""
     return _environment(folder).get_template(template).render(values)
 
 

@@ -1,4 +1,4 @@
-"""MP4 files with imageio's own ffmpeg: H.264 that browsers play, and the same bytes every time."""
+"""Write MP4 files with imageio's own ffmpeg: H.264 that browsers play, and the same bytes every time."""
 
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -13,21 +13,21 @@ from dfm_lightning.callbacks.output.pictures import enlarge
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
 
-# Players scale small videos up with a blur, or show them the size of a stamp.
+# Players scale small videos up with a blur, or show them at the size of a stamp.
 SHORTEST_SIDE = 256
-# x264's constant rate factor: 0 is without loss, 51 the worst.
+# x264's constant rate factor: 0 is lossless, 51 the worst.
 RATE_FACTOR = 10
 
 
 class _FfmpegError(Exception):
-    """Ffmpeg has failed; why, as far as it says."""
+    """Ffmpeg has failed, with the reason if known."""
 
 
 def write_video(path: Path, frames: UInt8[np.ndarray, "n h w 3"], frame_rate: int) -> None:
     """Write a whole MP4 file. Small frames are enlarged by a whole factor; odd sizes gain a repeated row.
 
     Raises:
-        UserError: ffmpeg is missing, or ended before its time; nothing is left of the file.
+        UserError: ffmpeg is missing, or ended early; no part of the file remains.
     """
     try:
         with whole_file(path) as aside:
@@ -39,23 +39,23 @@ def write_video(path: Path, frames: UInt8[np.ndarray, "n h w 3"], frame_rate: in
 def _encode(path: Path, frames: UInt8[np.ndarray, "n h w 3"], frame_rate: int) -> None:
     height, width, _ = _even(enlarge(frames[0], SHORTEST_SIDE)).shape
     command = [
-        # -xerror: by itself ffmpeg goes on after some errors, and ends well.
+        # -xerror: otherwise ffmpeg continues after some errors, and reports success.
         *(_ffmpeg(), "-y", "-loglevel", "error", "-xerror"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(frame_rate), "-i", "-"),
         *("-an", "-c:v", "libx264", "-crf", str(RATE_FACTOR), "-pix_fmt", "yuv420p"),
-        # One thread: x264 splits a frame by the number of threads, and the bytes would follow the machine.
+        # One thread: x264 splits a frame by the number of threads, so the bytes would depend on the machine.
         *("-threads", "1", "-movflags", "+faststart", "-fflags", "+bitexact", str(path)),
     ]
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     except OSError as error:
         raise _FfmpegError(f"ffmpeg does not start ({error.strerror}: {command[0]})") from error
-    # Errors are read beside the writing: a pipe that is full would stop ffmpeg.
+    # Errors are read concurrently: a full pipe would block ffmpeg.
     with ThreadPoolExecutor(1) as beside, process:
         assert process.stdin is not None
         assert process.stderr is not None
         errors = beside.submit(process.stderr.read)
-        # If ffmpeg has ended, its status says so.
+        # If ffmpeg has ended, its status tells.
         with suppress(BrokenPipeError):
             for frame in frames:
                 process.stdin.write(np.ascontiguousarray(_even(enlarge(frame, SHORTEST_SIDE))).tobytes())
@@ -79,5 +79,5 @@ def _ffmpeg() -> str:
 
 
 def _even(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Repeat the last row or column where the height or width is odd (the colour planes have half the size)."""
+    """Repeat the last row or column if the height or width is odd (the colour planes have half the size)."""
     return np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
