@@ -1,4 +1,6 @@
-"""What a checkpoint decides about a run: what the classes of its model declare in `fixed_by_checkpoint`."""
+"""The part of a run that a checkpoint decides: the arguments that its model's classes declare in
+`fixed_by_checkpoint`.
+"""
 
 import importlib
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from dfm_lightning.weights_file import CONFIG_KEY
 
 
 class EmbedConfig(Callback):
-    """Puts the config of the run into every checkpoint.
+    """Store the run's config in every checkpoint.
 
     Args:
         config: all settings, resolved; primitives only, so that the checkpoint loads with weights_only.
@@ -26,12 +28,13 @@ class EmbedConfig(Callback):
 
 
 def architecture_of(config: dict[str, Any], used: dict[str, Any]) -> dict[str, Any]:
-    """The part of a stored config that decides a model's architecture, as a config to lay over the one used.
+    """Return the part of a stored config that decides a model's architecture, to lay over the current config.
 
-    The model's arguments that its class fixes belong to it; of a part that is not fixed as a whole, those that the
-    part's class fixes, where the config used has a part of the same class. Settings missing from the stored config
-    come from the config used, if its part is of the same class. A class of the config used that is derived from
-    the stored one counts as the same, and is kept: so scores or pictures can be added to a model after training.
+    It consists of the model's arguments that its class fixes and, for parts that are not fixed as a whole, the
+    arguments that the part's class fixes, if the current config has a part of the same class. Settings missing
+    from the stored config come from the current one, if its part is of the same class. A class in the current
+    config that is derived from the stored one counts as the same, and is kept: scores or pictures can thus be
+    added to a model after training.
     """
     model = config.get("model", {})
     arguments = model.get("init_args", {})
@@ -56,7 +59,7 @@ def architecture_of(config: dict[str, Any], used: dict[str, Any]) -> dict[str, A
 
 
 def fixed_by(class_path: str | None) -> frozenset[str]:
-    """List the arguments that a class and those it is derived from declare to be a checkpoint's."""
+    """List the arguments that a class and its bases declare to be fixed by a checkpoint."""
     kind = _imported(class_path) if class_path else None
     if not isinstance(kind, type):
         return frozenset()
@@ -64,7 +67,7 @@ def fixed_by(class_path: str | None) -> frozenset[str]:
 
 
 def _laid_over(part: Any, used: Any) -> Any:
-    """A part with what it leaves open taken from the one used, and so on for the parts it consists of."""
+    """Complete a part, and its own parts, with the current settings that it lacks."""
     if (
         not isinstance(part, dict)
         or not isinstance(used, dict)
@@ -78,7 +81,7 @@ def _laid_over(part: Any, used: Any) -> Any:
 
 
 def _is_same(stored: str | None, used: str | None) -> bool:
-    """Whether two paths name the same class, or the second one a class derived from the first."""
+    """Tell whether two paths name the same class, or the second one a class derived from the first."""
     if stored == used:
         return True
     if stored is None or used is None:
@@ -91,12 +94,12 @@ def _imported(path: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name, None)
-    except (ImportError, ValueError):  # of another program, or of a module that is no longer there
+    except (ImportError, ValueError):  # of another program, or of a module that no longer exists
         return None
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What the settings were and have become, as "name: before → after", for those that changed."""
+    """List the settings that changed, as "name: before → after"."""
     old, new = dict(_flat(before)), dict(_flat(after))
     return [
         f"{name.replace('.init_args', '')}: {old.get(name, 'unset')} → {value}"

@@ -10,7 +10,7 @@ from dfm_lightning.report import report_runs
 
 
 class Group(NamedTuple):
-    """Commands that share a first word, and what they have in common."""
+    """Commands that share a first word and a description."""
 
     summary: str
     functions: dict[str, Callable[..., None]]
@@ -43,7 +43,7 @@ def run_command(group: str, arguments: list[str]) -> None:
 
 
 def report_parser(**options: Any) -> DfmParser:
-    """The parser of `dfm report`, whose folders are as many words as the user gives."""
+    """Make the parser of `dfm report`, which takes any number of folders."""
     parser = DfmParser(description=REPORT_SUMMARY, **options)
     parser.add_argument("folders", nargs="+", type=str, metavar="DIR", help=REPORT_FOLDERS)
     parser.add_function_arguments(report_runs, skip={"folders"})

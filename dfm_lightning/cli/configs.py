@@ -1,4 +1,4 @@
-"""Finding the configs that come with the program by their name."""
+"""Find shipped configs by name."""
 
 import codecs
 from pathlib import Path
@@ -7,7 +7,7 @@ import dfm_lightning
 from dfm_lightning.cli.messages import nearest
 from dfm_lightning.errors import UserError
 
-# How files begin that are written in other ways. (UTF-32's mark begins with UTF-16's.)
+# First bytes of files in other encodings. (UTF-32's mark begins with UTF-16's.)
 _OTHER_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -19,20 +19,20 @@ _ENDINGS = (".yaml", ".yml", ".json")
 
 
 def shipped_folder() -> Path:
-    """Where the shipped configs lie: inside the package when installed, beside it in a checkout."""
+    """Return the folder of the shipped configs: inside the package when installed, beside it in a checkout."""
     package = Path(dfm_lightning.__file__).parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The shipped configs by name: the path in their folder, without `.yaml`."""
+    """Return the shipped configs by name: the path in their folder, without `.yaml`."""
     folder = shipped_folder()
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
 
 def find_config(name: str) -> Path:
-    """The file meant by `--config NAME`: a path if there is such a file, else the name of a shipped config.
+    """Find the file meant by `--config NAME`: a path if there is such a file, else the name of a shipped config.
 
     Raises:
         UserError: there is neither; the message lists the shipped ones.
@@ -54,7 +54,7 @@ def check_encoding(path: Path) -> None:
     """Refuse a file of settings that is not UTF-8 (with a byte order mark or without).
 
     Raises:
-        UserError: it is not; the message says what it is, as far as that can be known.
+        UserError: it is not; the message names its encoding if that can be recognised.
     """
     content = path.read_bytes()
     other = next((name for mark, name in _OTHER_MARKS if content.startswith(mark)), None)
@@ -73,7 +73,7 @@ def check_encoding(path: Path) -> None:
 
 
 def with_config_paths(arguments: list[str]) -> list[str]:
-    """The arguments with every `--config NAME` (or `-c NAME`, `--config=NAME`) naming a file."""
+    """Replace each NAME in `--config NAME` (or `-c NAME`, `--config=NAME`) by the path of the file it means."""
     found = []
     names_config = False
     for argument in arguments:
@@ -92,7 +92,7 @@ def with_config_paths(arguments: list[str]) -> list[str]:
 
 
 def name_of_run(arguments: list[str]) -> str:
-    """What to call a run: its first config, without folder and ending; "dfm" without a config."""
+    """Return the name of a run: its first config, without folder and ending; "dfm" without a config."""
     for index, argument in enumerate(arguments):
         if argument in ("-c", "--config") and index + 1 < len(arguments):
             return Path(arguments[index + 1]).stem

@@ -7,7 +7,7 @@ from dfm_lightning.checkpoints.shipped import export_weights
 from dfm_lightning.checkpoints.stylegan2 import convert_stylegan2
 from dfm_lightning.checkpoints.to_original import convert_to_dfm
 
-# Each a typed function whose docstring explains its parameters; it prints what there is to say.
+# Each is a typed function whose docstring explains its parameters and which prints its results.
 COMMANDS: dict[str, Callable[..., None]] = {
     "dfm": convert_dfm,
     "to-dfm": convert_to_dfm,

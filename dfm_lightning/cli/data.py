@@ -18,14 +18,14 @@ LayoutName = Literal["auto", "co3d", "vimeo90k", "realestate10k"]
 
 
 class Layout(NamedTuple):
-    """How a data set lies on disk: files that it is recognised by (any of them), and who reads it."""
+    """A data set's layout on disk: files that identify it (any of them), and its readers."""
 
     signs: tuple[str, ...]
     inspect: Callable[[Path], Any]
     verify: Callable[[Path], list[FileFault]]
 
 
-# "auto" takes the first whose sign is there.
+# "auto" takes the first layout whose sign exists.
 LAYOUTS = {
     "co3d": Layout(
         ("*/frame_annotations.jgz",),
@@ -47,21 +47,21 @@ LAYOUTS = {
 
 
 def inspect(root: Path, layout: LayoutName = "auto") -> None:
-    """Say what a data set holds: scenes, frames, scales, and what is skipped and why.
+    """Report what a data set holds: scenes, frames, scales, and what is skipped and why.
 
     Args:
         root: folder of the data set.
-        layout: how it lies on disk; "auto" looks.
+        layout: its layout on disk; "auto" detects it.
     """
     print(_layout(root, layout).inspect(root))
 
 
 def verify(root: Path, layout: LayoutName = "auto") -> None:
-    """Read every file of a data set, and list what cannot be used; status 2 if there is any.
+    """Read every file of a data set, and list those that cannot be used; the status is 2 if there are any.
 
     Args:
         root: folder of the data set.
-        layout: how it lies on disk; "auto" looks.
+        layout: its layout on disk; "auto" detects it.
     """
     problems = _layout(root, layout).verify(root)
     for problem in problems:
@@ -81,7 +81,7 @@ def _layout(root: Path, name: LayoutName) -> Layout:
     return next(layout for layout in LAYOUTS.values() if any(any(root.glob(sign)) for sign in layout.signs))
 
 
-# Each a typed function whose docstring explains its parameters; it prints what there is to say.
+# Each is a typed function whose docstring explains its parameters and which prints its results.
 COMMANDS: dict[str, Callable[..., None]] = {
     **GENERATORS,
     "poses": find_poses,

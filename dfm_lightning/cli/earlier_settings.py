@@ -1,4 +1,4 @@
-"""Options and config files of earlier versions, read as what they mean now."""
+"""Translate options and config files of earlier versions to their current meaning."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -11,12 +11,12 @@ from dfm_lightning.cli.texts import read_yaml
 from dfm_lightning.migrations import migrate_with_notice, migrated_class, migrated_option, say_once
 
 _FILES = (".yaml", ".yml", ".json")
-# What a file given for one of these settings holds, and not all settings.
+# The content of a file given for one of these settings, rather than all settings.
 _PARTS = ("model", "data")
 
 
 def classes_of(arguments: list[str]) -> dict[str, str]:
-    """The classes of `model` and `data` that the configs and options of a command name, the last of each."""
+    """Return the classes of `model` and `data` that a command's configs and options name, the last of each."""
     found: dict[str, str] = {}
     for name, value in _options(arguments):
         if name in ("c", "config") and value is not None:
@@ -29,7 +29,7 @@ def classes_of(arguments: list[str]) -> dict[str, str]:
 
 
 def with_current_options(arguments: list[str], classes: Mapping[str, str]) -> list[str]:
-    """The arguments with the names that settings and classes have now; a line on stderr says what was renamed."""
+    """Rename settings and classes in the arguments to their current names; report it in one line on stderr."""
     current, renamed = [], []
     part = ""
     for argument in arguments:
@@ -50,11 +50,11 @@ def with_current_options(arguments: list[str], classes: Mapping[str, str]) -> li
 
 
 def with_current_settings(content: str, origin: str, classes: Mapping[str, str]) -> str:
-    """The text of a config file as one of the current version; the same text if there is nothing to change."""
+    """Upgrade the text of a config file to the current version; return it unchanged if nothing is outdated."""
     try:
         loaded = read_yaml(content)
     except yaml.YAMLError:
-        return content  # the parser says what is wrong with it
+        return content  # the parser reports the fault
     if not isinstance(loaded, dict):
         return content
     migrated = migrate_with_notice(loaded, origin, classes)
@@ -62,7 +62,7 @@ def with_current_settings(content: str, origin: str, classes: Mapping[str, str])
 
 
 def _current_value(option: str, value: str, renamed: list[str]) -> str:
-    """A class's path, or the file of a model or data set, as they are now."""
+    """Upgrade a class path, or the file of a model or data set."""
     path = migrated_class(value)
     if path != value:
         renamed.append(f"{value} → {path}")
@@ -81,7 +81,7 @@ def _options(arguments: list[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _loaded(value: str) -> dict[str, Any]:
-    """The settings in a file; none where it is no such file."""
+    """Read the settings in a file; none if it is no such file."""
     path = Path(value)
     if path.suffix not in _FILES or not path.is_file():
         return {}
@@ -96,7 +96,7 @@ def _names_class(part: Any) -> bool:
 
 
 class _Quoting(yaml.SafeDumper):
-    """Writes all texts in quotes: none is taken for a number by another reader of YAML."""
+    """Quote all texts, so that no YAML reader takes one for a number."""
 
 
 _Quoting.add_representer(

@@ -1,4 +1,4 @@
-"""Where the `dfm` command begins and ends: what is run, and what a failure looks like."""
+"""The entry point of the `dfm` command: it runs a command and turns failures into messages and exit statuses."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from dfm_lightning.cli.processes import SharedFailure, first_process, shared_fai
 from dfm_lightning.cli.termination import Termination, terminated_in_order
 from dfm_lightning.errors import UserError
 
-# As soon as this module is: worker processes that are spawned import it before they are sent anything.
+# As soon as this module is imported: spawned worker processes import it before they are sent anything.
 import_own_packages()
 
 DEFECT = 1
@@ -21,12 +21,13 @@ TOP_LEVEL_OPTIONS = ("-h", "--help", "--version", "--print_completion")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `dfm` with the given arguments, or those of the process; the exit status.
+    """Run `dfm` with the given arguments, or those of the process; return the exit status.
 
-    0: done. 2: something the user gave cannot be used, said in one line on stderr. 1: anything else, a defect.
-    130: interrupted. 141: nobody reads the output. 143: asked to end (SIGTERM).
-    A defect keeps its traceback; DFM_DEBUG=1 shows it for wrong input too.
-    Of several processes one says what is wrong.
+    0: success. 2: user input cannot be used, explained in one line on stderr. 1: anything else, a defect. 130:
+    interrupted. 141: the reader of the output has gone. 143: asked to end (SIGTERM).
+
+    A defect keeps its traceback; DFM_DEBUG=1 shows it for wrong input too. Of several processes, only one reports
+    an error.
     """
     status = DEFECT
     try:
@@ -50,7 +51,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _failed(error: BaseException, failure: SharedFailure) -> int | None:
-    """Say what is wrong; the exit status, or None where the traceback is to be seen."""
+    """Report an error; return the exit status, or None if the traceback is to be shown."""
     if isinstance(error, KeyboardInterrupt):
         return _interrupted()
     if isinstance(error, SystemExit):
@@ -59,7 +60,7 @@ def _failed(error: BaseException, failure: SharedFailure) -> int | None:
             return _interrupted()
         return None if isinstance(error.code, str) else error.code or 0
     if isinstance(error, BrokenPipeError):
-        # Whoever reads the output has seen enough (`dfm fit --help | head`).
+        # The reader of the output has seen enough (`dfm fit --help | head`).
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (what is left to be flushed at exit goes there)
         return OUTPUT_CLOSED
     if os.environ.get("DFM_DEBUG"):
@@ -70,7 +71,7 @@ def _failed(error: BaseException, failure: SharedFailure) -> int | None:
         if failure.claim(WRONG_INPUT):
             print(f"dfm: {one_line(error)}", file=sys.stderr)
         return failure.followed_status(WRONG_INPUT)
-    # If another process has failed before, this is what it looks like from here.
+    # If another process has failed before, its failure looks like this from here.
     return None if failure.claim(DEFECT, may_follow=True) else failure.followed_status(DEFECT)
 
 
@@ -83,10 +84,10 @@ def _terminated(failure: SharedFailure, termination: Termination) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    # A console script's path lacks the working directory, where users keep classes of their own. They come last.
+    # A console script's path lacks the working directory, where users keep their own classes. It comes last.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    # Imported here, where an interruption is caught: it takes seconds.
+    # Imported here, where an interruption is caught: the import takes seconds.
     from dfm_lightning.cli.commands import GROUPS, REPORT, run_command, run_report
     from dfm_lightning.cli.configs import with_config_paths
     from dfm_lightning.cli.lightning_cli import run_lightning

@@ -1,4 +1,4 @@
-"""`dfm data gan-samples`: the samples of a generator, drawn ahead."""
+"""`dfm data gan-samples`: draw the samples of a generator in advance."""
 
 from pathlib import Path
 from typing import Literal
@@ -22,9 +22,9 @@ def draw_gan_samples(
     parts: int = 1,
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> None:
-    """Draw samples of a StyleGAN2 generator ahead, into a folder for `data.cache`.
+    """Draw samples of a StyleGAN2 generator in advance, into a folder for `data.cache`.
 
-    What is there already stays: an interrupted run goes on where it stopped. Several runs, each with another
+    Existing samples are kept: an interrupted run continues where it stopped. Several runs, each with another
     `part` of the same `parts`, share the work.
 
     Args:
@@ -34,7 +34,7 @@ def draw_gan_samples(
         count: number of seeds.
         truncation: codes are pulled to mean + ψ (w − mean) by this ψ.
         resolution: height and width that images are downsampled to.
-        part: the share of this run, from 0 on.
+        part: the share of this run, counted from 0.
         parts: number of runs that share the work.
         device: where to compute.
     """

@@ -1,4 +1,4 @@
-"""What may stand for a part of a config: the classes that can be named there, and their settings."""
+"""The classes that can be given for a part of a config, and their settings."""
 
 import inspect
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ KINDS: dict[str, type] = {
 
 
 def with_subclasses(base: type) -> Iterator[type]:
-    """A class and all classes derived from it that have been imported."""
+    """Return a class and all imported classes derived from it."""
     yield base
     children: list[type] = base.__subclasses__()
     for child in children:
@@ -35,7 +35,7 @@ def with_subclasses(base: type) -> Iterator[type]:
 
 
 def class_names(setting: str) -> list[str]:
-    """The classes that can stand for a setting, given by its dotted name; none where that is not known."""
+    """Return the classes that can be given for a setting, by its dotted name; none if unknown."""
     base = KINDS.get(setting.rsplit(".", 1)[-1])
     if base is None:
         return []
@@ -44,7 +44,7 @@ def class_names(setting: str) -> list[str]:
 
 
 def settings_within(setting: str) -> list[str]:
-    """The settings of the classes that can stand for a setting; none where that is not known."""
+    """Return the settings of the classes that can be given for a setting; none if unknown."""
     base = KINDS.get(setting.rsplit(".", 1)[-1])
     if base is None or base in (Callback, Logger, LightningDataModule):  # (hundreds, of which few fit)
         return []

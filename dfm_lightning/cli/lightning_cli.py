@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-# Before there is a process group: default arguments in it keep the group alive otherwise.
+# Before there is a process group: otherwise default arguments in it keep the group alive.
 import torch.distributed.nn.functional  # noqa: F401
 import yaml
 from jsonargparse import ActionConfigFile, set_parsing_settings
@@ -60,7 +60,7 @@ With DFM_DEBUG=1, wrong input shows a traceback."""
 
 
 def run_lightning(arguments: list[str]) -> None:
-    """Run one of Lightning's commands; the configs among the arguments are paths already."""
+    """Run one of Lightning's commands; the configs among the arguments are already paths."""
     _silence_chatter()
     import_parts()
     refuse_help_without_class(arguments)
@@ -73,7 +73,7 @@ def run_lightning(arguments: list[str]) -> None:
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_kwargs={"overwrite": True},
-            # Whether drawing takes gradients is the model's business: inference mode would rule them out.
+            # Models decide whether drawing takes gradients: inference mode would rule them out.
             trainer_defaults={"logger": logger, "inference_mode": False},
             seed_everything_default=SEED,
             parser_class=DfmParser,
@@ -85,10 +85,10 @@ def run_lightning(arguments: list[str]) -> None:
 
 
 def refuse_help_without_class(arguments: list[str]) -> None:
-    """Refuse `--SETTING.help` that is followed by no class: the parser's own message says nothing.
+    """Refuse `--SETTING.help` without a class, for which the parser's own message is no help.
 
     Raises:
-        UserError: there is one; the message lists the classes.
+        UserError: the class is missing; the message lists the classes.
     """
     for option, following in zip(arguments, [*arguments[1:], "-"], strict=True):
         if re.fullmatch(r"--[\w.]+\.help", option) and following.startswith("-"):
@@ -96,14 +96,16 @@ def refuse_help_without_class(arguments: list[str]) -> None:
 
 
 class DfmCLI(LightningCLI):
-    """Options win over configs, configs over defaults; a checkpoint decides the architecture, and that alone."""
+    """LightningCLI in which options override configs, configs override defaults, and a checkpoint decides only the
+    architecture.
+    """
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """The parser of `dfm` or of one of its commands."""
+        """Make the parser of `dfm` or of one of its commands."""
         return DfmParser(dump_header=[f"dfm-lightning=={__version__}"], version=__version__, **kwargs)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The arguments that do not belong to model, data or trainer."""
+        """Add the arguments that do not belong to model, data or trainer."""
         parser.add_argument(
             "-c",
             "--config",
@@ -145,11 +147,11 @@ class DfmCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's commands, and what is left out of the arguments of each."""
+        """Return Lightning's commands, and the arguments that each leaves out."""
         return FIXED
 
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
-        """Lightning's commands; and ours, which `main` runs itself, so that `--help` and completion know them."""
+        """Add Lightning's commands, and ours, which `main` runs itself, for `--help` and completion."""
         self._subcommand_method_arguments = {}
         self._subcommand_parsers = {}
         commands = parser.add_subcommands()
@@ -163,14 +165,16 @@ class DfmCLI(LightningCLI):
         commands.add_subcommand(REPORT, report_parser(), help=REPORT_SUMMARY)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add none; but keep shell completion from offering thousands of settings inside PyTorch's strategies."""
+        """Add no arguments, but keep shell completion from offering thousands of settings inside PyTorch's
+        strategies.
+        """
         for action in parser._actions:
             if action.dest == "trainer.strategy":
-                # (An attribute that shtab looks for.)
+                # (shtab reads this attribute.)
                 action.complete = {}  # type: ignore[attr-defined]
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Into `self.config`."""
+        """Parse the arguments into `self.config`."""
         classes = classes_of(args)
         for subcommand in self._subcommand_parsers.values():
             assert isinstance(subcommand, DfmParser)
@@ -182,7 +186,7 @@ class DfmCLI(LightningCLI):
                 settings[name] = str(find_checkpoint(settings[name]))
 
     def _parse_ckpt_path(self) -> None:
-        """Lay the architecture that a checkpoint was trained with over the config, and nothing else of it."""
+        """Lay the architecture from a checkpoint, and nothing else of it, over the config."""
         command = self.config.subcommand
         path = self.config[command].get("ckpt_path")
         if path is None and command == "fit" and not self.config.fit.new_parts:
@@ -201,7 +205,7 @@ class DfmCLI(LightningCLI):
             _say(f"The architecture is the checkpoint's, not the config's: {', '.join(changes)}")
 
     def before_fit(self) -> None:
-        """Give a new training the weights it is to begin with."""
+        """Load the initial weights of a new training."""
         settings = self.config_init.fit
         path = settings.ckpt_path or settings.initial_weights
         if path is None or (settings.ckpt_path and not holds_weights_only(Path(path))):
@@ -213,21 +217,21 @@ class DfmCLI(LightningCLI):
             _say(f"{path} holds weights only: a new training begins with them.")
 
     def _settings(self) -> dict[str, Any]:
-        """All settings of the command, resolved, as primitives."""
+        """Return all settings of the command, resolved, as primitives."""
         text = self.parser.dump(self.config, skip_link_targets=False, skip_unset=False, format="yaml")
         return yaml.safe_load(text)[self.config.subcommand]
 
     def _set_seed(self) -> None:
-        """Seed every generator, of data loaders' workers too."""
+        """Seed every generator, including those of data loaders' workers."""
         seed_everything(self._get(self.config, "seed_everything"), workers=True, verbose=False)
 
     def instantiate_classes(self) -> None:
-        """Build model, data and trainer; what a constructor refuses is the user's mistake."""
+        """Build model, data and trainer; report what a constructor refuses as the user's mistake."""
         with wrong_settings_named():
             super().instantiate_classes()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """The trainer, with the callbacks that every run has."""
+        """Build the trainer, with the callbacks of every run."""
         callbacks = [*callbacks, EmbedConfig(self._settings())]
         termination = current_termination()
         if termination is not None:
@@ -241,7 +245,7 @@ class DfmCLI(LightningCLI):
         if not isinstance(config.get("val_check_interval"), (str, dict)):
             check_above(0, **_given(config, "val_check_interval"))
         check_strategy(config.get("strategy"))
-        starter = None if config.get("plugins") else find_starter()  # (a plugin may say who starts processes)
+        starter = None if config.get("plugins") else find_starter()  # (a plugin may decide who starts processes)
         check_processes(starter, config.get("devices"), config.get("num_nodes"))
         trainer = super()._instantiate_trainer(config, callbacks)
         check_processes(starter, trainer.num_devices, trainer.num_nodes)
@@ -256,7 +260,7 @@ class DfmCLI(LightningCLI):
             print(f"checkpoint: {os.path.relpath(path)}")
 
     def before_predict(self) -> None:
-        """Refuse to predict for nobody: samples are drawn by the callback that writes them."""
+        """Refuse to predict without a writer: samples are drawn by the callback that writes them."""
         # (Lightning sets the attribute without declaring it.)
         if not any(map(takes_predictions, self.trainer.callbacks)):  # type: ignore[attr-defined]
             raise UserError(
@@ -265,7 +269,7 @@ class DfmCLI(LightningCLI):
             )
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        """What the trainer's method is called with."""
+        """Return the arguments of the trainer's method."""
         arguments = super()._prepare_subcommand_kwargs(subcommand)
         arguments["ckpt_path"] = path = self.config_init[subcommand].ckpt_path
         if subcommand == "fit" and path is not None and holds_weights_only(Path(path)):
@@ -277,12 +281,12 @@ class DfmCLI(LightningCLI):
 
 
 def _given(config: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Settings of the trainer, by name as far as they are given."""
+    """Return the trainer's settings that are given, by name."""
     return {f"trainer.{name}": config.get(name) for name in names}
 
 
 def takes_predictions(callback: Callback) -> bool:
-    """Whether a callback is given what is predicted, and is no mere progress bar."""
+    """Tell whether a callback receives predictions, and is more than a progress bar."""
     return not isinstance(callback, ProgressBar) and (
         type(callback).on_predict_batch_end is not Callback.on_predict_batch_end
     )
@@ -294,7 +298,7 @@ def _say(line: str) -> None:
 
 
 def import_parts() -> None:
-    """Import all that a config can hold, so that classes are found by name and `--help` lists them."""
+    """Import everything that a config can name, so that classes are found by name and `--help` lists them."""
     for package in (callbacks, datamodules, denoisers, diffusion, forward_models, losses, networks, tasks):
         modules = list(pkgutil.iter_modules(package.__path__, f"{package.__name__}."))
         for module in sorted(modules, key=lambda module: not module.ispkg):
@@ -303,7 +307,7 @@ def import_parts() -> None:
 
 
 def _silence_chatter() -> None:
-    """Keep back messages of Lightning that tell the user of this program nothing, or something untrue."""
+    """Suppress Lightning's messages that are useless or untrue for users of this program."""
     unwanted = (
         "GPU available", "\U0001f4a1 Tip", "TPU available", "\nDetected KeyboardInterrupt",
         "Initializing distributed", "-----",

@@ -1,4 +1,4 @@
-"""Saying in one line what is wrong with the user's input, and what may have been meant."""
+"""Explain in one line what is wrong with the user's input, and suggest what may have been meant."""
 
 import difflib
 import inspect
@@ -17,10 +17,10 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.migrations import migrated_option
 from dfm_lightning.optimizers import OptimizerSettings
 
-# Modules whose classes have settings that nobody gives in a config.
+# Modules whose classes have settings that no config gives.
 FOREIGN = ("torch", "torchvision", "torchmetrics", "timm", "kornia", "lpips", "diffusers")
 
-# Lines of the parser's messages that say which alternatives were tried, not what is wrong.
+# Lines of the parser's messages that list the alternatives tried instead of the fault.
 SCAFFOLDING = (
     "Parser key",
     "Problem with given class_path",
@@ -39,19 +39,19 @@ UNKNOWN_SETTING = (
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """ " Did you mean '...'?" if a known word is close to the given one, else nothing."""
+    """Return " Did you mean '...'?" if a known word is close to the given one, else nothing."""
     close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
-# Errors of the system that do not come from files or disks.
+# System errors that do not come from files or disks.
 _OF_PROCESSES = (ConnectionError, ChildProcessError, ProcessLookupError, BlockingIOError, TimeoutError)
 
 
 def is_wrong_input(error: BaseException) -> bool:
-    """Whether an error comes from what the user gave or where the program runs, and is no defect.
+    """Tell whether an error is due to the user's input or the environment, and no defect.
 
-    So are errors of the file system: files that are not there, disks that are full or read-only.
+    File system errors count as such: missing files, full or read-only disks.
     """
     if isinstance(error, OSError):
         return error.errno is not None and not isinstance(error, _OF_PROCESSES)
@@ -60,10 +60,10 @@ def is_wrong_input(error: BaseException) -> bool:
 
 @contextmanager
 def wrong_input_named() -> Iterator[None]:
-    """Let what Lightning and torch raise about the user's input be a `UserError`."""
+    """Convert Lightning's and torch's errors about the user's input to `UserError`."""
     try:
         yield
-    except MisconfigurationException as error:  # a datamodule lacks a loader, say
+    except MisconfigurationException as error:  # a data module lacks a loader, say
         raise UserError(str(error)) from error
     except RuntimeError as error:
         if "Error(s) in loading state_dict" not in str(error):
@@ -74,7 +74,7 @@ def wrong_input_named() -> Iterator[None]:
 
 @contextmanager
 def wrong_settings_named() -> Iterator[None]:
-    """Let what a constructor refuses be a `UserError`."""
+    """Convert a constructor's refusals to `UserError`."""
     try:
         yield
     except ImportError as error:  # of a package that a setting needs
@@ -84,20 +84,20 @@ def wrong_settings_named() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks."""
+    """Return an error's message without line breaks."""
     if isinstance(error, OSError) and error.strerror:
         reason = error.strerror[:1].lower() + error.strerror[1:]
         where = "a file could not be read or written" if error.filename is None else error.filename
         return f"{where}: {reason}"
     text = str(error)
     if "Original Traceback" in text:
-        # From a worker of a data loader, which passes the whole traceback on as the message.
+        # From a data loader's worker, which passes the whole traceback on as the message.
         text = text.strip().splitlines()[-1].partition(": ")[2]
     return " ".join(text.split())
 
 
 def readable(message: str, options: Collection[str] = ()) -> str:
-    """A message of the argument parser as one line for people; `options` are those that the parser knows."""
+    """Turn a message of the argument parser into one line for people; `options` are the parser's."""
     keys = re.findall(r"Parser key \"([\w.]+)\"", message)
     for pattern in UNKNOWN_SETTING:
         match = re.search(pattern, message)
@@ -114,14 +114,14 @@ def readable(message: str, options: Collection[str] = ()) -> str:
         return _unknown_class(unknown[1], ".".join(keys))
     lines = [re.sub(r"^- ", "", line.strip()) for line in message.splitlines()]
     reasons = [_in_words(line) for line in lines if line and not line.startswith(SCAFFOLDING)]
-    # A package that is missing is why nothing else fits.
+    # A missing package is the reason why nothing else fits.
     reasons = [reason for reason in reasons if "Requirement" in reason] or reasons
     where = f"{'.'.join(keys)}: " if keys else ""
     return where + "; or ".join(dict.fromkeys(reasons)) + _given(message, reasons)
 
 
 def unknown_setting(name: str, options: Collection[str]) -> str:
-    """What to say about a setting that does not exist, given by its dotted name."""
+    """Describe a setting that does not exist, given by its dotted name."""
     now = migrated_option(name)
     if now != name:
         return f"There is no setting '{name}' any more: it is '{now}'."
@@ -142,7 +142,9 @@ def unknown_setting(name: str, options: Collection[str]) -> str:
 
 
 def setting_names() -> set[str]:
-    """Names of all that can be set: constructor arguments of the trainer and of whatever a config can hold."""
+    """List the names of all settings: constructor arguments of the trainer and of everything that a config can
+    hold.
+    """
     names = {"class_path", "init_args"}
     for base in (Trainer, nn.Module, LightningDataModule, Callback, Logger, Sampler, OptimizerSettings):
         for known in with_subclasses(base):
@@ -152,7 +154,7 @@ def setting_names() -> set[str]:
 
 
 def missing_class(option: str) -> str:
-    """What to say about `--SETTING.help` without a class."""
+    """Describe `--SETTING.help` without a class."""
     setting = option.lstrip("-").removesuffix(".help")
     names = class_names(setting)
     known = f": one of {', '.join(names)}" if names else ""

@@ -1,17 +1,17 @@
-"""The project's packages are those that belong together, whatever else is called like them."""
+"""Import this project's packages from beside each other, whatever else has their names."""
 
 import importlib
 import sys
 from pathlib import Path
 
-# What is installed beside this package.
+# The packages installed beside this one.
 _BESIDE = ("datamodules",)
 
 
 def import_own_packages() -> None:
-    """Import the packages that lie beside this one, so that no folder of that name elsewhere is taken for them.
+    """Import the packages that lie beside this one, before a folder of that name elsewhere is taken for them.
 
-    `python -m dfm_lightning` searches the working directory first, where users may well keep a `datamodules`.
+    `python -m dfm_lightning` searches the working directory first, where users may well have a `datamodules`.
     """
     folder = str(Path(__file__).parents[2])
     sys.path.insert(0, folder)

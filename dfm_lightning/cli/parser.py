@@ -1,4 +1,4 @@
-"""The argument parser: its errors are one line, and what a model leaves open shows its stock parts."""
+"""The argument parser: its errors are one line, and unset parts of a model show their defaults."""
 
 import argparse
 import os
@@ -19,11 +19,11 @@ keep_texts()
 
 
 class DfmParser(LightningArgumentParser):
-    """Parses configs and options, of earlier versions too; what is wrong with them becomes a `UserError`."""
+    """A parser of configs and options, including those of earlier versions, whose errors are `UserError`s."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Class paths of model and data, for configs that name settings of them and not their classes.
+        # Class paths of model and data, for configs that name only their settings.
         self.classes: dict[str, str] = {}
 
     def parse_string(self, content: str, path: str | os.PathLike = "", *args: Any, **kwargs: Any) -> Namespace:
@@ -48,7 +48,7 @@ class DfmParser(LightningArgumentParser):
         return added
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End with the message, or tell an outer parser."""
+        """Raise the message, or pass it to an outer parser."""
         if not self.exit_on_error:
             super().error(message, ex)
         if "required: " in message and ".model" in message:
@@ -60,7 +60,7 @@ class DfmParser(LightningArgumentParser):
 def path_of(kind: type) -> str:
     """Name a class as configs do: by the shortest path that it can be imported from.
 
-    Configs and checkpoints keep the name of a part of this program wherever in its package the part moves.
+    Configs and checkpoints therefore keep a part's name when it moves within its package.
     """
     package = ".".join(kind.__module__.split(".")[:2])
     exported = getattr(sys.modules.get(package), kind.__name__, None) is kind
@@ -68,7 +68,7 @@ def path_of(kind: type) -> str:
 
 
 def option_names(parser: argparse.ArgumentParser) -> set[str]:
-    """All options of a parser and of its subcommands, without dashes."""
+    """List all options of a parser and of its subcommands, without dashes."""
     names = set()
     for action in parser._actions:
         names |= {option.lstrip("-") for option in action.option_strings}

@@ -1,24 +1,24 @@
-"""The process group of a run: who speaks for it when it fails, and that it does not outlive the run."""
+"""The process group of a run: which process reports a failure, and how the group ends before the run."""
 
 import gc
 import sys
 import threading
 from types import ModuleType
 
-# Seconds to leave a group. One whose processes have all finished is gone at once, unless the machine is very busy;
-# one that was abandoned in the middle of a collective operation waits for its peers.
+# Seconds to leave a group. If all its processes have finished, that is immediate, unless the machine is very busy;
+# a group abandoned in the middle of a collective operation waits for its peers.
 _FINISHED = 60.0
 _ABANDONED = 5.0
 _CLAIMS = "dfm/failures"
 
 
 def is_first_to_claim() -> bool | None:
-    """Claim a failure for this process, as each process of its group may; None without a group.
+    """Claim a failure for this process, as each process of its group may; return None without a group.
 
-    The claims are counted in the store of the group, which processes on all machines share.
+    The claims are counted in the group's store, which processes on all machines share.
 
     Returns:
-        Whether this process was the first, and is to say what is wrong.
+        Whether this process was the first, and reports the error.
 
     Raises:
         ConnectionError: the store has gone with the process that keeps it.
@@ -35,15 +35,15 @@ def is_first_to_claim() -> bool | None:
 def leave_process_group(failed: bool = False) -> bool:
     """Destroy the default process group of this process and the groups within it.
 
-    The threads of a group that is still alive while the interpreter shuts down can abort a process whose work is
-    done. Lightning destroys groups of NCCL at exit, and no others.
+    The threads of a group that is alive during interpreter shutdown can abort a process whose work is done.
+    Lightning destroys groups of NCCL at exit, and no others.
 
     Args:
-        failed: the run has failed, so that the group may have been abandoned while it waits for its peers. It is
-            given little time then, and ends with the process.
+        failed: whether the run has failed, so that the group may have been abandoned while it waits for its peers.
+            It is given little time then, and ends with the process.
 
     Returns:
-        Whether this process is in no group now, or in one that Lightning destroys.
+        Whether this process is now in no group, or in one that Lightning destroys.
     """
     distributed = _joined()
     if distributed is None or distributed.get_backend() == "nccl":
@@ -56,7 +56,7 @@ def leave_process_group(failed: bool = False) -> bool:
 
 
 def _joined() -> ModuleType | None:
-    """`torch.distributed` if this process is in a group. It is not imported for this, which takes seconds."""
+    """Return `torch.distributed` if this process is in a group, without importing it, which takes seconds."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         return None
@@ -65,5 +65,5 @@ def _joined() -> ModuleType | None:
 
 def _destroy(distributed: ModuleType) -> None:
     distributed.destroy_process_group()
-    # What trained with the group may hold it in cycles of references.
+    # The group may be held in reference cycles of the training.
     gc.collect()

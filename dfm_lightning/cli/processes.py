@@ -1,4 +1,4 @@
-"""One of several processes fails: it alone says why, and all of them end."""
+"""If one process fails, only it reports the error; the others exit silently with its status."""
 
 import os
 import sys
@@ -16,23 +16,23 @@ from dfm_lightning.cli.termination import signal_of_status
 
 # Lightning starts further processes by running the command again, with the environment of the first.
 _VARIABLE = "DFM_FAILURE_FILE"
-# Seconds between two looks at the file, and how long a process that has failed leaves the others to see it.
+# Seconds between checks of the file, and the time that a failed process leaves the others to notice.
 _POLL = 0.2
 _NOTICE = 1.0
-# Seconds that a process may outlive the first one of its run.
+# Seconds that a process may outlive the first process of its run.
 _OUTLIVES = 10.0
 
 
 class SharedFailure:
     """The first failure among the processes of a run: the exit status, in a file.
 
-    When a process ends, those that wait for it fail too, with errors that say nothing about the cause; or they
-    wait for ever. So a failure is claimed by the process that is the first to have one, and the others follow it.
+    When a process ends, those that wait for it fail too, with errors that do not reveal the cause, or wait for
+    ever. The first process to fail therefore claims the failure, and the others follow it.
 
     Args:
-        path: the file, in a folder that is there as long as the first process runs. None where there is no place
-            for it: then each process speaks for itself.
-        is_own: this process has made the folder, and was started by nobody who shares it.
+        path: the file, in a folder that exists as long as the first process runs. None if there is no place for
+            it: each process then reports its own errors.
+        is_own: whether this process has made the folder, and was not started by a process that shares it.
     """
 
     def __init__(self, path: Path | None, is_own: bool = False) -> None:
@@ -41,11 +41,11 @@ class SharedFailure:
         self._mine = False
 
     def claim(self, status: int, may_follow: bool = False) -> bool:
-        """Whether this process is the one to say what is wrong, and ends the run with this status.
+        """Tell whether this process reports the error, and ends the run with this status.
 
         Args:
             status: the exit status of all processes.
-            may_follow: the failure may be a consequence of another process's, which is given time to claim it.
+            may_follow: whether the failure may follow from another process's, which is given time to claim it.
         """
         if self.path is not None:
             if may_follow and local_rank() is not None:
@@ -55,7 +55,7 @@ class SharedFailure:
                     file.write(str(status))
             except (FileExistsError, FileNotFoundError):  # of another process; or the first process has ended
                 return False
-            except OSError:  # a full disk, say: better each process says it than none
+            except OSError:  # a full disk, say: better that every process reports it than none
                 pass
         self._mine = True
         return self._is_first_of_all(may_follow)
@@ -63,7 +63,9 @@ class SharedFailure:
     def _is_first_of_all(self, may_follow: bool) -> bool:
         try:
             first = is_first_to_claim()
-        except ConnectionError:  # the process that counts has ended, which a consequence of that need not say
+        except (
+            ConnectionError
+        ):  # the process that counts has ended, and what follows from that need not be reported
             return not may_follow
         if first is None:
             # The processes have not met yet. Those of one machine have the same arguments and files, and refuse
@@ -73,14 +75,14 @@ class SharedFailure:
 
     @property
     def shows_status(self) -> bool:
-        """Whether this process may end with the status of a failure.
+        """Tell whether this process may end with the status of a failure.
 
-        Lightning kills the first process as soon as one that it has started ends otherwise than with 0.
+        Lightning kills the first process as soon as one that it has started ends with another status than 0.
         """
         return self.is_own or first_process()
 
     def status(self) -> int | None:
-        """The exit status that another process has claimed, if one has."""
+        """Return the exit status that another process has claimed, if any."""
         if self._mine or self.path is None:
             return None
         try:
@@ -90,20 +92,20 @@ class SharedFailure:
         return int(text) if text else None  # empty: being written
 
     def followed_status(self, own: int) -> int:
-        """The exit status of this process once one of them has failed, which else had been `own`.
+        """Return this process's exit status after a failure of one of them; `own` without one.
 
-        That of the run is the first process's; the others end with 0 where they may show no status.
+        The first process has the run's status; the others end with 0 if they may show no status.
         """
         if self._mine:
             return own
         return (self.status() or own) if self.shows_status else 0
 
     def is_left_alone(self) -> bool:
-        """Whether the first process of the run has ended: its folder is gone."""
+        """Tell whether the first process of the run has ended: its folder is gone."""
         return not self.is_own and not first_process() and self.path is not None and not self.path.parent.exists()
 
     def give_up(self, status: int) -> NoReturn:
-        """End this process at once, whatever it is waiting for, and with it the run."""
+        """End this process, and with it the run, at once, whatever it waits for."""
         self.claim(status)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -111,7 +113,7 @@ class SharedFailure:
         os._exit(status if self.shows_status else 0)
 
     def notify(self) -> None:
-        """Leave the other processes, if there are any, the time to see that this one has failed."""
+        """Give the other processes, if any, time to notice that this one has failed."""
         if self._mine and local_rank() is not None:
             time.sleep(_NOTICE)
 
@@ -122,21 +124,21 @@ class SharedFailure:
 
 
 def first_process() -> bool:
-    """Whether this process is the only one of its run on this machine, or the first."""
+    """Tell whether this process is the only one of its run on this machine, or the first."""
     return local_rank() in (None, "0")
 
 
 def local_rank() -> str | None:
-    """The number of this process among those of its run on this machine; None if it seems to be alone."""
+    """Return the number of this process among those of its run on this machine; None if it seems to be alone."""
     slurm = "SLURM_LOCALID" if is_started_by_slurm() else ""
     return os.environ.get("LOCAL_RANK", os.environ.get(slurm))
 
 
 @contextmanager
 def shared_failure() -> Iterator[SharedFailure]:
-    """The failure that this process shares with those it starts, or with the one that has started it.
+    """Share a failure between this process and those it starts, or the one that started it, within a block.
 
-    Meanwhile a failure of another process ends this one, whatever it is waiting for.
+    A failure of another process ends this one, whatever it waits for.
     """
     given = os.environ.get(_VARIABLE)
     if given is not None:
@@ -145,7 +147,7 @@ def shared_failure() -> Iterator[SharedFailure]:
         return
     try:
         place = TemporaryDirectory(prefix="dfm-")
-    except OSError:  # no folder for temporary files: whoever cannot do without will say so
+    except OSError:  # no folder for temporary files: code that needs one will report it
         yield SharedFailure(None)
         return
     with place as folder:
@@ -165,7 +167,7 @@ def _followed(failure: SharedFailure) -> Iterator[SharedFailure]:
         while not done.wait(_POLL):
             status = failure.status()
             if status is None:
-                # It may wait for the first process, which under load had not been seen to fail.
+                # It may wait for the first process, whose failure had not been noticed under load.
                 if failure.is_left_alone() and not done.wait(_OUTLIVES):
                     failure.give_up(0)
                 continue

@@ -1,4 +1,4 @@
-"""A training that is asked to end does so between two steps, the same two in all of its processes."""
+"""End a training between two steps on request, at the same step in all of its processes."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from dfm_lightning.cli.termination import Termination
 
 
 class EndAfterStep(Callback):
-    """Makes a training that is asked to end do so after its step; other commands end at once.
+    """End a training after the current step when asked to; other commands end at once.
 
     Args:
         termination: knows whether this process has been asked.
@@ -35,12 +35,12 @@ class EndAfterStep(Callback):
         self.termination.install()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on end after a step."""
+        """Postpone ending to the end of a step from here on."""
         self.termination.install()
         self.termination.postponed = True
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *step: Any) -> None:
-        """End here, in all processes if one of them is asked to."""
+        """End here, in all processes, if one of them has been asked to."""
         self._end_together(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -49,11 +49,11 @@ class EndAfterStep(Callback):
             self._end_together(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What is left is no step."""
+        """Stop postponing: no further step follows."""
         self.termination.postponed = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Remember whom to wait for."""
+        """Record which processes to wait for."""
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher):
             self.termination.others = launcher.procs

@@ -1,7 +1,7 @@
-"""The processes of a run: those that are asked for, and those that variables of the environment speak of.
+"""The processes of a run: the number requested, and the number in environment variables.
 
-Lightning believes such variables without a word: a process that is started once where they speak of four waits for
-three others, or does the work of four alone; and four that are started to do the work of one do it four times.
+Lightning trusts such variables: a process started alone where they say four waits for three others, or does the
+work of four; and four that were each started for the work of one do it four times.
 """
 
 import os
@@ -13,7 +13,7 @@ from dfm_lightning.errors import UserError
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
-# Names of jobs in which SLURM is to start no processes, as Lightning has it.
+# Names of jobs in which SLURM does not start processes, as in Lightning.
 _INTERACTIVE = ("bash", "interactive")
 
 
@@ -24,12 +24,12 @@ _SLURM_REMEDY = (
 
 
 class Starter(NamedTuple):
-    """Who starts the processes of a run, where that is not this program.
+    """A program other than this one that starts the processes of a run.
 
     Attributes:
-        name: what starts them.
-        variable: the variable that says how many.
-        processes: how many.
+        name: its name.
+        variable: the variable that holds the number of processes.
+        processes: that number.
         remedy: how to start another number; `{asked}` stands for it.
     """
 
@@ -39,12 +39,12 @@ class Starter(NamedTuple):
     remedy: str
 
 
-# Strategies that lay parts of the weights on each device.
+# Strategies that split the weights between devices.
 _SHARDING = ("fsdp", "deepspeed", "modelparallel")
 
 
 def is_started_by_slurm() -> bool:
-    """Whether SLURM has started this process, alone or beside others."""
+    """Tell whether SLURM has started this process, alone or with others."""
     return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in _INTERACTIVE
 
 
@@ -52,7 +52,7 @@ def check_strategy(strategy: Any) -> None:
     """Refuse strategies that split the weights between devices.
 
     Args:
-        strategy: as the trainer takes it: a name, or an object.
+        strategy: the trainer's argument: a name, or an object.
 
     Raises:
         UserError: it does.
@@ -66,7 +66,7 @@ def check_strategy(strategy: Any) -> None:
 
 
 def find_starter() -> Starter | None:
-    """Who has started this process and others beside it, as the variables of the environment have it.
+    """Find what has started this process and others, by the environment variables.
 
     Raises:
         UserError: the variables do not fit each other.
@@ -83,15 +83,16 @@ def find_starter() -> Starter | None:
 
 
 def check_processes(starter: Starter | None, devices: Any, machines: Any) -> None:
-    """Refuse a run whose processes would not be as many as are asked for, or could not find each other.
+    """Refuse a run whose number of processes would differ from the request, or whose processes could not find each
+    other.
 
     Args:
         starter: see `find_starter`.
-        devices: number of devices on each machine; another way to say it (a list, "auto") is not looked at.
+        devices: number of devices on each machine; other forms (a list, "auto") are not checked.
         machines: number of machines.
 
     Raises:
-        UserError: so it would be.
+        UserError: that is the case.
     """
     if type(devices) is not int or type(machines) is not int or devices < 1:
         return
@@ -118,7 +119,7 @@ def check_processes(starter: Starter | None, devices: Any, machines: Any) -> Non
 
 
 def say_processes(trainer: "Trainer", starter: Starter | None) -> None:
-    """Say how many processes a run has, once."""
+    """Report once how many processes a run has."""
     if trainer.is_global_zero:
         machines = "1 machine" if trainer.num_nodes == 1 else f"{trainer.num_nodes} machines"
         where = f" on {machines}" if trainer.world_size > 1 else ""
@@ -153,7 +154,7 @@ def _torchrun() -> Starter:
 
 
 def _numbers(names: Iterable[str]) -> dict[str, int]:
-    """Those of the variables that are set, as numbers."""
+    """Return the variables that are set, as numbers."""
     given = {name: os.environ[name] for name in names if name in os.environ}
     for name, value in given.items():
         if not value.isdecimal():

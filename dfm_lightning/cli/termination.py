@@ -1,4 +1,4 @@
-"""A request to end (SIGTERM; SIGHUP, when the terminal goes) ends a run soon, and its files whole."""
+"""End a run soon, with its files whole, on request (SIGTERM; SIGHUP, when the terminal closes)."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-# Seconds that a training step may take to its end, and the whole run to leave everything in order.
+# Seconds that a training step may take to finish, and that the whole run may take to clean up.
 _STEP_ENDS = 5.0
 _RUN_ENDS = 25.0
 # Seconds that the first process waits for those it has started.
@@ -19,24 +19,24 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasa
 
 
 class Terminated(SystemExit):
-    """Raised in the main thread of a process that is asked to end: files being written are removed on its way."""
+    """Raised in the main thread of a process that is asked to end; files being written are removed on the way."""
 
 
 def status_of_signal(number: int) -> int:
-    """The exit status of a process that a signal has ended, as shells give it: 143 for SIGTERM."""
+    """Return the exit status of a process ended by a signal, as shells report it: 143 for SIGTERM."""
     return 128 + number
 
 
 def signal_of_status(status: int) -> int | None:
-    """The signal whose exit status this is, if it is one that `Termination` handles."""
+    """Return the signal with this exit status, if `Termination` handles it."""
     return next((number for number in _SIGNALS if status_of_signal(number) == status), None)
 
 
 class Termination:
-    """What this process does when it is asked to end.
+    """The response of this process to a request to end.
 
-    It ends at once, wherever it is; but while `postponed` is true, whoever has set it calls `end` after the
-    training step, so that what was trained can be saved. A step that takes long is not waited for.
+    It ends at once, wherever it is. While `postponed` is true, the code that set it calls `end` after the training
+    step instead, so that the result can be saved; a long step is not waited for.
 
     Args:
         give_up: called by a timer with the exit status if the process has not ended in time; it must not return.
@@ -53,7 +53,7 @@ class Termination:
 
     @property
     def status(self) -> int | None:
-        """The exit status, once this process has been asked to end."""
+        """Return the exit status, once this process has been asked to end."""
         return None if self._asked is None else status_of_signal(self._asked)
 
     def handle(self, number: int, frame: FrameType | None = None) -> None:
@@ -83,7 +83,7 @@ class Termination:
         raise Terminated(self.status)
 
     def wait_for_others(self) -> None:
-        """Give the processes that this one has started the time to end in order."""
+        """Give the processes that this one has started time to end in order."""
         for other in self.others:
             try:
                 other.wait(_OTHERS_END)
@@ -91,9 +91,9 @@ class Termination:
                 other.kill()
 
     def install(self) -> None:
-        """Handle the signals, but one that is ignored (`nohup`) stays so.
+        """Handle the signals, except those that are ignored (`nohup`).
 
-        Again and again: Lightning puts a handler of its own first, in which processes wait for each other.
+        This is repeated: Lightning installs a handler of its own first, in which processes wait for each other.
         """
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -115,15 +115,15 @@ _current: list[Termination] = []
 
 
 def current_termination() -> Termination | None:
-    """What handles this process's signals, if anything does (see `terminated_in_order`)."""
+    """Return the handler of this process's signals, if any (see `terminated_in_order`)."""
     return _current[-1] if _current else None
 
 
 @contextmanager
 def terminated_in_order(give_up: Callable[[int], Any]) -> Iterator[Termination]:
-    """Let signals end the block as `Termination` says."""
+    """Let signals end the block as `Termination` describes."""
     termination = Termination(give_up)
-    if threading.current_thread() is not threading.main_thread():  # the only one that can handle signals
+    if threading.current_thread() is not threading.main_thread():  # the only thread that can handle signals
         yield termination
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}

@@ -1,9 +1,9 @@
-"""Names that look like numbers: options for lists of texts keep what was typed.
+"""Keep names that look like numbers as typed, in options for lists of texts.
 
 YAML takes `3e68931874661724`, a scene of RealEstate10k, for an infinite number, `007` for 7, `null` and `true` for
-what they say. The parser learns only afterwards that an option wants texts. So in lists, values of which the
-original spelling could not be told any more stay texts, which the types of numbers take as well; and lists of
-texts take the others by their spelling.
+what they say. The parser only learns afterwards that an option expects texts. Therefore values in lists whose
+original spelling could not be recovered stay texts, which numeric types accept as well; and lists of texts restore
+the spelling of the others.
 """
 
 import collections.abc
@@ -23,13 +23,13 @@ class Text(str):
 
 
 def keep_texts() -> None:
-    """Make all parsers read lists as above."""
+    """Make all parsers read lists as described above."""
     set_loader("yaml", read_yaml, (yaml.YAMLError,))
     register_type(Text, serializer=str, deserializer=_spelt, type_check=lambda value, _: isinstance(value, str))
 
 
 def read_yaml(text: str) -> Any:
-    """Read YAML; in lists, what is spelt otherwise than JSON would stays text. Raises yaml.YAMLError."""
+    """Read YAML; in lists, values spelt unlike JSON stay text. Raises yaml.YAMLError."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     lists = [node for node in _nodes(root) if isinstance(node, yaml.SequenceNode)]
     hidden = [element for node in lists for element in node.value if _spelling_is_lost(element)]
@@ -39,7 +39,7 @@ def read_yaml(text: str) -> Any:
 
 
 def _nodes(root: yaml.Node | None) -> list[yaml.Node]:
-    """A node and all below it, each once."""
+    """List a node and all nodes below it, each once."""
     found: dict[int, yaml.Node] = {}
     waiting = [root]
     while waiting:
@@ -62,14 +62,14 @@ def _spelling_is_lost(node: yaml.Node) -> bool:
 
 
 def _spelt(value: Any) -> str:
-    """What was typed, of a value that YAML took it for."""
+    """Return the original spelling of a value."""
     if value is None or isinstance(value, bool | int | float):
         return json.dumps(value)
     raise ValueError(f"expected str, got {value!r}")
 
 
 def with_texts(hint: Any) -> Any:
-    """A type in which elements of lists that are texts keep their spelling."""
+    """Return a type in which texts in lists keep their spelling."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in _LISTS:
         return origin[tuple(Text if part is str else with_texts(part) for part in parts)]

@@ -1,4 +1,4 @@
-"""What threads meet, of a logger say, is said at the end of the run: in one line, once."""
+"""Report errors of threads, such as a logger's, at the end of the run, each in one line."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def errors_of_threads(to_be_kept: Callable[[BaseException], bool]) -> Iterator[list[BaseException]]:
-    """Keep those errors that end a thread, instead of printing their tracebacks amid other output.
+    """Collect errors that end a thread, instead of printing their tracebacks amid other output.
 
     Args:
-        to_be_kept: whether this is an error that `dfm` says in one line.
+        to_be_kept: tells whether `dfm` reports an error in one line.
     """
     kept: list[BaseException] = []
     before = threading.excepthook

@@ -1,4 +1,4 @@
-"""One page of results from the folders that tests, predictions and trainings leave."""
+"""One page of results, from the folders of tests, predictions and trainings."""
 
 from dfm_lightning.report.command import report_runs
 

@@ -1,4 +1,4 @@
-"""Charts, laid out to be drawn as SVG: lines over steps, hours or evaluations; shares beside their law."""
+"""Layout of SVG charts: lines over steps, hours or evaluations; shares beside their true distribution."""
 
 import math
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from dfm_lightning.report.tables import number
 WIDTH, HEIGHT = 360, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 8, 8, 34
 _ROW, _LABELS = 18, 150
-# More points than pixels show nothing.
+# More points than pixels would show nothing new.
 _MOST_POINTS = 300
 
 
 class Series(NamedTuple):
-    """A line: its name, and points (x, y, low, high); the ends of an interval are None without one."""
+    """A line: its name, and points (x, y, low, high); the ends of an interval are None if there is none."""
 
     name: str
     points: Sequence[tuple[float, float, float | None, float | None]]
 
 
 class Share(NamedTuple):
-    """How often something is sampled, in one run: with its 95% interval, and its probability if that is known."""
+    """The share of samples with one outcome, in one run: its 95% interval, and its probability if known."""
 
     label: str
     run: str
@@ -51,7 +51,7 @@ class Line(NamedTuple):
 
 
 class LineChart(NamedTuple):
-    """What the template draws of series."""
+    """The template's data of a line chart."""
 
     title: str
     description: str
@@ -76,7 +76,7 @@ class Bar(NamedTuple):
 
 
 class ShareChart(NamedTuple):
-    """What the template draws of shares."""
+    """The template's data of a share chart."""
 
     title: str
     description: str
@@ -87,7 +87,7 @@ class ShareChart(NamedTuple):
 
 
 def line_chart(title: str, x_title: str, series: Sequence[Series], logarithmic: bool = False) -> LineChart:
-    """Lay out series on common axes; with a logarithmic x axis where asked for."""
+    """Lay out series on common axes, with a logarithmic x axis on request."""
     points = [point for each in series for point in each.points]
     xs = [_x(point[0], logarithmic) for point in points]
     ys = [value for _, y, low, high in points for value in (y, low, high) if value is not None]

@@ -20,16 +20,17 @@ def report_runs(
 ) -> None:
     """Make one page of results from the folders of tests, predictions and trainings.
 
-    The page holds everything it shows, and needs neither network nor server. The same folders give the same bytes.
+    The page contains everything it shows, and needs neither network nor server. The same folders give the same
+    bytes.
 
     Args:
-        folders: what `dfm test` and `dfm predict` have written, and `dfm fit` has logged (runs/NAME/version_N); or
-            folders that hold several of these.
+        folders: folders that `dfm test` and `dfm predict` have written, or `dfm fit` has logged to
+            (runs/NAME/version_N); or folders that hold several of these.
         output: the page to write.
         title: its title.
-        scenes: how many scenes are shown at most, those first that most runs have. Scores are of all.
-        megabytes: how large the page may become. Pictures are stored with losses, or left out, where there are too
-            many, and the page says so.
+        scenes: largest number of scenes shown; those that most runs have come first. Scores cover all.
+        megabytes: largest size of the page. If there are too many pictures, they are compressed or left out, and
+            the page says so.
     """
     if scenes < 0 or megabytes <= 0:
         raise UserError(f"scenes must be at least 0 and megabytes above 0, got {scenes} and {megabytes}")

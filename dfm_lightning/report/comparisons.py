@@ -10,7 +10,7 @@ from dfm_lightning.report.tables import Mark
 
 
 class Score(NamedTuple):
-    """What is scored: the role of the views, and the score's name."""
+    """A score: the role of the views, and the score's name."""
 
     role: str
     name: str
@@ -22,7 +22,7 @@ class Score(NamedTuple):
 
 
 def scores_of(run: Run) -> list[Score]:
-    """All scores that a run has of any scene, in the order in which they come first."""
+    """List all scores that a run has of any scene, in order of first appearance."""
     found: dict[Score, None] = {}
     for roles in run.scenes.values():
         found |= {Score(role, name): None for role, scores in roles.items() for name in scores}
@@ -30,14 +30,14 @@ def scores_of(run: Run) -> list[Score]:
 
 
 def all_scores(runs: list[Run]) -> list[Score]:
-    """All scores that any of the runs has, by role."""
+    """List all scores of all runs, by role."""
     found = dict.fromkeys(score for run in runs for score in scores_of(run))
     roles = dict.fromkeys(score.role for score in found)
     return [score for role in roles for score in found if score.role == role]
 
 
 def values_of(run: Run, score: Score) -> dict[str, float]:
-    """A score of each scene that has it."""
+    """Return a score of each scene that has it."""
     return {
         key: roles[score.role][score.name]
         for key, roles in sorted(run.scenes.items())
@@ -46,13 +46,13 @@ def values_of(run: Run, score: Score) -> dict[str, float]:
 
 
 def estimate_of(run: Run, score: Score) -> Estimate | None:
-    """A score on average over the scenes that have it."""
+    """Average a score over the scenes that have it."""
     values = values_of(run, score)
     return mean_of(list(values.values())) if values else None
 
 
 def comparable(runs: list[Run]) -> list[list[Run]]:
-    """Tests in groups of those that have a score of one report in common, directly or by way of others."""
+    """Group tests that share a score of one report, directly or through others."""
     groups: list[tuple[set[tuple[str, Score]], list[Run]]] = []
     for run in runs:
         scores = {(str(run.settings.get("report")), score) for score in scores_of(run)}
@@ -66,12 +66,12 @@ def comparable(runs: list[Run]) -> list[list[Run]]:
 
 
 def shared_scenes(first: Run, second: Run) -> list[str]:
-    """The scenes that two runs have in common: of one name, and of the same data where both say so."""
+    """List the scenes that two runs share: of one name, and of the same data if both recorded them."""
     return sorted(key for key in first.scenes.keys() & second.scenes.keys() if same_data(first, second, key))
 
 
 def same_data(first: Run, second: Run, key: str) -> bool:
-    """Whether nothing speaks against a scene of two runs being the same: data recorded by both is alike."""
+    """Tell whether a scene of two runs may be the same: data recorded by both are alike."""
     sketches = first.sketches.get(key, {}), second.sketches.get(key, {})
     common = sketches[0].keys() & sketches[1].keys()
     try:
@@ -81,14 +81,14 @@ def same_data(first: Run, second: Run, key: str) -> bool:
 
 
 def difference(first: Run, second: Run, score: Score) -> Estimate | None:
-    """How much a score differs, on the scenes that both runs have; None if they share none with this score."""
+    """Compute the difference of a score on the scenes that both runs share; None if there are none."""
     values = [values_of(run, score) for run in (first, second)]
     shared = [key for key in shared_scenes(first, second) if all(key in each for each in values)]
     return paired_difference(*([each[key] for key in shared] for each in values)) if shared else None
 
 
 def verdict(estimate: Estimate, direction: int) -> Mark:
-    """What a difference says of the first run: better or worse if its interval excludes zero, else a tie."""
+    """Judge the first run by a difference: better or worse if its interval excludes zero, else a tie."""
     if not estimate.excludes_zero:
         return "tie"
     if direction == 0:
@@ -97,7 +97,7 @@ def verdict(estimate: Estimate, direction: int) -> Mark:
 
 
 def marks(runs: list[Run], score: Score) -> list[Mark]:
-    """The best of the runs in a score, and those that are not significantly worse. None if all are equal."""
+    """Return the best runs in a score, and those that are not significantly worse. None if all are equal."""
     estimates = [estimate_of(run, score) for run in runs]
     means = [None if estimate is None else estimate.mean for estimate in estimates]
     known = [mean for mean in means if mean is not None]

@@ -7,13 +7,13 @@ from dfm_lightning.report.charts import LineChart, Series, line_chart
 from dfm_lightning.report.comparisons import Score, all_scores, estimate_of
 from dfm_lightning.report.runs import Run
 
-# Of settings, what a sampler run changes, and what follows from it.
+# Settings that differ between runs of different samplers, and those that follow from them.
 _OF_SAMPLER = ("sampler", "evaluations")
 _NO_SETTINGS = frozenset({"config", "checkpoint", "processes"})
 
 
 def training_charts(runs: list[Run]) -> list[LineChart]:
-    """Everything logged over steps; and what was measured in validation over hours."""
+    """Chart everything logged over steps, and what validation measured over hours."""
     tags = dict.fromkeys(tag for run in runs for tag in run.curves)
     over_steps = [line_chart(tag, "steps", _series(runs, tag, hours=False)) for tag in tags]
     over_hours = [
@@ -36,7 +36,7 @@ def _series(runs: list[Run], tag: str, hours: bool) -> list[Series]:
 
 
 def sampler_charts(runs: list[Run]) -> list[LineChart]:
-    """Each score that is better one way over evaluations, of runs that differ in their sampler alone."""
+    """Chart each score with a direction over evaluations, of runs that differ in their sampler alone."""
     charts = []
     for family in _families(runs):
         for score in (each for each in all_scores(family) if each.direction and _varies(family, each)):
@@ -53,13 +53,13 @@ def sampler_charts(runs: list[Run]) -> list[LineChart]:
 
 
 def _varies(runs: list[Run], score: Score) -> bool:
-    """Whether a score depends on the sampler at all; that of a deterministic estimate does not."""
+    """Tell whether a score depends on the sampler; that of a deterministic estimate does not."""
     means = {estimate.mean for run in runs if (estimate := estimate_of(run, score)) is not None}
     return len(means) > 1
 
 
 def _families(runs: list[Run]) -> list[list[Run]]:
-    """Runs that differ in their sampler alone, where there are several numbers of evaluations."""
+    """Group runs that differ in their sampler alone and have several numbers of evaluations."""
     families: dict[str, list[Run]] = {}
     for run in runs:
         if isinstance(run.settings.get("evaluations"), int):
@@ -76,7 +76,7 @@ def _others(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sampler(run: Run) -> str:
-    """A sampler with its settings, but for the number of steps: those that are not the same in each are named."""
+    """Describe a sampler by its settings except the number of steps, naming those that differ."""
     settings = {
         name.removeprefix("sampler."): value
         for name, value in run.settings.items()

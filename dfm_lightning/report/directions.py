@@ -19,12 +19,12 @@ _LOWER = frozenset(
         "consistency",
     }
 )
-# What is no score of samples: baselines, errors of measurement, ends of intervals.
+# Names that are no scores of samples: baselines, errors of measurement, ends of intervals.
 _NEITHER = ("standard_error", "expected", "mean_code_", "no_motion", "repeat_context", "mean_image")
 
 
 def direction_of(name: str) -> int:
-    """1 if higher is better, −1 if lower is, 0 if neither is or nobody knows."""
+    """Return 1 if higher is better, −1 if lower is, 0 if neither is or it is unknown."""
     words = set(name.split("_"))
     if any(part in name for part in _NEITHER) or words & {"low", "high", "law"}:
         return 0

@@ -1,4 +1,4 @@
-"""How often drawing a sample evaluates the denoiser, from the recorded settings."""
+"""The number of denoiser evaluations of a sample, from the recorded settings."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from dfm_lightning.errors import UserError
 
 
 def with_evaluations(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with `evaluations`, where they are recorded or the recorded sampler tells them."""
+    """Add `evaluations` to settings, if they are recorded or follow from the recorded sampler."""
     if "evaluations" in settings:
         return settings
     count = _evaluations(settings)
@@ -18,7 +18,7 @@ def _evaluations(settings: dict[str, Any]) -> int | None:
     kind = getattr(diffusion, str(settings.get("sampler")), None)
     if not (isinstance(kind, type) and issubclass(kind, diffusion.Sampler)):
         return None
-    # Its number depends on the sampler's own settings, whatever the levels are.
+    # The number depends on the sampler's own settings, whatever the levels.
     own = {name.removeprefix("sampler."): value for name, value in settings.items() if name.startswith("sampler.")}
     own = {name: value for name, value in own.items() if "." not in name and name != "spacing"}
     try:

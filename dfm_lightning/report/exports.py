@@ -13,7 +13,7 @@ _LATEX = {
 
 
 def as_csv(table: Table) -> str:
-    """Comma-separated values; a column of estimates becomes four: mean, ends of the interval, scenes."""
+    """Write comma-separated values; a column of estimates becomes four: mean, ends of the interval, scenes."""
     estimates = [any(row[column].estimate for row in table.rows) for column in range(len(table.head))]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -37,14 +37,14 @@ def _numbers(cell: Cell) -> list[object]:
 
 
 def as_markdown(table: Table) -> str:
-    """A table of GitHub's Markdown; the best is bold."""
+    """Write a table in GitHub's Markdown; the best is bold."""
     lines = [[_markdown(name) for name in table.head], ["---"] * len(table.head)]
     lines += [[_marked(cell, _markdown(cell.text), "**{}**") for cell in row] for row in table.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def as_latex(table: Table) -> str:
-    r"""A tabular with the rules of booktabs; the best is bold."""
+    """Write a tabular with the rules of booktabs; the best is bold."""
     columns = "l" * sum(not any(row[c].estimate for row in table.rows) for c in range(len(table.head)))
     columns += "r" * (len(table.head) - len(columns))
     body = [[_latex(name) for name in table.head]]

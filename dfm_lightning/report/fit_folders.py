@@ -1,4 +1,4 @@
-"""Reading what `dfm fit` has logged: config.yaml and TensorBoard's event files."""
+"""Read what `dfm fit` has logged: config.yaml and TensorBoard's event files."""
 
 import math
 from pathlib import Path
@@ -8,17 +8,17 @@ from dfm_lightning.report.runs import Curve, Run
 from dfm_lightning.report.stored_files import damaged, read_yaml
 
 CONFIG, EVENTS = "config.yaml", "events.out.tfevents.*"
-# Logged, but nothing to look at.
+# Logged, but not worth a chart.
 _LEFT_OUT = frozenset({"epoch", "hp_metric"})
 
 
 def is_fit_folder(path: Path) -> bool:
-    """Whether a folder holds a training's logs."""
+    """Tell whether a folder holds a training's logs."""
     return any(path.glob(EVENTS))
 
 
 def read_fit_folder(path: Path, name: str) -> Run:
-    """The curves of a training, finished or not. `UserError` names a file that is damaged."""
+    """Read the curves of a training, finished or not. `UserError` names a damaged file."""
     config = read_yaml(path / CONFIG) if (path / CONFIG).is_file() else {}
     scalars = _read_scalars(path)
     start = min((events[0].wall_time for events in scalars.values()), default=0.0)
@@ -55,7 +55,7 @@ def _read_scalars(path: Path) -> dict[str, list[Any]]:
         log = EventAccumulator(str(path), size_guidance={"scalars": 0, "images": 1, "tensors": 1})
         log.Reload()
         return {tag: log.Scalars(tag) for tag in log.Tags()["scalars"]}
-    except Exception as error:  # whatever the reader meets in bytes that are no events
+    except Exception as error:  # whatever the reader raises for bytes that are no events
         raise damaged(next(iter(sorted(path.glob(EVENTS)))), error) from error
 
 
@@ -66,13 +66,13 @@ def _finite(curve: Curve) -> Curve:
 
 
 def _progress(config: dict[str, Any], curves: dict[str, Curve], scalars: dict[str, list[Any]]) -> list[str]:
-    """What is to be said if a training has not come to its end."""
+    """Describe a training that has not come to its end."""
     if not curves:
         return ["unfinished: no step is logged yet"]
     last = max(curve.steps[-1] for curve in curves.values()) + 1
     trainer = config.get("trainer") or {}
     most, every = trainer.get("max_steps") or -1, trainer.get("log_every_n_steps") or 50
-    # The last steps need not be logged.
+    # The last steps may not be logged.
     if most > 0 and last + every <= most:
         return [f"unfinished: the last step logged is {last} of {most}"]
     epochs = trainer.get("max_epochs") or -1
@@ -82,7 +82,7 @@ def _progress(config: dict[str, Any], curves: dict[str, Curve], scalars: dict[st
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a config that tables show, named as results have them."""
+    """Return the settings of a config that tables show, named as results name them."""
     model = config.get("model") or {}
     trainer = config.get("trainer") or {}
     settings = {

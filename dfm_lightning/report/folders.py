@@ -1,4 +1,4 @@
-"""Finding the runs in the folders that the user names."""
+"""Find the runs in the folders that the user names."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from dfm_lightning.report.test_folders import is_test_folder, read_test_folder
 
 
 class Reader(NamedTuple):
-    """How a kind of run's folder is recognised and read."""
+    """How to recognise and read the folder of one kind of run."""
 
     recognises: Callable[[Path], bool]
     read: Callable[[Path, str], Run]
@@ -28,7 +28,7 @@ READERS = (
 
 
 def read_runs(folders: list[Path]) -> list[Run]:
-    """The runs in some folders, in their order; a folder of runs stands for all that lie in it.
+    """Read the runs in some folders, in order; a folder of runs stands for all runs in it.
 
     Raises:
         UserError: a folder holds no run, or a damaged file.
@@ -49,7 +49,7 @@ def read_runs(folders: list[Path]) -> list[Run]:
 
 
 def _find(folder: Path) -> dict[Path, Reader]:
-    """The run that a folder is, or the runs one and two folders below (as of `runs/NAME/version_0`)."""
+    """Find the run in a folder, or the runs one and two folders below (as in `runs/NAME/version_0`)."""
     reader = _reader(folder)
     if reader is not None:
         return {folder: reader}
@@ -67,12 +67,12 @@ def _reader(path: Path) -> Reader | None:
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort version_10 behind version_9."""
+    """Return a sort key that puts version_10 after version_9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:
-    """The shortest names that tell folders apart: their paths from where all of them lie."""
+    """Return the shortest names that distinguish folders: their paths from their common parent."""
     absolute = {path: Path(os.path.abspath(path)) for path in paths}
     common = os.path.commonpath([path.parent for path in absolute.values()])
     return {path: each.relative_to(common).as_posix() for path, each in absolute.items()}

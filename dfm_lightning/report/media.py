@@ -1,4 +1,4 @@
-"""Pictures and videos within the page, as data URIs, no more of them than its size allows."""
+"""Pictures and videos within the page, as data URIs, within its size limit."""
 
 import base64
 import io
@@ -13,14 +13,14 @@ from dfm_lightning.report.scene_cards import Card, layers_of
 
 
 class Quality(NamedTuple):
-    """How pictures are stored: WebP's quality (None: without loss), and by which number sides are divided."""
+    """How pictures are stored: WebP's quality (None: lossless), and the divisor of their sides."""
 
     quality: int | None
     reduction: int
     words: str
 
 
-# Taken in turn until all pictures fit.
+# Tried in turn until all pictures fit.
 QUALITIES = (
     Quality(None, 1, ""),
     Quality(90, 1, "with the losses of WebP at quality 90"),
@@ -30,7 +30,7 @@ QUALITIES = (
 
 
 class Sheet(NamedTuple):
-    """All pictures of a run's scene in one, what its views are called, and what lies where."""
+    """All pictures of a run's scene in one, with the names of its views and the places of its layers."""
 
     uri: str
     views: list[str]
@@ -38,7 +38,7 @@ class Sheet(NamedTuple):
 
 
 class Media(NamedTuple):
-    """What a page holds: sheets by card and row, videos by card, row and number; and what was cut, in words."""
+    """The media of a page: sheets by card and row, videos by card, row and number; and what was cut, in words."""
 
     sheets: dict[tuple[int, int], Sheet]
     videos: dict[tuple[int, int, int], str]
@@ -46,10 +46,10 @@ class Media(NamedTuple):
 
 
 def collect(cards: Sequence[Card], limit: int) -> Media:
-    """The pictures and videos of some scenes within so many bytes: first all pictures, then videos.
+    """Collect the pictures and videos of some scenes within a number of bytes: first all pictures, then videos.
 
-    Pictures are stored as well as fits; if they do not fit at the lowest quality, those of the last scenes are
-    left out. Of the videos, the first of each scene and run come first.
+    Pictures are stored at the best quality that fits; if they do not fit at the lowest, those of the last scenes
+    are left out. The first video of each scene and run comes first.
     """
     sheets, cuts = _sheets(cards, limit)
     left = limit - sum(len(sheet.uri) for sheet in sheets.values())
@@ -111,7 +111,7 @@ def _videos(cards: Sequence[Card], limit: int) -> tuple[dict[tuple[int, int, int
     found: dict[tuple[int, int, int], str] = {}
     for order, number, row in sorted(places):
         _, path = cards[number].rows[row].videos[order]
-        # Base64 writes three bytes as four.
+        # Base64 encodes three bytes as four.
         if path.stat().st_size * 4 / 3 + 40 <= limit:
             found[number, row, order] = _uri("video/mp4", path.read_bytes())
             limit -= len(found[number, row, order])

@@ -27,12 +27,12 @@ from dfm_lightning.report.truth import truth_charts
 _TEMPLATES = Path(__file__).parent / "templates"
 _EXPORTS = (("CSV", "csv", "text/csv", as_csv), ("Markdown", "md", "text/markdown", as_markdown),
             ("LaTeX", "tex", "text/x-tex", as_latex))  # fmt: skip
-# How often what is shown is cut anew, to make room for what it adds to the page besides itself.
+# How often the content is cut again, to make room for the page's overhead.
 _ATTEMPTS = 4
 
 
 class Export(NamedTuple):
-    """A table in another form, to be stored or copied."""
+    """A table in another form, for saving or copying."""
 
     name: str
     file: str
@@ -48,7 +48,7 @@ class ShownTable(NamedTuple):
 
 
 class ShownGroup(NamedTuple):
-    """Tests that can be compared: their tables and charts."""
+    """Comparable tests: their tables and charts."""
 
     title: str
     tables: list[ShownTable]
@@ -58,7 +58,7 @@ class ShownGroup(NamedTuple):
 
 
 class ShownFigure(NamedTuple):
-    """A layer of a scene in the page: its name, its sample, where it is taken from, and what it shows in words."""
+    """A layer of a scene in the page: its name, its sample, its place in a sheet, and its description."""
 
     name: str
     sample: int | None
@@ -87,7 +87,7 @@ class ShownRow(NamedTuple):
 
 
 class ShownCard(NamedTuple):
-    """A scene: what was given and is true, and what each run made of it."""
+    """A scene: its context and truth, and each run's samples."""
 
     key: str
     given: list[ShownFigure]
@@ -95,7 +95,7 @@ class ShownCard(NamedTuple):
 
 
 def notices_of(runs: list[Run]) -> list[str]:
-    """What is to be known before anything is compared, a line each."""
+    """List what readers must know before comparing, a line each."""
     lines = [f"{run.name}: {notice}" for run in runs for notice in run.notices]
     tests = [run for run in runs if run.kind == "test"]
     groups = comparable(tests)
@@ -110,7 +110,7 @@ def notices_of(runs: list[Run]) -> list[str]:
 
 
 def page_of(runs: list[Run], title: str, most_scenes: int, limit: int) -> tuple[str, list[str]]:
-    """The page's text, of at most `limit` bytes if its tables leave room, and what was cut."""
+    """Return the page's text, of at most `limit` bytes if its tables leave room, and what was cut."""
     cards, number = cards_of([run for run in runs if run.kind != "fit"], most_scenes)
     cuts = [f"{len(cards)} of {number} scenes are shown"] if len(cards) < number else []
     values = {
@@ -136,7 +136,7 @@ def page_of(runs: list[Run], title: str, most_scenes: int, limit: int) -> tuple[
 
 
 def shown_table(table: Table) -> ShownTable:
-    """A table with all its forms."""
+    """Return a table with all its forms."""
     reasons = list(dict.fromkeys(cell.reason for row in table.rows for cell in row if cell.reason))
     exports = [
         Export(name, f"{table.name}.{extension}", f"data:{kind};charset=utf-8,{quote(write(table))}")
@@ -189,7 +189,7 @@ def _groups(tests: list[Run]) -> list[ShownGroup]:
 
 
 def _missing(runs: list[Run]) -> list[str]:
-    """Scores that could not be had, with their reasons and the runs that lack them."""
+    """List scores that could not be computed, with their reasons and the runs that lack them."""
     lacking: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         for name, reason in run.missing.items():

@@ -1,4 +1,4 @@
-"""Reading what `dfm predict` has written."""
+"""Read what `dfm predict` has written."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from dfm_lightning.report.stored_files import damaged, part, read_json
 
 
 def is_predict_folder(path: Path) -> bool:
-    """Whether a folder holds samples."""
+    """Tell whether a folder holds samples."""
     return any(path.glob(f"*/*/{MANIFEST}"))
 
 
 def read_predict_folder(path: Path, name: str) -> Run:
-    """The samples of a prediction, finished or not. `UserError` names a file that is damaged."""
+    """Read the samples of a prediction, finished or not. `UserError` names a damaged file."""
     samples: dict[str, dict[int, Path]] = {}
     sketches: dict[str, dict[str, str]] = {}
     settings: list[dict[str, Any]] = []

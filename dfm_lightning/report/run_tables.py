@@ -1,4 +1,4 @@
-"""The tables of a report: the runs, their scores, how these differ, and the settings they differ in."""
+"""The tables of a report: the runs, their scores, the differences of these, and the settings they differ in."""
 
 from itertools import combinations
 from typing import Any
@@ -21,7 +21,7 @@ from dfm_lightning.report.tables import NOTHING, Cell, Mark, Table, estimated, n
 # With more runs, each is compared with the first alone.
 MOST_RUNS_IN_PAIRS = 4
 _FEW_SCENES = 10
-# Recorded, but of no interest beside the others, or long.
+# Recorded, but uninteresting beside the others, or long.
 _NOT_COMPARED = frozenset({"config", "checkpoint", "scenes", "processes", "evaluations", "resolution"})
 _COLUMNS = {
     "scenes": "scenes (N)", "samples": "samples", "resolution": "resolution", "model": "model",
@@ -32,7 +32,7 @@ _INTERVALS = f"in brackets {LEVEL}% intervals, percentiles of {RESAMPLES} bootst
 
 
 def table_of_runs(runs: list[Run]) -> Table:
-    """What each run is, and what it was made with."""
+    """Tabulate the runs and their records."""
     shown = {
         name: title for name, title in _COLUMNS.items() if any(run.settings.get(name) is not None for run in runs)
     }
@@ -46,7 +46,7 @@ def table_of_runs(runs: list[Run]) -> Table:
 
 
 def table_of_scores(runs: list[Run], role: str) -> Table:
-    """A row for each score of views of one role, a column for each run."""
+    """Tabulate the scores of one role's views: a row for each score, a column for each run."""
     rows = [[Cell("scenes (N)"), *(Cell(str(len(run.scenes))) for run in runs)]]
     for score in (each for each in all_scores(runs) if each.role == role):
         cells = []
@@ -68,7 +68,7 @@ def table_of_scores(runs: list[Run], role: str) -> Table:
 
 
 def table_of_differences(runs: list[Run]) -> Table | None:
-    """A row for each score, a column for each pair of runs that share scenes."""
+    """Tabulate differences: a row for each score, a column for each pair of runs that share scenes."""
     few = len(runs) <= MOST_RUNS_IN_PAIRS
     every = combinations(runs, 2) if few else ((run, runs[0]) for run in runs[1:])
     pairs = [pair for pair in every if shared_scenes(*pair)]
@@ -90,7 +90,7 @@ def table_of_differences(runs: list[Run]) -> Table | None:
 
 
 def table_of_all_scenes_together(runs: list[Run]) -> Table | None:
-    """What was measured of all scenes at once; ends of intervals are beside their value."""
+    """Tabulate the scores of all scenes at once; ends of intervals are beside their value."""
     found = dict.fromkeys(
         Score(role, name) for run in runs for role, scores in run.together.items() for name in scores
     )
@@ -107,7 +107,7 @@ def table_of_all_scenes_together(runs: list[Run]) -> Table | None:
 
 
 def table_of_settings(runs: list[Run]) -> Table | None:
-    """The settings in which runs differ."""
+    """Tabulate the settings in which runs differ."""
     names = dict.fromkeys(name for run in runs for name in run.settings if name not in _NOT_COMPARED)
     differing = [name for name in names if len({_spelt(run.settings, name) for run in runs}) > 1]
     if len(runs) < 2 or not differing:
@@ -118,7 +118,7 @@ def table_of_settings(runs: list[Run]) -> Table | None:
 
 
 def why_missing(run: Run, score: Score) -> str:
-    """Why a run does not have a score that another has."""
+    """Explain why a run lacks a score that another has."""
     words = set(score.name.split("_"))
     for name, reason in run.missing.items():
         if name in words:
@@ -131,7 +131,7 @@ def why_missing(run: Run, score: Score) -> str:
 
 
 def _counted(run: Run, estimate: Estimate, mark: Mark) -> Cell:
-    """An estimate; of how many scenes, where it is not of all."""
+    """Format an estimate; add its number of scenes if that is not all."""
     few = f"of the {estimate.scenes} scenes that have it" if estimate.scenes < len(run.scenes) else ""
     return estimated(estimate, mark, few)
 

@@ -1,4 +1,4 @@
-"""What a run has left in its folder, as it was read."""
+"""The content of a run's folder."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ Kind = Literal["test", "predict", "fit"]
 
 
 class Curve(NamedTuple):
-    """A number logged while training: at which steps, how many hours after the first number of all, its values."""
+    """A number logged while training: its steps, hours since the first logged number, and values."""
 
     steps: list[int]
     hours: list[float]
@@ -20,15 +20,14 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, and what is known of it.
+    """A run's folder, and its content.
 
-    `settings` are those recorded with its results, flat; `notices` say what is to be known about the run: that it
-    is unfinished, or of an older version. The rest depends on the kind of run:
+    `settings` are those recorded with its results, flat; `notices` are remarks on the run, such as that it is
+    unfinished, or of an older version. The rest depends on the kind of run:
 
-    test: `scenes`, the scores by scene, role and name; `sketches` of the data of each scene, where they were
-    recorded; `together`, the scores of all scenes at once; `missing` and `notes`, reasons and explanations.
-    predict: `samples`, the folders of each scene's samples; `sketches` of what was asked for.
-    fit: `curves` by name.
+    test: `scenes`, the scores by scene, role and name; `sketches` of the data of each scene, if recorded;
+    `together`, the scores of all scenes at once; `missing` and `notes`, reasons and explanations. predict:
+    `samples`, the folders of each scene's samples; `sketches` of the requests. fit: `curves` by name.
     """
 
     name: str

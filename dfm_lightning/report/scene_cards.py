@@ -1,4 +1,4 @@
-"""Scenes of a page: what each run has of them, side by side."""
+"""The scenes of a page, with each run's samples side by side."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ from dfm_lightning.report.comparisons import same_data
 from dfm_lightning.report.runs import Run
 from dfm_lightning.report.scene_pictures import pictures_of, videos_of
 
-# What is the same for all runs is shown once.
+# Layers that are the same for all runs are shown once.
 GIVEN = frozenset({"context", "patch", "measurement", "true", "true flow"})
 
 
@@ -32,14 +32,16 @@ class Card(NamedTuple):
 
 
 def cards_of(runs: list[Run], most: int) -> tuple[list[Card], int]:
-    """The scenes of some runs by name, so many at most, those first that most runs have; and their number."""
+    """Return the scenes of some runs by name, up to this many, those that most runs have first; and their total
+    number.
+    """
     cards = [card for key in _keys(runs) for card in _cards_of_key(runs, key)]
     chosen = sorted(cards, key=lambda card: (-len(card.rows), natural(card.key)))[:most]
     return sorted(chosen, key=lambda card: natural(card.key)), len(cards)
 
 
 def layers_of(card: Card) -> Iterator[tuple[CardRow, Layers | None]]:
-    """What each run shows of a scene; what is given is with the first run that has it."""
+    """Return the layers that each run shows of a scene; the context appears with the first run that has it."""
     seen: set[tuple[str, str]] = set()
     for row in card.rows:
         pictures = pictures_of(row.run, row.key)
@@ -55,7 +57,7 @@ def layers_of(card: Card) -> Iterator[tuple[CardRow, Layers | None]]:
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """Sort scene 10 behind scene 9."""
+    """Return a sort key that puts scene 10 after scene 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
@@ -65,7 +67,7 @@ def _keys(runs: list[Run]) -> list[str]:
 
 
 def _cards_of_key(runs: list[Run], key: str) -> list[Card]:
-    """One card, or several if runs have given the same name to different data."""
+    """Return one card, or several if runs have given the same name to different data."""
     cards: list[Card] = []
     for run in runs:
         if key not in run.scenes and key not in run.samples:

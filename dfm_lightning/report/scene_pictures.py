@@ -1,4 +1,4 @@
-"""The pictures that runs have of a scene: stored by tests, or put together from the files of samples."""
+"""The runs' pictures of a scene: stored by tests, or assembled from the files of samples."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from dfm_lightning.report.runs import Run
 from dfm_lightning.report.stored_files import damaged, read_json
 
 SHEET = "contact sheet"
-# What writers call their pictures, and what reports call them. All others keep their name.
+# The writers' names of their pictures, and the reports'. All others keep their name.
 _NAMES = {
     "observation": "sample",
     "image_full": "sample",
@@ -32,7 +32,7 @@ _NUMBERED = re.compile(r"(.+)_(\d\d)")
 
 
 def pictures_of(run: Run, key: str) -> Layers | None:
-    """A run's pictures of a scene, or None. `UserError` names a file that is damaged."""
+    """Return a run's pictures of a scene, or None. `UserError` names a damaged file."""
     if run.kind == "predict":
         return _of_samples(run.samples[key]) if key in run.samples else None
     stored = run.path / "pictures" / f"{file_name(key)}.png"
@@ -45,7 +45,7 @@ def pictures_of(run: Run, key: str) -> Layers | None:
 
 
 def videos_of(run: Run, key: str) -> list[tuple[int, Path]]:
-    """The videos of a scene's samples, with the numbers of these from 1 on."""
+    """Return the videos of a scene's samples, with the samples' numbers from 1."""
     folders = run.samples.get(key, [])
     return [(number, path) for number, folder in enumerate(folders, 1) for path in sorted(folder.glob("*.mp4"))]
 
@@ -57,7 +57,7 @@ def _of_samples(folders: list[Path]) -> Layers | None:
 
 
 def _trajectories(folders: list[Path]) -> Layers | None:
-    """Some frames of sampled scenes, with depth in one range of colours."""
+    """Return some frames of sampled scenes, with depth in one range of colours."""
     number = min(len(list((folder / "frames").glob("*.png"))) for folder in folders)
     if number == 0:
         return None
@@ -87,7 +87,7 @@ def _depths(folder: Path, frames: list[int]) -> Float[np.ndarray, "n h w"] | Non
 
 
 def _single_pictures(folders: list[Path]) -> Layers | None:
-    """All pictures that lie in the folders of samples, by name; numbered ones are views."""
+    """Return all pictures in the folders of samples, by name; numbered ones are views."""
     given: list[Layer] = []
     sampled: list[Layer] = []
     for sample, folder in enumerate(folders, 1):
@@ -125,7 +125,7 @@ def _spread(samples: Sequence[UInt8[np.ndarray, "n h w 3"]]) -> list[Layer]:
 
 
 def _stack(images: list[RGB]) -> UInt8[np.ndarray, "n h w 3"]:
-    """Pictures of the first one's size."""
+    """Stack pictures at the first one's size."""
     return np.stack([image for image in images if image.shape == images[0].shape])
 
 

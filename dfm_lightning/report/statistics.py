@@ -21,12 +21,12 @@ class Estimate(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval has one sign."""
+        """Tell whether the interval has one sign."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 def mean_of(values: list[float]) -> Estimate:
-    """The mean of a score over scenes, and percentiles of the means of scenes drawn with replacement."""
+    """Average a score over scenes, with percentiles of the means of scenes drawn with replacement."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, None, None, len(values))
@@ -34,12 +34,12 @@ def mean_of(values: list[float]) -> Estimate:
 
 
 def paired_difference(first: list[float], second: list[float]) -> Estimate:
-    """The mean difference of two runs' scores of the same scenes, in the same order."""
+    """Compute the mean difference of two runs' scores of the same scenes, in the same order."""
     return mean_of([a - b for a, b in zip(first, second, strict=True)])
 
 
 def unpaired_difference(first: list[float], second: list[float]) -> Estimate:
-    """The difference of two runs' means over different scenes, each resampled by itself."""
+    """Compute the difference of two runs' means over different scenes, each resampled by itself."""
     mean, fewest = float(np.mean(first) - np.mean(second)), min(len(first), len(second))
     if fewest < 2:
         return Estimate(mean, None, None, fewest)
@@ -58,7 +58,7 @@ def _interval(means: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
 
 @lru_cache(maxsize=8)
 def _shares(count: int, seed: int) -> Float[np.ndarray, "resamples n"]:
-    """How much each of so many scenes counts in each resample: the same scenes for every score and run."""
+    """Return the weight of each of this many scenes in each resample: the same for every score and run."""
     chosen = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
     offsets = np.arange(RESAMPLES)[:, None] * count
     counts = np.bincount((chosen + offsets).ravel(), minlength=RESAMPLES * count)

@@ -1,4 +1,4 @@
-"""Files of a run's folder, read as data; one that is damaged is named."""
+"""Read files of a run's folder as data; errors name a damaged file."""
 
 import json
 import math
@@ -12,13 +12,13 @@ from dfm_lightning.errors import UserError
 
 
 def damaged(path: Path, reason: object) -> UserError:
-    """The error about a file that is not what it should be."""
+    """Build the error about a damaged file."""
     what = str(reason).strip().splitlines() or [type(reason).__name__]
     return UserError(f"{path} is damaged ({what[0]}): restore it, or run again what wrote it")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. `UserError` if there is none."""
+    """Read the object in a JSON file. `UserError` if there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -29,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. `UserError` if there is none."""
+    """Read the mapping in a YAML file. `UserError` if there is none."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError, RecursionError) as error:
@@ -40,7 +40,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def part(path: Path, content: dict[str, Any], name: str) -> dict[str, Any]:
-    """An object within that of a file. `UserError` if it is not there, or is something else."""
+    """Return an object within that of a file. `UserError` if it is missing, or something else."""
     value = content.get(name)
     if not isinstance(value, dict):
         raise damaged(path, f'"{name}" is missing' if value is None else f'"{name}" is no object')
@@ -48,7 +48,7 @@ def part(path: Path, content: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def scores_by_role(path: Path, value: Any) -> dict[str, Scores]:
-    """Scores by role and name, without those that are not finite. `UserError` if they are something else."""
+    """Return finite scores by role and name. `UserError` if they are something else."""
     if not isinstance(value, dict) or not all(isinstance(scores, dict) for scores in value.values()):
         raise damaged(path, "scores by role and name are expected")
     found: dict[str, Scores] = {}
@@ -62,12 +62,12 @@ def scores_by_role(path: Path, value: Any) -> dict[str, Scores]:
 
 
 def scores_by_scene(path: Path, value: dict[str, Any]) -> SceneScores:
-    """`scores_by_role` by scene."""
+    """Return `scores_by_role` by scene."""
     return {key: scores_by_role(path, roles) for key, roles in value.items()}
 
 
 def texts(path: Path, value: Any) -> dict[str, str]:
-    """Texts by name; nothing where none were stored. `UserError` if they are something else."""
+    """Return texts by name; nothing if none were stored. `UserError` if they are something else."""
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):

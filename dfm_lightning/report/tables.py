@@ -1,4 +1,4 @@
-"""Tables as they are shown and exported: cells with their intervals and marks."""
+"""Tables as shown and exported: cells with their intervals and marks."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dfm_lightning.report.statistics import Estimate
 
 # best: the best of its row; tie: not significantly worse than the best; better, worse: of a difference.
 Mark = Literal["", "best", "tie", "better", "worse"]
-# What stands where there is no value.
+# The text of an empty cell.
 NOTHING = "–"
 _WORDS = {"best": "best", "tie": "no significant difference", "better": "better", "worse": "worse"}
 
@@ -25,12 +25,12 @@ class Cell(NamedTuple):
 
     @property
     def meaning(self) -> str:
-        """What the mark says, in words."""
+        """Return the mark's meaning in words."""
         return _WORDS.get(self.mark, "")
 
 
 class Table(NamedTuple):
-    """A table: a short name for files, a title, what to know to read it, its head and rows of as many cells."""
+    """A table: a short name for files, a title, a reading guide, its head and rows of as many cells."""
 
     name: str
     title: str
@@ -40,7 +40,7 @@ class Table(NamedTuple):
 
 
 def estimated(estimate: Estimate, mark: Mark = "", reason: str = "") -> Cell:
-    """A cell that spells an estimate with its interval."""
+    """Make a cell that spells an estimate with its interval."""
     decimals = _decimals(estimate)
     text = f"{estimate.mean:.{decimals}f}"
     if estimate.low is not None and estimate.high is not None:
@@ -49,12 +49,12 @@ def estimated(estimate: Estimate, mark: Mark = "", reason: str = "") -> Cell:
 
 
 def number(value: float) -> str:
-    """A number with four digits that count."""
+    """Format a number with four significant digits."""
     return f"{value:.4g}"
 
 
 def _decimals(estimate: Estimate) -> int:
-    """As many decimals as show two digits of the interval, or four of a value without one."""
+    """Return the decimals that show two digits of the interval, or four of a value without one."""
     if estimate.low is None or estimate.high is None or estimate.high == estimate.low:
         size, digits = abs(estimate.mean), 4
     else:
@@ -65,5 +65,5 @@ def _decimals(estimate: Estimate) -> int:
 
 
 def _without_minus_zero(text: str) -> str:
-    """−0.00 is 0.00."""
+    """Replace −0.00 by 0.00."""
     return re.sub(r"-(?=0(\.0*)?(?![\d.]))", "", text)

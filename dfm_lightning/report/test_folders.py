@@ -1,4 +1,4 @@
-"""Reading what `dfm test` has written."""
+"""Read what `dfm test` has written."""
 
 import json
 from collections import Counter
@@ -22,12 +22,12 @@ REPORT = REPORT_FILES[0]
 
 
 def is_test_folder(path: Path) -> bool:
-    """Whether a folder holds a test's report, or scenes that an interrupted test has measured."""
+    """Tell whether a folder holds a test's report, or scenes that an interrupted test has measured."""
     return (path / REPORT).is_file() or any((path / "scenes").glob("*.json"))
 
 
 def read_test_folder(path: Path, name: str) -> Run:
-    """The scores of a test, finished or not. `UserError` names a file that is damaged."""
+    """Read the scores of a test, finished or not. `UserError` names a damaged file."""
     stored = {file: read_json(file) for file in sorted((path / "scenes").glob("*.json"))}
     measured = {_key(file, scene): (file, scene) for file, scene in stored.items()}
     sketches = {
@@ -66,7 +66,7 @@ def _key(path: Path, scene: dict[str, Any]) -> str:
 
 
 def _unfinished(path: Path, name: str, measured: dict[str, tuple[Path, dict[str, Any]]]) -> Run:
-    """The scenes that a test has measured before it was interrupted; of several settings, the most frequent."""
+    """Return the scenes that an interrupted test has measured; with several settings, the most frequent."""
     used = {
         key: {**part(file, scene, "made_with"), **scene.get("measured_with", {})}
         for key, (file, scene) in measured.items()

@@ -1,4 +1,4 @@
-"""What sampled attributes should follow: shares beside their known law, from what tests measure of all scenes."""
+"""Shares of sampled attributes beside their known distribution, from scores of all scenes together."""
 
 from dfm_lightning.report.charts import Share, ShareChart, share_chart
 from dfm_lightning.report.comparisons import Score, estimate_of, scores_of
@@ -7,14 +7,14 @@ from dfm_lightning.report.runs import Run
 # Half the width of a 95% interval in standard errors.
 _NORMAL = 1.96
 AGREE = "agree"
-# Follows the name of a share, for what it is expected to be.
+# Suffix of a share's name, for its expected value.
 _EXPECTED = "_expected"
-# Follows the name of a share of all scenes, for its probability.
+# Suffix of the name of a share of all scenes, for its probability.
 _LAW = "_law"
 
 
 def truth_charts(runs: list[Run]) -> list[ShareChart]:
-    """Charts of shares with their law, where tests have some; and of attributes that agree with the true ones."""
+    """Chart shares beside their distribution, if tests have some, and attributes that agree with the true ones."""
     laws = [share for run in runs for share in _shares(run)]
     agreements = [share for run in runs for share in _agreements(run)]
     expected = [share for run in runs for share in _expected(run)]
@@ -29,9 +29,9 @@ def truth_charts(runs: list[Run]) -> list[ShareChart]:
 
 
 def _shares(run: Run) -> list[Share]:
-    """What stands beside its law: a score NAME beside NAME_law, or `share` beside `true_probability`.
+    """Find shares beside their distribution: a score NAME beside NAME_law, or `share` beside `true_probability`.
 
-    Each with the ends of its interval (`_low`, `_high`), or with a standard error.
+    Each has the ends of its interval (`_low`, `_high`), or a standard error.
     """
     found = []
     for role, scores in run.together.items():
@@ -51,7 +51,7 @@ def _shares(run: Run) -> list[Share]:
 
 
 def _expected(run: Run) -> list[Share]:
-    """Coverage that stands beside its expectation for samples that follow the law."""
+    """Find coverage beside its expectation for samples from the true distribution."""
     found, scores = [], scores_of(run)
     for score in scores:
         law = Score(score.role, f"{score.name}{_EXPECTED}")

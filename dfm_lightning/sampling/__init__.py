@@ -1,4 +1,4 @@
-"""Drawing samples: what can be tested and predicted with, and how."""
+"""Sampling: the contract of models that can be tested and predicted with, and its implementation."""
 
 from dfm_lightning.sampling.draws import NoiseNames, draw_groups, draw_signals, one_by_one
 from dfm_lightning.sampling.evaluation import advanced_in_evaluation, evaluated, evaluating

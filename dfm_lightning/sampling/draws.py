@@ -1,4 +1,4 @@
-"""Drawing signals through a forward model (DFM eq. 4 to 6), and batches of draws taken apart."""
+"""Draw signals through a forward model (DFM eq. 4 to 6), and split batches of draws."""
 
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -52,16 +52,16 @@ def draw_signals(
 
 
 def draw_groups(pending: list[int], size: int) -> Iterator[range]:
-    """Give the batches of draws that some draws are in: 0 to size − 1, and so on, each whole."""
+    """Yield the batches that contain some draws: 0 to size − 1, and so on, each whole."""
     for group in sorted({draw // size for draw in pending}):
         yield range(group * size, (group + 1) * size)
 
 
 def one_by_one(signals: Any, count: int) -> list[Any]:
-    """Take a batch of signals apart, each a batch of one.
+    """Split a batch of signals into batches of one.
 
     Raises:
-        UserError: they are several, and no tree of tensors.
+        UserError: there are several signals, and they are no tree of tensors.
     """
     if count == 1:
         return [signals]

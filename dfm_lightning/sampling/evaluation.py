@@ -1,4 +1,4 @@
-"""Drawing in evaluation mode, whoever asks: without dropout, ray jitter and, unless turned on, gradients."""
+"""Draw in evaluation mode, whoever asks: without dropout, ray jitter and, unless turned on, gradients."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -16,10 +16,10 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluate a module for a block, and put every part of it back into the mode it had.
+    """Evaluate a module within a block, then restore the mode of each of its parts.
 
-    Gradients are off, but can be turned on inside with `torch.enable_grad()`. (In Lightning's inference mode they
-    could not, so the block leaves that mode.)
+    Gradients are off, but can be turned on inside with `torch.enable_grad()`. (Lightning's inference mode would
+    not allow that, so the block leaves it.)
     """
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
@@ -43,7 +43,7 @@ def evaluated(method: Method) -> Method:
 
 
 def advanced_in_evaluation(module: nn.Module, iterator: Iterator[Item]) -> Iterator[Item]:
-    """Iterate as in `evaluating` at each advance, and leave whoever consumes the items in the mode they are in."""
+    """Iterate as in `evaluating` at each advance, without changing the mode of the code in between."""
     while True:
         with evaluating(module):
             try:
@@ -54,5 +54,5 @@ def advanced_in_evaluation(module: nn.Module, iterator: Iterator[Item]) -> Itera
 
 
 def differentiable(tree: Any) -> Any:
-    """The tree with copies in place of tensors made in inference mode, which no gradient can be computed with."""
+    """Copy tensors made in inference mode, which do not support gradients; keep the rest of the tree."""
     return map_tensors(lambda tensor: tensor.clone() if tensor.is_inference() else tensor, tree)

@@ -1,4 +1,4 @@
-"""What a run leaves out of a model's draws, and who is told how far it has come."""
+"""The draws that a run leaves out, and the listeners to its progress."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,10 @@ Withdraw = Callable[[], None]
 
 
 class Plan:
-    """The one place where callbacks and a model that draws samples meet.
+    """The place where callbacks and a model that draws samples meet.
 
-    A writer says which draws it has already, a progress bar listens to the work that is done, and the model asks
-    and tells. Each registration returns a function that takes it back.
+    A writer registers the draws it already has, a progress bar listens to the work done, and the model queries and
+    notifies. Each registration returns a function that withdraws it.
     """
 
     def __init__(self) -> None:
@@ -19,9 +19,9 @@ class Plan:
         self._listeners: list[Listener] = []
 
     def leave_out(self, finished: Finished) -> Withdraw:
-        """Leave out the draws that `finished(key, sample)` says are there already.
+        """Leave out the draws for which `finished(key, sample)` is true.
 
-        Where several parties say so, a draw is left out only if none of them needs it.
+        With several parties, a draw is left out only if none of them needs it.
         """
         return _register(self._finished, finished)
 
@@ -34,11 +34,11 @@ class Plan:
         return bool(self._finished) and all(finished(key, sample) for finished in self._finished)
 
     def pending(self, key: str, samples: int) -> list[int]:
-        """List those of the first draws of the scene `key` that are not to be left out."""
+        """List those of the first draws of the scene `key` that are not left out."""
         return [sample for sample in range(samples) if not self.is_finished(key, sample)]
 
     def worked(self, pieces: int) -> None:
-        """Tell all listeners that some pieces of work have been done."""
+        """Notify all listeners that some pieces of work have been done."""
         for listener in self._listeners:
             listener(pieces)
 

@@ -22,22 +22,22 @@ from dfm_lightning.weights import check_finite
 
 
 class PredictingModule(Recorded, ScoresScenes, ABC):
-    """A LightningModule that draws samples for scenes: a `Predictor`, and the `test` and `predict` of it.
+    """A LightningModule that draws samples for scenes: a `Predictor`, with its `test` and `predict`.
 
-    A subclass says how some samples of one scene are drawn (`predict_draws`) and, if it is to be trained here, how
-    that is done. All drawing is in evaluation mode and without gradients; a method that needs them turns them on
-    with `torch.enable_grad()`.
+    A subclass defines how samples of one scene are drawn (`predict_draws`) and, if it is trained here, its
+    training. All drawing is in evaluation mode and without gradients; a method that needs them turns them on with
+    `torch.enable_grad()`.
 
     Args:
         samples: number of signals drawn for each context in test and predict.
-        draw_batch: how many of them are drawn in one batch: faster, at the price of memory. A sample's last
-            digits depend on it, and on nothing else: draws 0 to n − 1 are always drawn together, then the next n,
-            whatever is finished or asked for. So `samples` should be a multiple of it.
+        draw_batch: how many of them are drawn in one batch: faster, but with more memory. A sample's last digits
+            depend on it, and on nothing else: draws 0 to n − 1 are always drawn together, then the next n,
+            whatever is finished or requested. `samples` should therefore be a multiple of it.
     """
 
     without_effect = frozenset({"samples"})
 
-    # What `None` stands for in the constructor of a class, by argument: configs name these parts.
+    # The classes that `None` stands for in a constructor, by argument: configs name these parts.
     stock_parts: ClassVar[dict[str, type]] = {}
 
     def __init__(self, samples: int = 4, draw_batch: int = 1) -> None:
@@ -47,8 +47,9 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
         self.draw_batch = draw_batch
         self.plan = Plan()
         self.scene_scores = SceneScores()
-        # Where scenes are shared out so that each is tested or predicted once, a process may get none. (Lightning
-        # sets this to false in the constructors of modules and datamodules, so a class attribute would not do.)
+        # If scenes are divided so that each is tested or predicted once, a process may get none. (Lightning sets
+        # this to false in the constructors of modules and data modules, so a class attribute would have no
+        # effect.)
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
     @abstractmethod
@@ -58,8 +59,8 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
         Args:
             key: name of the scene.
             context: its context, a batch of one.
-            params: what the signals are to be observed under, a batch of one.
-            draws: the samples' numbers. A sample is to depend on its number, the key, the seed, context and params
+            params: parameters under which the signals are to be observed, a batch of one.
+            draws: the samples' numbers. A sample must depend on its number, the key, the seed, context and params
                 alone: take noise from `randomness.named_noise` with names such as ("predict", key, draw).
         """
 
@@ -85,13 +86,13 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
     ) -> list[Prediction]:
         """Draw samples for one scene or several, each observed under `params`.
 
-        The same samples as `dfm predict --seed_everything SEED` draws for scenes of the same keys.
+        They are the samples that `dfm predict --seed_everything SEED` draws for scenes of the same keys.
 
         Args:
-            context: what the samples are to agree with: of one scene without a dimension for scenes (v c h w), as
-                in a data set's item, or of several scenes (b v c h w).
-            params: what the samples are to be observed under, with the same leading dimensions.
-            samples: how many to draw for each scene.
+            context: observations that the samples are to agree with: of one scene without a dimension for scenes
+                (v c h w), as in a data set's item, or of several scenes (b v c h w).
+            params: parameters under which the samples are to be observed, with the same leading dimensions.
+            samples: number of samples for each scene.
             seed: what they depend on besides weights and data; the user's seed if None, 0 without one.
             keys: names of the scenes, on which their noise depends: by default "scene0" and so on.
 
@@ -123,17 +124,19 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
 
     @property
     def draws(self) -> int:
-        """How many signals predict draws for each context, nothing left out: `samples`, in whole batches."""
+        """Return how many signals predict draws for each context if nothing is left out: `samples`, in whole
+        batches.
+        """
         return -(-self.samples // self.draw_batch) * self.draw_batch
 
     def work(self, batch: Batch | Request) -> int:
-        """See `Predictor`: here a piece for each draw. Who counts other pieces tells `plan.worked` of each."""
+        """See `Predictor`: one piece a draw. A model that counts other pieces calls `plan.worked` for each."""
         return len(batch.key) * self.draws
 
     def settings(self) -> dict[str, Any]:
         """See `Predictor`: all constructor arguments of the model and its parts.
 
-        But for those that their classes declare to be without effect (see `Recorded`).
+        Arguments that their classes declare to be without effect are left out (see `Recorded`).
         """
         record = self.record()
         return flat({"model": record.pop(CLASS), **record})
@@ -142,12 +145,12 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
 
     @evaluated
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
-        """Score how draws for held-out scenes, observed like target and novel views, agree with these.
+        """Score how well draws for held-out scenes, observed like target and novel views, agree with these.
 
-        rmse_mean: root mean square error of a draw, on average; rmse_best: of the best draw; rmse_of_mean: of
-        the draws' mean; energy_score: see `metrics.energy_score`. The second and third fall as the number of draws
-        grows, the others do not depend on it. Gives the views as "pictures" as well, for reports. A task with
-        measures of its own overrides.
+        rmse_mean: root mean square error of a draw, on average; rmse_best: of the best draw; rmse_of_mean: of the
+        draws' mean; energy_score: see `metrics.energy_score`. The second and third fall as the number of draws
+        grows, the others do not depend on it. The views are returned as "pictures" as well, for reports. A task
+        with scores of its own overrides this.
         """
         draws: dict[str, list[Tensor]] = {key: [] for key in batch.key}
         for prediction in self.predictions(as_request(batch)):
@@ -168,26 +171,26 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
         return {"scores": scores, "pictures": pictures}
 
     def predict_step(self, batch: Request, batch_idx: int) -> Iterator[Prediction] | list[Prediction]:
-        """Give the `predictions` of a batch.
+        """Return the `predictions` of a batch.
 
-        They are drawn as the iterator is advanced, so that a long prediction can be written sample by sample.
-        Those that the trainer is to return are drawn at once: later, its precision and its device are gone.
+        They are drawn as the iterator is advanced, so that a long prediction can be written sample by sample. If
+        the trainer returns them, they are drawn at once: later, its precision and its device are gone.
         """
         predictions = self.predictions(batch)
         returned = self._trainer is not None and self.trainer.predict_loop.return_predictions
         return list(predictions) if returned else predictions
 
     def on_test_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Refuse what is no batch before anything looks into it; know the scenes that are to be scored."""
+        """Refuse anything but a batch before it is used; register the scenes to be scored."""
         check_kind(batch, Batch)
         super().on_test_batch_start(batch, batch_idx, dataloader_idx)
 
     def on_predict_batch_start(self, batch: Request, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Refuse what is no request before anything looks into it."""
+        """Refuse anything but a request before it is used."""
         check_kind(batch, Request)
 
     def on_test_start(self) -> None:
-        """Refuse weights that nothing can come of."""
+        """Refuse unusable weights."""
         super().on_test_start()
         self.check_weights()
 

@@ -1,4 +1,4 @@
-"""What can be tested and predicted with: all that writers, reports, progress and the command line ask for."""
+"""The contract of models that draw samples, as writers, reports, progress and commands use it."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol, cast, runtime_checkable
@@ -12,10 +12,10 @@ _MEMBERS = ("samples", "plan", "predictions", "work", "settings")
 
 @runtime_checkable
 class Predictor(Protocol):
-    """A LightningModule that draws samples for scenes. `PredictingModule` needs one method to become one.
+    """A LightningModule that draws samples for scenes. Subclasses of `PredictingModule` need one method to be one.
 
-    `samples` is the number of draws for each scene, `plan` says which of them to leave out and who is told of the
-    work done. `predict_step` gives what `predictions` gives.
+    `samples` is the number of draws for each scene; `plan` holds the draws to leave out and the listeners to
+    progress. `predict_step` returns what `predictions` returns.
     """
 
     samples: int
@@ -26,19 +26,19 @@ class Predictor(Protocol):
         ...
 
     def work(self, batch: Batch | Request) -> int:
-        """Count the pieces of work that a test (`Batch`) or a prediction (`Request`) takes, nothing left out.
+        """Count the pieces of work in a test (`Batch`) or a prediction (`Request`) if nothing is left out.
 
-        Those are the pieces that `plan.worked` is told of; a progress bar estimates the time left from them.
+        These are the pieces that `plan.worked` counts; a progress bar estimates the time left from them.
         """
         ...
 
     def settings(self) -> dict[str, Any]:
-        """Give all that samples depend on besides weights, seed and data, as primitives by name."""
+        """Return everything that samples depend on besides weights, seed and data, as primitives by name."""
         ...
 
 
 def as_predictor(module: Any, asker: str) -> Predictor:
-    """Take a LightningModule for a `Predictor`.
+    """Return a LightningModule as a `Predictor`.
 
     Raises:
         UserError: it is none; the message says who needs one and what is missing.

@@ -1,4 +1,4 @@
-"""The problems: one LightningModule each."""
+"""The problems, one LightningModule each."""
 
 from dfm_lightning.tasks.deterministic_scenes import DeterministicInverseGraphics
 from dfm_lightning.tasks.gan_inversion import EvaluatedPatch, GANInversion, SampledCode

@@ -13,17 +13,17 @@ from dfm_lightning.types import Batch, Cameras, LossTerm, Request, Sample, Views
 
 
 class DeterministicInverseGraphics(InverseGraphics):
-    """Predicts the scene that the context determines, without noise and without a target: pixelNeRF.
+    """Predict the scene that the context determines, without noise and without a target: pixelNeRF.
 
-    The denoiser's `deterministic_field` alone is trained, by the losses at target and novel views that a diffusion
-    model is trained by (DFM's comparison with a deterministic pixelNeRF, section 5). Where several scenes are
-    possible it shows their mean. All samples of a context are this one scene, so `samples` should be 1; settings
-    of diffusion, sampling and warm start have no effect.
+    Only the denoiser's `deterministic_field` is trained, by a diffusion model's losses at target and novel views
+    (DFM's comparison with a deterministic pixelNeRF, section 5). If several scenes are possible it shows their
+    mean. All samples of a context are this one scene, so `samples` should be 1; settings of diffusion, sampling
+    and warm start have no effect.
     """
 
     @property
     def warming_up(self) -> bool:
-        """Never: there is one stage."""
+        """Return False: there is only one stage."""
         return False
 
     def losses(self, batch: Batch, context_dropped: bool = False) -> dict[str, LossTerm]:
@@ -38,7 +38,7 @@ class DeterministicInverseGraphics(InverseGraphics):
 
     @evaluated
     def sample(self, context: Views, target_params: Any, noise_names: NoiseNames, size: tuple[int, ...]) -> Sample:
-        """Give the deterministic scene and its view of the target, once for each name."""
+        """Return the deterministic scene and its view of the target, once for each name."""
         times = len(noise_names) // len(context.observation)
         field = self._fields(context, times)
         return Sample(field, self.forward_model(field, repeat_batch(target_params, times)))
@@ -46,7 +46,7 @@ class DeterministicInverseGraphics(InverseGraphics):
     def sample_around(
         self, context: Views, trajectory: Cameras, names: Sequence[tuple[str | int, ...]]
     ) -> tuple[RadianceField, Views]:
-        """Give the deterministic scene of the context alone: its own views would add nothing."""
+        """Return the deterministic scene of the context alone: its own views would add nothing."""
         return self._fields(context, len(names)), repeat_batch(context, len(names))
 
     def work(self, batch: Batch | Request) -> int:
@@ -57,5 +57,5 @@ class DeterministicInverseGraphics(InverseGraphics):
         return len(batch.key) * (self.samples + 1) * views
 
     def _fields(self, context: Views, times: int) -> RadianceField:
-        """Give the scenes of a batch of contexts, each so many times, side by side."""
+        """Return the scenes of a batch of contexts, each this many times, side by side."""
         return repeat_batch(self.denoiser.deterministic_field(context), times)

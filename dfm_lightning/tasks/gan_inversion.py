@@ -19,16 +19,16 @@ GENERATOR_KEY = "generator_fingerprint"
 
 
 class SampledCode(NamedTuple):
-    """A sampled code, one for all layers or one each, and its image at the generator's full resolution."""
+    """A sampled code, one for all layers or one for each, and its image at the generator's full resolution."""
 
     code: Float[Tensor, "1 l w_dim"]
     image: Float[Tensor, "3 size size"]
 
 
 class EvaluatedPatch(NamedTuple):
-    """A test image, what was seen of it, and samples of what it may be. On the CPU; images in [-1, 1].
+    """A test image, its visible patch, and samples that complete it. On the CPU; images in [-1, 1].
 
-    `mean_image` and `mean_code` are the generator's mean code and its image: what is known without a model.
+    `mean_image` and `mean_code` are the generator's mean code and its image, which need no model.
     """
 
     key: str
@@ -106,7 +106,7 @@ class GANInversion(DiffusionWithForwardModel):
     # --- the generator's identity -----------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Make sure that the data come from the generator they are to be inverted into."""
+        """Check that the data come from the generator that is to be inverted."""
         source = getattr(getattr(self.trainer, "datamodule", None), "generator", None)
         fingerprint = getattr(source, "fingerprint", self.forward_model.fingerprint)
         if fingerprint != self.forward_model.fingerprint:
@@ -116,7 +116,7 @@ class GANInversion(DiffusionWithForwardModel):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the generator."""
+        """Store the generator's fingerprint."""
         checkpoint[GENERATOR_KEY] = self.forward_model.fingerprint
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -133,13 +133,13 @@ class GANInversion(DiffusionWithForwardModel):
 
     @evaluated
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[EvaluatedPatch]]:
-        """Draw codes for each patch; a report measures the `scenes`, but for those it has measured before."""
+        """Draw codes for each patch; a report measures the `scenes`, except those it has measured before."""
         rows = [row for row, key in enumerate(batch.key) if self.plan.pending(key, self.samples)]
         return {"scenes": [self._evaluate(map_tensors(lambda t, r=row: t[r : r + 1], batch), key)
                            for row, key in ((row, batch.key[row]) for row in rows)]}  # fmt: skip
 
     def _evaluate(self, batch: Batch, key: str) -> EvaluatedPatch:
-        """Samples for one patch (batch of one)."""
+        """Draw samples for one patch (batch of one)."""
         names: list[tuple[str | int, ...]] = [("test", key, sample) for sample in range(self.samples)]
         whole = batch.target.params
         drawn = self.sample(batch.context, whole, names, self.target_size(batch.context))

@@ -127,29 +127,31 @@ class InverseGraphics(DiffusionWithForwardModel):
 
     @property
     def warming_up(self) -> bool:
-        """Whether training is still in the iterations of the deterministic part alone."""
+        """Tell whether training is still in the iterations of the deterministic part alone."""
         return self.training and self.global_step < self.warm_start_steps
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """At the end of the warm start, hand what was learnt to the joint field."""
+        """Initialise the joint field from the deterministic part at the end of the warm start."""
         super().on_train_batch_start(batch, batch_idx)
         if 0 < self.warm_start_steps == self.global_step:
             self.denoiser.adopt_deterministic_mlp()
 
     def prepare_training_batch(self, batch: Batch) -> Batch:
-        """Use the first few of the context views only: poses are relative to the first."""
+        """Keep only the first few of the context views, since poses are relative to the first."""
         if not self.random_context_views:
             return batch
         count = int(torch.randint(1, batch.context.observation.shape[1] + 1, ()))
         return batch._replace(context=select_views(batch.context, slice(count)))
 
     def drops_context(self) -> bool:
-        """Not in the warm start, which trains what the context alone determines."""
+        """Return False during the warm start, which trains what the context alone determines."""
         return not self.warming_up and super().drops_context()
 
     def losses(self, batch: Batch, context_dropped: bool = False) -> dict[str, LossTerm]:
-        """All losses; during the warm start that of the deterministic estimate, which no rendering of the
-        signal is needed for."""
+        """Compute all losses; during the warm start only that of the deterministic estimate.
+
+        The latter needs no rendering of the signal.
+        """
         if self.warming_up:
             conditioning = self.denoiser.condition(batch.context, batch.target.params)
             error = self._estimate_error(batch, conditioning)
@@ -157,7 +159,7 @@ class InverseGraphics(DiffusionWithForwardModel):
         return super().losses(batch, context_dropped)
 
     def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
-        """The losses beside the squared errors of the rendered views; those of weight 0 are not computed."""
+        """Compute the losses beside the squared errors of the rendered views, except those of weight 0."""
         terms = {}
         # An estimate of a dropped context has nothing to go by.
         if self.objective.estimate_weight > 0 and not denoised.context_dropped:
@@ -200,7 +202,7 @@ class InverseGraphics(DiffusionWithForwardModel):
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[EvaluatedScene]]:
         """Draw scenes for each context, and render them and the deterministic estimate at all cameras.
 
-        A report measures the `scenes`; those that it has measured before are left out.
+        A report measures the `scenes`, except those that it has measured before.
         """
         unfinished = [row for row, key in enumerate(batch.key) if self.plan.pending(key, self.samples)]
         if not unfinished:
@@ -238,22 +240,22 @@ class InverseGraphics(DiffusionWithForwardModel):
         return {"scenes": scenes}
 
     def _seen_from_context(self, rendered: RenderedViews, cameras: Cameras, contexts: int) -> Tensor:
-        """What the first `contexts` of the rendered views show, in all of them."""
+        """Find what the first `contexts` of the rendered views show, in all of them."""
         cameras = self.forward_model.aligned(cameras)
-        # What a ray misses to be opaque lies behind everything.
+        # A ray's remaining transmittance lies behind everything.
         distance = rendered.depth + (1 - rendered.opacity) * self.forward_model.far
         return seen_from(distance, cameras, distance[:, :contexts], select_views(cameras, slice(contexts)))
 
     @evaluated
     def render(self, field: RadianceField, cameras: Cameras) -> RenderedViews:
-        """Images of scenes, view after view."""
+        """Render images of scenes, view after view."""
         scenes = len(cameras.pixels)
         return render_views(self.forward_model, field, cameras, lambda: self.plan.worked(scenes))
 
     def observe(self, signal: RadianceField | SampledScene, params: Cameras) -> Tensor:
-        """See `DiffusionWithForwardModel`; a field or a `SampledScene`, view after view.
+        """See `DiffusionWithForwardModel`; renders a field or a `SampledScene`, view after view.
 
-        (A prediction's own `params` are those of a renderer with exact pixel centres: give the request's.)
+        (A prediction's own `params` are those of a renderer with exact pixel centres: pass the request's.)
         """
         return self.render(signal.field if isinstance(signal, SampledScene) else signal, params).image
 
@@ -264,7 +266,7 @@ class InverseGraphics(DiffusionWithForwardModel):
         count = len(draws)
         field, views = self.sample_around(context, params, [("predict", key, draw) for draw in draws])
         rendered = self.render(field, repeat_batch(params, count))
-        # The cameras as rendering used them: what is written beside the frames must project what they show.
+        # The cameras as used in rendering: those written beside the frames must project what they show.
         seen_by = self.forward_model.aligned(params)
         each = zip(one_by_one(field, count), one_by_one(views, count), strict=True)
         for place, (one, seen) in enumerate(each):
@@ -277,23 +279,24 @@ class InverseGraphics(DiffusionWithForwardModel):
         """Sample views of one scene along a trajectory, each with those before it as context; a batch of draws.
 
         Returns:
-            The fields behind the last one, which all context and sampled views make up, and these views.
+            The fields made from all context and sampled views but the last, together with the last, and the
+            sampled views.
         """
         views = repeat_batch(context, len(names))
         for step, frame in enumerate(self.target_frames(trajectory.camera_to_world[0])):
             camera = select_views(trajectory, slice(frame, frame + 1))
-            # Sampled at the context's resolution, which may differ from that of the frames to be rendered.
+            # Sampled at the context's resolution, which may differ from that of the rendered frames.
             target: Cameras = repeat_batch(camera._replace(pixels=context.params.pixels[:, :1]), len(names))
             drawn = self.sample(views, target, [(*name, step) for name in names], self.target_size(context))
             views = concatenate([views, Views(drawn.observation, target)], dim=1)
         return drawn.signal, views
 
     def target_frames(self, camera_to_world: Float[Tensor, "v 4 4"]) -> list[int]:
-        """Which of a trajectory's frames are sampled; it begins at the context.
+        """Choose the frames of a trajectory to sample; it begins at the context.
 
-        They divide it into equal parts. On one that comes back to where it began, context and targets are equally
-        far from their neighbours; on any other, the last target is its end, so that what lies there is sampled
-        and not what a field happens to hold beyond its views.
+        They divide it into equal parts. On one that returns to its start, context and targets are equally far from
+        their neighbours; on any other, the last target is its end, so that what lies there is sampled, instead of
+        left to what a field happens to hold beyond its views.
         """
         frames, steps = len(camera_to_world), self.autoregressive_steps
         if steps >= frames:

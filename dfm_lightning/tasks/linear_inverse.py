@@ -36,14 +36,15 @@ from dfm_lightning.types import (
 )
 
 DirectionLoss = Literal["invfusion", "nppc"]
-# Steps in which InvFusion's two losses of directions reach their weights; NPPC's second begins and ends its rise.
+# Steps in which the weights of InvFusion's two losses of directions rise; NPPC's second weight starts and ends its
+# rise here.
 _INVFUSION_RAMPS = (32, 64)
 _NPPC_RAMP = (100, 200)
 _NPPC_WEIGHT = 0.1
 
 
 class LinearSolution(NamedTuple):
-    """A drawn image, and what is known of all that fit the measurement.
+    """A drawn image, and the estimates for all images that fit the measurement.
 
     `mean` estimates the posterior's mean (of least squared error). `directions` are its principal directions,
     orthogonal, each as long as the standard deviation along it; none if the model has no head for them.
@@ -172,7 +173,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
     # --- sampling ---------------------------------------------------------------------------------------
 
     def on_test_start(self) -> None:
-        """See `PredictingModule`; refuse a model that is asked for what it was not trained to use."""
+        """See `PredictingModule`; refuse a model that was not trained for the requested use."""
         super().on_test_start()
         self.check_conditioning()
 
@@ -182,7 +183,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
         self.check_conditioning()
 
     def check_conditioning(self) -> None:
-        """Raise `UserError` where measurements are to be used by a model that is given none."""
+        """Raise `UserError` if a model that takes no measurements is asked to use them."""
         given = self.denoiser.backprojection or self.denoiser.is_operator_aware
         if not given and self.solver is None and not self.unconditional:
             raise UserError(
@@ -221,7 +222,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
     def posterior(
         self, key: str, context: Views, target_params: Any
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k c h w"]]:
-        """The posterior's mean, by one step at the highest noise, and its principal directions."""
+        """Estimate the posterior's mean, by one step at the highest noise, and its principal directions."""
         context = self.without_measurement(context) if self.unconditional else context
         conditioning = self.denoiser.condition(context, target_params)
         scenes, device = len(context.observation), context.observation.device
@@ -233,7 +234,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
         return mean, orthogonal_directions(directions)
 
     def without_measurement(self, context: Views) -> Views:
-        """The context of which nothing was measured."""
+        """Return the context of an image of which nothing was measured."""
         unknown = torch.full_like(context.params.noise, float("inf"))
         return Views(torch.zeros_like(context.observation), context.params._replace(noise=unknown))
 
@@ -255,7 +256,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, dict[str, dict[str, Any]]]:
         """Score the images drawn for each measurement against `truth["image"]`; see `score_images`.
 
-        Gives A†y, the truth, the mean and the images as "pictures" as well, for reports.
+        It also returns A†y, the truth, the mean and the images as "pictures", for reports.
         """
         drawn: dict[str, list[LinearSolution]] = {}
         for prediction in self.predictions(as_request(batch)):

@@ -35,8 +35,8 @@ class EvaluatedMotion(NamedTuple):
     """A test image, its true further frames, and the same of samples of its motion. On the CPU.
 
     `roles` says of each of the v frames whether it is the "target" or a "novel" one; images are in [-1, 1], flows
-    in pixels, to the target. `coverage` is 0 in holes. `true_motion` is what is known of synthetic clips:
-    `flow`, `shape`, `directions` and `probabilities` (see `datamodules.vimeo90k`), or empty.
+    to the target in pixels. `coverage` is 0 in holes. `true_motion` holds the truth of synthetic clips: `flow`,
+    `shape`, `directions` and `probabilities` (see `datamodules.vimeo90k`), or is empty.
     """
 
     key: str
@@ -120,7 +120,7 @@ class MotionPrediction(DiffusionWithForwardModel):
     # --- training ---------------------------------------------------------------------------------------
 
     def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
-        """The squared errors, holes weighted as asked for."""
+        """Compute the squared errors, with holes weighted by `hole_weight`."""
         if self.objective.hole_weight == 1:
             return super().observation_losses(denoised)
         coverage = denoised.observed.auxiliary.coverage.detach()
@@ -133,14 +133,16 @@ class MotionPrediction(DiffusionWithForwardModel):
         return super().observation_losses(weighted)
 
     def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
-        """Smoothness and length of the flow, perceptual distance of all frames; those of weight 0 are left out."""
+        """Compute smoothness and length of the flow, and perceptual distance of all frames, except those of weight
+        0.
+        """
         terms = {}
         if self.objective.smoothness_weight > 0:
             image = denoised.batch.target.params.image[:, 0]
             roughness = edge_aware_flow_smoothness(denoised.signal.flow, image, self.objective.edge_strength)
             terms["smoothness"] = LossTerm(roughness, self.objective.smoothness_weight)
         if self.objective.magnitude_weight > 0:
-            # The root has no gradient at zero, where training begins.
+            # The square root has no gradient at zero, where training begins.
             length = (denoised.signal.flow.square().sum(dim=1) + _LENGTH_OFFSET).sqrt()
             terms["magnitude"] = LossTerm(length.mean(), self.objective.magnitude_weight)
         if self.objective.perceptual is not None:
@@ -153,13 +155,13 @@ class MotionPrediction(DiffusionWithForwardModel):
 
     @evaluated
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[EvaluatedMotion]]:
-        """Draw motions of each image; a report measures the `scenes`, but for those it has measured before."""
+        """Draw motions of each image; a report measures the `scenes`, except those it has measured before."""
         rows = [row for row, key in enumerate(batch.key) if self.plan.pending(key, self.samples)]
         scenes = [map_tensors(lambda t, r=row: t[r : r + 1], batch)._replace(key=[batch.key[row]]) for row in rows]
         return {"scenes": [self._evaluate(scene) for scene in scenes]}
 
     def _evaluate(self, batch: Batch) -> EvaluatedMotion:
-        """Samples for one image (batch of one), in parts, so that memory does not grow with their number."""
+        """Draw samples for one image (batch of one), in parts, so that memory does not grow with their number."""
         (key,) = batch.key
         frames = concatenate([batch.target, batch.novel], dim=1)
         parts = [
@@ -183,7 +185,7 @@ class MotionPrediction(DiffusionWithForwardModel):
         return on_cpu(evaluated)
 
     def _draw(self, key: str, context: Views, params: Moment, numbers: range) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames, their coverage and the flow of some samples of one image."""
+        """Return frames, their coverage and the flow of some samples of one image."""
         names: list[tuple[str | int, ...]] = [("test", key, number) for number in numbers]
         target = select_views(params, slice(0, 1))
         drawn = self.sample(context, target, names, self.target_size(context))

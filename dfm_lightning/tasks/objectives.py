@@ -1,4 +1,4 @@
-"""What training a task minimises beside the squared errors of observations."""
+"""The losses of tasks besides the squared errors of observations."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,16 @@ class SceneObjective:
 
     Args:
         estimate_weight: weight of the deterministic estimate's squared error at the target view.
-        perceptual: LPIPS between rendered patches and images; without it there is none.
+        perceptual: LPIPS between rendered patches and images; none by default.
         perceptual_weight: its weight.
         distortion_weight: weight of the distortion of the weights along rays (mip-NeRF 360).
         smoothness_weight: weight of the edge-aware smoothness of disparity.
-        smoothness_depths: least and greatest depth in the smoothness, in scene units; the renderer's near and
-            far if null. The authors have 1e-3 and 80.
+        smoothness_depths: least and greatest depth in the smoothness, in scene units; the renderer's near and far
+            if null. The authors use 1e-3 and 80.
         fill_depth: whether the smoothness treats a ray's remaining transmittance as lying at `far`. Otherwise it
             counts as depth 0, as in the authors' code, and empty rays look nearer than anything.
-        proposal_weight: weight of the squared error of what the coarse pass alone renders. Without it (0, as
-            in the authors' code) the coarse pass never learns where the scene is.
+        proposal_weight: weight of the squared error of the coarse pass's own rendering. Without it (0, as in the
+            authors' code) the coarse pass never learns where the scene is.
     """
 
     estimate_weight: float = 1.0
@@ -45,13 +45,13 @@ class MotionObjective:
     """Weights and settings of the losses of motion prediction.
 
     Args:
-        hole_weight: how much an error counts where the warped image has a hole: 1 as anywhere else, 0 not at all.
-            The coverage is taken as it is: no gradient tells the motion to make holes.
+        hole_weight: weight of an error in a hole of the warped image: 1 as anywhere else, 0 none. The coverage has
+            no gradient, so that the motion is not rewarded for making holes.
         smoothness_weight: weight of the edge-aware smoothness of the flow.
-        edge_strength: how much the image's edges lower the price of the flow's changes.
-        magnitude_weight: weight of the flow's mean length in pixels: what need not move, and what nothing shows,
-            stays. Too much of it keeps everything still.
-        perceptual: LPIPS between warped and true frames; without it there is none.
+        edge_strength: how much the image's edges reduce the cost of the flow's changes.
+        magnitude_weight: weight of the flow's mean length in pixels: what need not move, or is never seen to,
+            stays. Too large a weight keeps everything still.
+        perceptual: LPIPS between warped and true frames; none by default.
         perceptual_weight: its weight.
     """
 

@@ -1,4 +1,4 @@
-"""What inverse graphics hands out: rendered views, sampled scenes, tested scenes."""
+"""The results of inverse graphics: rendered views, sampled scenes, tested scenes."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,9 +20,9 @@ class RenderedViews(NamedTuple):
 
 
 class SampledScene(NamedTuple):
-    """A sampled scene as `dfm predict` gives it to a writer, and how its frames look beside their colours.
+    """A sampled scene as `dfm predict` passes it to a writer, with its frames' depth and opacity.
 
-    `views` are those the field was made from, the context first, then the sampled ones in their order.
+    `views` are those the field was made from, the context first, then the sampled ones in order.
     """
 
     field: RadianceField
@@ -35,9 +35,9 @@ class EvaluatedScene(NamedTuple):
     """A test scene's true views, and the same views of samples and of the deterministic estimate. On the CPU.
 
     `roles` says of each of the v views whether it is a "context", the "target" or a "novel" one; images are in
-    [-1, 1], depth as in `RenderedViews`. `seen` tells what a context view shows as well, by the depth of most
-    samples. `known` holds what is known to be true of a synthetic scene, all views in one tensor: `distance`
-    [v 1 h w] along the unit ray in scene units, 0 where there is none; see `LookLaw` for the others.
+    [-1, 1], depth as in `RenderedViews`. `seen` marks what a context view also shows, by the depth of most
+    samples. `known` holds the truth of a synthetic scene, all views in one tensor: `distance` [v 1 h w] along the
+    unit ray in scene units, 0 if unknown; see `LookLaw` for the others.
     """
 
     key: str
@@ -54,7 +54,7 @@ class EvaluatedScene(NamedTuple):
 def render_views(
     renderer: VolumeRendering, field: RadianceField, cameras: Cameras, after_each: Callable[[], None]
 ) -> RenderedViews:
-    """Render view after view, so that memory does not grow with their number; `after_each` is told of each."""
+    """Render view after view, so that memory does not grow with their number; call `after_each` after each."""
     views = []
     for view in range(cameras.pixels.shape[1]):
         observed = renderer.observe(field, select_views(cameras, slice(view, view + 1)))
