@@ -1,4 +1,4 @@
-"""The way in from Python: models from checkpoints, samples to files, models to files."""
+"""The Python interface: models from checkpoints, samples to files, models to files."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,23 +26,22 @@ _WRITERS: dict[type, type[PredictionWriter]] = {
     SampledCode: CodeWriter,
     SampledScene: SceneWriter,
 }
-# Where a model keeps the config that it was loaded with.
+# The attribute that keeps the config a model was loaded with.
 _CONFIG = "loaded_config"
 
 
 def load(path: str | Path, settings: Mapping[str, Any] | None = None, model: LightningModule | None = None) -> Any:
     """Load a model from a checkpoint, ready to draw samples, on the CPU and in evaluation mode.
 
-    The model is the one that the config in the checkpoint describes; its weights are the averaged ones, if
-    training averaged them. A checkpoint is data: its config is read as the command line reads configs, and its
-    weights are tensors alone.
+    The config in the checkpoint describes the model; its weights are the averaged ones, if training averaged them.
+    A checkpoint is data: its config is read as the command line reads configs, and its weights are tensors alone.
 
     Args:
         path: a checkpoint, a safetensors file of weights and config, or the name of a model that comes with the
             program.
-        settings: what is to be other than in the checkpoint, by dotted name, as in
-            `{"samples": 8, "sampler.steps": 25}`.
-        model: a model of the same architecture to load the weights into, where the checkpoint has no config (a
+        settings: settings that differ from the checkpoint's, by dotted name, as in `{"samples": 8,
+            "sampler.steps": 25}`.
+        model: a model of the same architecture to load the weights into, if the checkpoint has no config (a
             training from Python writes none). Without `settings`.
 
     Returns:
@@ -74,7 +73,7 @@ def load(path: str | Path, settings: Mapping[str, Any] | None = None, model: Lig
 def save(model: LightningModule, path: str | Path) -> None:
     """Save a model's weights as a checkpoint, with its config if it was loaded: for `load` and `--ckpt_path`.
 
-    A model made in Python has no config; its weights are loaded into another one made like it.
+    A model made in Python has no config; load its weights into another one made like it.
     """
     checkpoint = {
         "state_dict": model.state_dict(),
@@ -91,12 +90,12 @@ def save(model: LightningModule, path: str | Path) -> None:
 def export(
     predictions: Iterable[Prediction], folder: str | Path, writer: type[PredictionWriter] | None = None
 ) -> list[Path]:
-    """Write samples as `dfm predict` does: of a scene videos, frames, depth and cameras, for example.
+    """Write samples as `dfm predict` does: for a scene videos, frames, depth and cameras, for example.
 
     Args:
-        predictions: what `draw` or `predictions` gives; an iterator is written sample by sample.
-        folder: where to; a sample's folder is `SCENE/sample_00` and so on, and replaces one that is there.
-        writer: how to; by default as fits the kind of signal.
+        predictions: the result of `draw` or `predictions`; an iterator is written sample by sample.
+        folder: where to write; a sample's folder is `SCENE/sample_00` and so on, and replaces an existing one.
+        writer: what to write with; by default what suits the kind of signal.
 
     Returns:
         The folders of the samples.
@@ -113,7 +112,7 @@ def export(
 
 
 def _made(described: dict[str, Any]) -> LightningModule:
-    """The model that a config describes, made by the command line's parser."""
+    """Build the model that a config describes, by the command line's parser."""
     import_parts()
     parser = DfmParser()
     parser.add_subclass_arguments(LightningModule, "model", required=True)
@@ -122,7 +121,7 @@ def _made(described: dict[str, Any]) -> LightningModule:
 
 
 def _changed(described: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's config with other settings, given by dotted names."""
+    """Change settings of a model's config, given by dotted names."""
     for name, value in settings.items():
         described = _with(described, name.split("."), value, name)
     return described

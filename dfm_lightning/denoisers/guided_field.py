@@ -12,26 +12,25 @@ from dfm_lightning.interfaces import FieldStage, FieldValues, RadianceField
 class GuidedField(NamedTuple):
     """The field u + s (c − u), point by point, for an unconditional field u, a conditional one c and a scale s.
 
-    Being a field, it has images that agree with each other from all sides, unlike images that are guided one by
-    one.
+    Being a field, its images agree with each other from all sides, unlike images that are guided one by one.
 
-    What is extrapolated is what a point adds to the light of a ray, to first order in a short piece of it: its
-    density σ, and its emission σ·k for the colour k (Max 1995). A colour by itself adds nothing: where there is no
-    density nobody sees it, and nothing has taught the field what it should be.
+    The quantities extrapolated are a point's contributions to the light of a ray, to first order in a short piece
+    of it: its density σ, and its emission σ·k for the colour k (Max 1995). A colour by itself contributes nothing:
+    at zero density it is invisible, and nothing has taught the field its value.
 
-        σ = σᵤ + s (σ_c − σᵤ)
-        σ k = σᵤ kᵤ + s (σ_c k_c − σᵤ kᵤ)
+        σ = σᵤ + s (σ_c − σᵤ) σ k = σᵤ kᵤ + s (σ_c k_c − σᵤ kᵤ)
 
-    Divided by the first, the second is an extrapolation of colours as well, with a scale of its own at each point:
+    Dividing the second by the first gives an extrapolation of colours as well, with a scale of its own at each
+    point:
 
         k = kᵤ + t (k_c − kᵤ),  t = s σ_c / σ
 
-    For s > 1 it is 1 where u is empty, and k is c's colour; it is s where both are equally dense. Where u is
-    denser than c, it would rise beyond all bounds as σ falls to 0, since a faint point cannot emit what is asked
-    of it. It is therefore kept within 0, 1 and s: colours are driven no further than by s itself, and emission
-    falls to 0 with the density. Then k is clamped to [0, 1], and σ to 0 and above: emission is neither negative
-    nor more than the density can give. Where σ is 0 nobody sees k, and it is c's or u's own colour, or between
-    them. Features, which are composited as colours are, are extrapolated with the same t.
+    For s > 1, t is 1 where u is empty, and k is c's colour; it is s where both are equally dense. Where u is
+    denser than c, it would grow without bound as σ falls to 0, since a faint point cannot emit that much. It is
+    therefore kept within 0, 1 and s: colours are driven no further than by s itself, and emission falls to 0 with
+    the density. Then k is clamped to [0, 1], and σ to 0 and above: emission is neither negative nor more than the
+    density allows. Where σ is 0, k is invisible; it is c's or u's own colour, or between them. Features, which are
+    composited like colours, are extrapolated with the same t.
     """
 
     unconditional: RadianceField
@@ -40,11 +39,11 @@ class GuidedField(NamedTuple):
 
     @property
     def floats_per_point(self) -> int:
-        """The larger of the two queries and what it leaves behind while the other runs."""
+        """Return the larger of the two queries' memory, including what one leaves behind while the other runs."""
         return max(self.unconditional.floats_per_point, self.conditional.floats_per_point) + 256
 
     def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
-        """Values of the guided field."""
+        """Compute values of the guided field."""
         u, c = self.unconditional.query(points, stage), self.conditional.query(points, stage)
         density = (u.density + self.scale * (c.density - u.density)).clamp(min=0)
         scale = self._colour_scale(c.density, density)[..., None]

@@ -1,4 +1,4 @@
-"""The denoiser of motion prediction (DFM, supplement 2.2): image and noisy target in, motion out."""
+"""The denoiser of motion prediction (DFM, supplement 2.2): from an image and a noisy target to a motion."""
 
 from typing import NamedTuple
 
@@ -18,13 +18,13 @@ _LARGEST_IMPORTANCE = 10.0
 
 
 class StillImage(NamedTuple):
-    """What the denoiser makes of its context: the image itself."""
+    """The denoiser's conditioning: the image itself."""
 
     image: Float[Tensor, "b 3 h w"]
 
 
 class ImageToMotion(SignalDenoiser):
-    """Clean context and noisy target, concatenated along the channels, through a DiT to a pixel-aligned motion.
+    """A DiT from clean context and noisy target, concatenated along the channels, to a pixel-aligned motion.
 
     Args:
         width: length of a token.
@@ -32,12 +32,12 @@ class ImageToMotion(SignalDenoiser):
         heads: attention heads of each block.
         patch: side of the square of pixels that is one token.
         flow_scale: pixels that an output of 1 stands for.
-        importance: whether the network decides, too, which pixels win where several meet; otherwise all weigh
-            the same.
-        sees_target: whether the network is shown the noisy target. If not, it knows the context alone and
-            predicts one motion, as a regression does: the baseline that sampling is compared with.
-        smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that what it makes of
-            neighbouring levels does not jitter. The authors' networks are told its number.
+        importance: whether the network also decides which pixels win where several meet; otherwise all weigh the
+            same.
+        sees_target: whether the network is shown the noisy target. If not, it knows the context alone and predicts
+            one motion, as a regression does: the baseline that sampling is compared with.
+        smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that its outputs at
+            neighbouring levels do not jitter. The authors' networks are told its number.
     """
 
     def __init__(

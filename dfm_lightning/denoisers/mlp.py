@@ -20,29 +20,30 @@ _MOST_PARAMETERS, _FEW = 0.5, 100
 
 
 class Flattened(NamedTuple):
-    """Context, its parameters and those of the target, one after the other."""
+    """Context, its parameters and those of the target, concatenated."""
 
     known: Float[Tensor, "b n"]
 
 
 class MLPDenoiser(SignalDenoiser):
-    """Predicts a signal of one or several tensors, with a residual MLP on all numbers that are known about it.
+    """Predict a signal of one or several tensors with a residual MLP on all known numbers.
 
-    These are the context's observations and parameters, the target's parameters and the noisy target: always
-    as many, so every batch has the same number of context views. Parameters can be one tensor or a NamedTuple
-    of tensors. For observations of up to a few thousand numbers; images deserve a network that knows of pixels.
+    These are the context's observations and parameters, the target's parameters and the noisy target. Their number
+    is fixed, so every batch has the same number of context views. Parameters can be one tensor or a NamedTuple of
+    tensors. Use it for observations of up to a few thousand numbers; images deserve a network that knows of
+    pixels.
 
     Where parameters are most of the input (operators as matrices, masks), it tends to collapse: it ignores both
     observations and predicts the mean signal. A warning says so; see `UNetDenoiser`.
 
     Args:
-        inputs: how many numbers that is for one scene; a wrong number is refused with the right one.
-        signal_shape: shape of one signal, such as [3] or [1, 16, 16]; or shapes by name, such as
-            {flow: [2, 16, 16], gain: [1]}: then a signal is a dictionary of tensors.
+        inputs: their number for one scene; a wrong one is refused with the right one.
+        signal_shape: shape of one signal, such as [3] or [1, 16, 16]; or shapes by name, such as {flow: [2, 16,
+            16], gain: [1]}: then a signal is a dictionary of tensors.
         width: hidden numbers of the network; even.
         depth: its residual blocks.
-        smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that what it makes of
-            neighbouring levels does not jitter.
+        smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that its outputs at
+            neighbouring levels do not jitter.
     """
 
     def __init__(

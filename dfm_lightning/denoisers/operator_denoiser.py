@@ -21,7 +21,7 @@ Targets = Literal["images", "measurements"]
 
 
 class OperatorConditioning(NamedTuple):
-    """What is known of images: measurements, A†y (zeros where unknown), classes, the targets' operators."""
+    """What is known of images: measurements, A†y (zeros if unknown), classes, the targets' operators."""
 
     measured: Measured
     back: Float[Tensor, "b c h w"]
@@ -39,7 +39,7 @@ class Preconditioning(NamedTuple):
 
 
 def edm_preconditioning(t: Float[Tensor, " b"], data_std: Number) -> Preconditioning:
-    """The factors c_skip, c_out, c_in and c_noise at noise levels t."""
+    """Compute the factors c_skip, c_out, c_in and c_noise at noise levels t."""
     total = t.square() + data_std**2
     skip, out, into = data_std**2 / total, t * data_std / total.sqrt(), total.rsqrt()
     skip, out, into = (part.view(-1, 1, 1, 1) for part in (skip, out, into))
@@ -47,12 +47,12 @@ def edm_preconditioning(t: Float[Tensor, " b"], data_std: Number) -> Preconditio
 
 
 def edm_weight(t: Float[Tensor, " b"], data_std: Number) -> Float[Tensor, " b"]:
-    """EDM's loss weight λ = (t² + σ_data²)/(t σ_data)², at which every level has the same initial loss."""
+    """Compute EDM's loss weight λ = (t² + σ_data²)/(t σ_data)², which equalises all levels' initial losses."""
     return (t.square() + data_std**2) / (t * data_std).square()
 
 
 class LogVariance(nn.Module):
-    """The logarithm u of the loss to be expected at a noise level, learned (EDM2): λ/eᵘ · loss + u."""
+    """The learned logarithm u of the loss expected at a noise level (EDM2): λ/eᵘ · loss + u."""
 
     frequencies: Tensor
     phases: Tensor
@@ -73,14 +73,16 @@ class LogVariance(nn.Module):
 
 
 class OperatorDenoiser(SignalDenoiser):
-    """Predicts images from noisy ones and measurements, by an hourglass transformer with EDM's preconditioning.
+    """Predict images from noisy ones and measurements, by an hourglass transformer with EDM's preconditioning.
 
-    Three models are one network: InvFusion, whose levels hold the operator (`joint`) beside A†y; Palette, which is
-    given A†y alone; and the unconditional one, which is given neither. A signal is an image [b c h w].
+    One network serves as three models: InvFusion, whose levels contain the operator (`joint`) in addition to A†y;
+    Palette, which is given A†y alone; and the unconditional one, which is given neither. A signal is an image [b c
+    h w].
 
-    Trained on `targets: measurements` it is operator-aware DFM: what is noised is the part of an image that an
-    operator sees (`Projection`), the levels hold that operator too, and the image is only reached through it. What
-    the target's operator does not see is predicted without skip connection, on which there is nothing of it.
+    Trained on `targets: measurements` it is operator-aware DFM: the noised quantity is the part of an image that
+    an operator sees (`Projection`), the levels contain that operator too, and the image is only reached through
+    it. The part that the target's operator does not see is predicted without skip connection, since the noisy
+    target holds nothing of it.
 
     Args:
         channels: of the images.
@@ -88,16 +90,16 @@ class OperatorDenoiser(SignalDenoiser):
         depths: blocks of each level, from the finest to the coarsest.
         widths: of each level.
         windows: side of each level's attention windows, in tokens; 0 for global attention.
-        joint: which levels hold the operator; none if empty.
+        joint: which levels contain the operator; none if empty.
         backprojection: whether the network is given A†y beside the noisy image.
         targets: what is noised: images, or measurements as images.
-        directions: number of principal directions of the posterior that a head of its own predicts; 0 for none.
+        directions: number of principal directions of the posterior that a separate head predicts; 0 for none.
         classes: number of image classes; 0 for none.
         data_std: standard deviation of the images' values.
         head_width: of the attention's heads.
-        mapping_width: of the network that makes the condition.
+        mapping_width: of the network that computes the condition.
         dropout: of attention and feed-forward.
-        checkpointing: compute activations again in the backward pass, to save memory.
+        checkpointing: recompute activations in the backward pass, to save memory.
     """
 
     without_effect = frozenset({"dropout", "checkpointing"})
@@ -160,7 +162,7 @@ class OperatorDenoiser(SignalDenoiser):
 
     @property
     def is_operator_aware(self) -> bool:
-        """Whether any level holds the operator."""
+        """Tell whether any level contains the operator."""
         return self.network.roles > 0
 
     def use_process(self, process: Any) -> None:
@@ -189,7 +191,7 @@ class OperatorDenoiser(SignalDenoiser):
     def evaluate(
         self, noisy: Float[Tensor, "b 1 c h w"], level: NoiseLevel, conditioning: OperatorConditioning
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k c h w"]]:
-        """The image, and the principal directions of the error of that estimate (as many as there are)."""
+        """Return the image, and the principal directions of that estimate's error (if any)."""
         state, t = self._state(noisy[:, 0], level)
         factors = edm_preconditioning(t, self.data_std)
         scaled = (factors.into * state).to(noisy.dtype)
@@ -206,12 +208,12 @@ class OperatorDenoiser(SignalDenoiser):
         raw = raw.to(at_least_float32(raw))
         image = factors.skip * state + factors.out * raw
         if self.targets == "measurements":
-            # What is not seen of the target: a prediction of unit variance, as it is in EDM at the highest noise.
+            # The unseen part of the target: a prediction of unit variance, as in EDM at the highest noise.
             image = self.data_std * raw + conditioning.target.apply(image - self.data_std * raw)
         return image.to(noisy.dtype), self._directions(features)
 
     def noise_of(self, level: NoiseLevel) -> Float[Tensor, " b"]:
-        """The noise t = σ/α at levels of the process."""
+        """Return the noise t = σ/α at levels of the process."""
         if not self._process:
             raise UserError(
                 "this denoiser needs the model's noise process: use it in a model, or call use_process"
@@ -220,11 +222,11 @@ class OperatorDenoiser(SignalDenoiser):
         return (noise_rate / signal_rate)[:, 0]
 
     def loss_variance(self, level: NoiseLevel) -> Float[Tensor, " b"]:
-        """u, the logarithm of the weighted loss to be expected at levels."""
+        """Return u, the logarithm of the weighted loss expected at levels."""
         return self.log_variance(self.noise_of(level).log() / 4)
 
     def drop_context(self, context: Views) -> Views:
-        """See `SignalDenoiser`: a model of classes forgets the class, another the measurement."""
+        """See `SignalDenoiser`: a model with classes drops the class, another the measurement."""
         params = context.params
         if self.classes:
             return context._replace(params=params._replace(label=torch.full_like(params.label, -1)))
@@ -232,7 +234,7 @@ class OperatorDenoiser(SignalDenoiser):
         return Views(torch.zeros_like(context.observation), nothing)
 
     def _state(self, noisy: Tensor, level: NoiseLevel) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
-        """The noisy image as x + t z, and t, whatever the process and its scaling of what denoisers are given."""
+        """Return the noisy image as x + t z, and t, for any process and any scaling of the denoiser's input."""
         process, precise = self._process, noisy.to(at_least_float32(noisy))
         t = self.noise_of(level).to(precise.dtype)
         ones = torch.ones_like(precise[:, :1, :1, :1])

@@ -20,20 +20,20 @@ class MaskedImage(NamedTuple):
 
 
 class PatchToCode(SignalDenoiser):
-    """Masked context, its mask and the noisy target, concatenated, through a DiT to the code w.
+    """A DiT from masked context, its mask and the noisy target, concatenated, to the code w.
 
     The network predicts the code's deviation from the generator's mean code, in units of the codes' spread;
-    `centre` tells it both.
+    `centre` sets both.
 
     Args:
         code_width: length of the generator's codes.
-        layers: how many codes to predict: 1 for all layers of the generator (w), or one each (w+).
+        layers: number of codes to predict: 1 for all layers of the generator (w), or one for each (w+).
         width: length of a token.
         depth: number of transformer blocks.
         heads: attention heads of each block.
         patch: side of the square of pixels that is one token.
-        smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that what it makes of
-            neighbouring levels does not jitter. The authors' networks are told its number.
+        smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that its outputs at
+            neighbouring levels do not jitter. The authors' networks are told its number.
     """
 
     mean: Tensor
@@ -77,5 +77,5 @@ class PatchToCode(SignalDenoiser):
         return self.mean + self.spread * deviation.to(self.mean.dtype)
 
     def drop_context(self, context: Views) -> Views:
-        """A context that shows nothing: no pixel is seen."""
+        """Return a context that shows no pixel."""
         return Views(torch.zeros_like(context.observation), torch.zeros_like(context.params))

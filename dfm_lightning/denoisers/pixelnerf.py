@@ -1,4 +1,4 @@
-"""The denoiser of inverse graphics: context images and a noisy target in, a radiance field out (DFM, 4.1)."""
+"""The denoiser of inverse graphics: from context images and a noisy target to a radiance field (DFM, 4.1)."""
 
 from typing import NamedTuple
 
@@ -20,11 +20,10 @@ from dfm_lightning.types import Cameras, Level, Views, concatenate
 
 
 class PixelNeRFConditioning(NamedTuple):
-    """What the denoiser makes of the context, once for a sampling run.
+    """The denoiser's conditioning, computed once for a sampling run.
 
-    `context` is the field of the context views in the networks of the joint field, `target` the target's
-    cameras, `estimate` the deterministic estimate of the target view: colour in [-1, 1] (3 channels), depth
-    (1), features.
+    `context` is the field of the context views in the networks of the joint field, `target` the target's cameras,
+    `estimate` the deterministic estimate of the target view: colour in [-1, 1] (3 channels), depth (1), features.
     """
 
     context: PixelNeRFField
@@ -33,27 +32,27 @@ class PixelNeRFConditioning(NamedTuple):
 
 
 class PixelNeRFDenoiser(SceneDenoiser):
-    """A radiance field from the features of context views and of the noisy target view.
+    """Predict a radiance field from the features of context views and of the noisy target view.
 
-    From the context alone comes a deterministic field; its rendering at the target's camera, the deterministic
-    estimate, is given to the encoder beside the noisy target. The signal is the field of context and target
-    views together.
+    The context alone determines a deterministic field; its rendering at the target's camera, the deterministic
+    estimate, is given to the encoder beside the noisy target. The signal is the field of context and target views
+    together.
 
     Args:
         encoder: from images to feature maps.
-        estimate_renderer: renders the deterministic estimate; without fine samples. Its near, far, background
-            and corner_aligned are the forward model's.
-        estimate_reduction: the estimate is rendered at 1/this of the target's resolution and enlarged: every
-            iteration renders the whole of it, so that a small model spends much of its time there. 1 in the
-            authors' models. The target's height and width must be multiples of it.
+        estimate_renderer: renders the deterministic estimate; without fine samples. Its near, far, background and
+            corner_aligned are the forward model's.
+        estimate_reduction: the estimate is rendered at 1/this of the target's resolution and enlarged, since every
+            iteration renders the whole of it and a small model spends much of its time there. 1 in the authors'
+            models. It must divide the target's height and width.
         mlp_width: width of the three MLPs: of the deterministic field, and coarse and fine of the joint one.
         mlp_blocks: residual blocks of each MLP.
         mlp_blocks_per_view: how many of them come before the mean over views.
         octaves: frequencies in the positional encoding of points.
         project_behind: whether a point behind a camera has features of the image position it projects to,
             mirrored, as in the authors' models. Otherwise such a view contributes the point's position alone.
-        smooth_levels: whether the networks are told a level by its signal-to-noise ratio, so that what they make
-            of neighbouring levels does not jitter. The authors' networks are told its number.
+        smooth_levels: whether the networks are told a level by its signal-to-noise ratio, so that their outputs at
+            neighbouring levels do not jitter. The authors' networks are told its number.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class PixelNeRFDenoiser(SceneDenoiser):
             embed_smoothly(self)
 
     def use_forward_model(self, forward_model: ForwardModel) -> None:
-        """Render the estimate by the conventions of the forward model. Raises `UserError` where they disagree."""
+        """Adopt the forward model's conventions for the estimate. Raises `UserError` if they disagree."""
         if isinstance(forward_model, VolumeRendering):
             self.estimate_renderer.share(forward_model, "denoiser.estimate_renderer")
 
@@ -116,7 +115,7 @@ class PixelNeRFDenoiser(SceneDenoiser):
     def forward(
         self, noisy: Float[Tensor, "b 1 3 h w"], level: Level, conditioning: PixelNeRFConditioning
     ) -> PixelNeRFField:
-        """The field of the context views and the noisy target view, in this order."""
+        """Return the field of the context views and the noisy target view, in this order."""
         target = conditioning.target
         features = self.encoder.encode_target(
             noisy[:, 0], conditioning.estimate[:, 0], level, target.absolute_pose[:, 0]
@@ -125,7 +124,7 @@ class PixelNeRFDenoiser(SceneDenoiser):
         return concatenate([conditioning.context, field], dim=1)
 
     def deterministic_field(self, context: Views) -> PixelNeRFField:
-        """The scene as the context alone determines it: the field behind the deterministic estimate.
+        """Return the scene as the context alone determines it: the field behind the deterministic estimate.
 
         Its one MLP serves coarse and fine samples alike.
         """
@@ -133,7 +132,7 @@ class PixelNeRFDenoiser(SceneDenoiser):
         return self._field(self.deterministic_mlp, self.deterministic_mlp, maps, context.params)
 
     def adopt_deterministic_mlp(self) -> None:
-        """Let the joint field's MLPs begin as copies of the deterministic field's, once that is trained."""
+        """Initialise the joint field's MLPs with copies of the trained deterministic field's."""
         for mlp in (self.coarse_mlp, self.fine_mlp):
             mlp.load_state_dict(self.deterministic_mlp.state_dict())
 
@@ -150,7 +149,7 @@ class PixelNeRFDenoiser(SceneDenoiser):
         cameras: Cameras,
         level: Int[Tensor, "b v"] | None = None,
     ) -> PixelNeRFField:
-        """A field of views at the given diffusion levels; of clean views (level 0) without them."""
+        """Return a field of views at the given diffusion levels; of clean views (level 0) without them."""
         if level is None:
             level = torch.zeros(maps.shape[:2], dtype=torch.long, device=maps.device)
         cameras = self.estimate_renderer.aligned(cameras)
@@ -158,10 +157,11 @@ class PixelNeRFDenoiser(SceneDenoiser):
 
 
 def reduce_cameras(cameras: Cameras, times: int) -> Cameras:
-    """The same views with so many times fewer pixels along each side, each in the middle of those it stands for.
+    """Return the same views with fewer pixels along each side by a factor, each in the middle of those it
+    replaces.
 
-    Of corner-aligned cameras, the outer ones stay where they are. Raises `UserError` if height and width are no
-    multiples of it, or less than two of them are left along a side.
+    For corner-aligned cameras, the outer ones stay where they are. Raises `UserError` if the factor does not
+    divide height and width, or leaves less than two pixels along a side.
     """
     if times == 1:
         return cameras
@@ -182,10 +182,10 @@ def reduce_cameras(cameras: Cameras, times: int) -> Cameras:
 def enlarge(
     images: Float[Tensor, "b v c h w"], times: int, corner_aligned: bool = False
 ) -> Float[Tensor, "b v c h2 w2"]:
-    """Images with so many times more pixels along each side, by bilinear interpolation.
+    """Enlarge images by a factor along each side, by bilinear interpolation.
 
-    The inverse of `reduce_cameras`: pixel i of N sees position (i + ½)/N, beyond the outermost of the small image
-    what that sees; of corner-aligned cameras it sees i/(N − 1).
+    This inverts `reduce_cameras`: pixel i of N sees position (i + ½)/N, beyond the outermost of the small image
+    what that sees; with corner-aligned cameras it sees i/(N − 1).
     """
     if times == 1:
         return images

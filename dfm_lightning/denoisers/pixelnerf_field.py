@@ -1,4 +1,4 @@
-"""The radiance field that pixel-aligned features of several views make up (pixelNeRF, Yu et al. 2021)."""
+"""A radiance field made of pixel-aligned features of several views (pixelNeRF, Yu et al. 2021)."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from dfm_lightning.types import Cameras
 
 
 class ViewFeatures(NamedTuple):
-    """What one MLP of a field knows of each view: its feature maps as the first layer sees them, its levels."""
+    """The inputs of one MLP of a field from each view: its feature maps after the first layer, its levels."""
 
     projected_maps: Float[Tensor, "b v h w d"]
     modulation: Float[Tensor, "b v k 2 d"]
@@ -22,10 +22,10 @@ class ViewFeatures(NamedTuple):
 
 
 class PixelNeRFField(NamedTuple):
-    """A scene, as seen by views: a tree of tensors with leading dimensions b v, and the networks that read it.
+    """A scene as seen by views: a tree of tensors with leading dimensions b v, and the networks that read it.
 
-    Fields of the same networks are joined by concatenating their views; the last view counts as the noisy
-    one, whose diffusion level the networks work under after the mean over views.
+    Fields of the same networks are joined by concatenating their views; the last view counts as the noisy one,
+    whose diffusion level applies after the mean over views.
     """
 
     world_to_camera: Float[Tensor, "b v 4 4"]
@@ -36,12 +36,12 @@ class PixelNeRFField(NamedTuple):
 
     @property
     def floats_per_point(self) -> int:
-        """Numbers that a query holds for each point."""
+        """Return the numbers that a query holds for each point."""
         views = self.intrinsics.shape[1]
         return views * max(stage.mlp.floats_per_point for stage in (self.coarse, self.fine))
 
     def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
-        """Values at points in the scene: each view's features at the point's projection, through the MLP."""
+        """Compute values at points of the scene: each view's features at the point's projection, then the MLP."""
         views = self.coarse if stage == "coarse" else self.fine
         local = transform_points(self.world_to_camera, points)
         seen = None if self.project_behind else local[..., 2] > 0
@@ -51,7 +51,7 @@ class PixelNeRFField(NamedTuple):
 
 
 def view_features(mlp: RadianceMLP, maps: Float[Tensor, "b v h w f"], level: Int[Tensor, "b v"]) -> ViewFeatures:
-    """Prepare views for an MLP: done once for a field, not for each point."""
+    """Prepare views for an MLP: once for a field, not for each point."""
     return ViewFeatures(mlp.project_maps(maps), mlp.modulation(level), mlp)
 
 
@@ -63,12 +63,12 @@ def pixelnerf_field(
     level: Int[Tensor, "b v"],
     project_behind: bool,
 ) -> PixelNeRFField:
-    """The field of views with the given feature maps, cameras and diffusion levels.
+    """Build the field of views with the given feature maps, cameras and diffusion levels.
 
     `coarse` and `fine` may be the same MLP; its views are then prepared once.
     """
-    # The true inverse, not the transpose: a stored rotation is one only up to rounding, and what it lacks
-    # would be magnified by the high frequencies of the positional encoding.
+    # The true inverse, not the transpose: a stored rotation is exact only up to rounding, and the high frequencies
+    # of the positional encoding would magnify the error.
     world_to_camera = torch.linalg.inv(cameras.camera_to_world)
     coarse_views = view_features(coarse, maps, level)
     fine_views = coarse_views if fine is coarse else view_features(fine, maps, level)

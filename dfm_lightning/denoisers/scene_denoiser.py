@@ -1,4 +1,4 @@
-"""What denoisers of scenes share, whatever their radiance fields are made of."""
+"""The common part of denoisers of scenes, whatever their radiance fields are made of."""
 
 from dfm_lightning.denoisers.guided_field import GuidedField
 from dfm_lightning.interfaces import RadianceField, SignalDenoiser

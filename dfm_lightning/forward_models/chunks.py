@@ -1,4 +1,4 @@
-"""Rendering in pieces that fit into memory."""
+"""Render in pieces that fit into memory."""
 
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that an allocation failed, on a GPU or on the CPU."""
+    """Tell whether an error means that an allocation failed, on a GPU or on the CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error)
@@ -22,9 +22,9 @@ def in_chunks(
 ) -> Iterator[Result]:
     """Apply a function to successive pieces of its inputs along a dimension, at most `size` long.
 
-    When a piece does not fit into memory, it is halved, and so are all that follow; the error passes through
-    once a piece is 1 long. Only without gradients: with them, what was computed before stays in memory, and
-    halving would not help for long.
+    If a piece does not fit into memory, it is halved, and so are all that follow; the error passes through once a
+    piece is 1 long. Only use it without gradients: with them, earlier results stay in memory, and halving would
+    soon fail too.
     """
     length = inputs[0].shape[dim]
     start = 0

@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def compositing_weights(density: Float[Tensor, "*r s"], distances: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
-    """The share of each point in what its ray sees: its opacity times the transmittance before it.
+    """Compute the share of each point in its ray's observation: its opacity times the transmittance before it.
 
-    Distances rise along the ray. The interval of a point reaches to the next one; the last interval is as
-    long as the one before it. Negative densities count as zero.
+    Distances increase along the ray. The interval of a point reaches to the next one; the last interval is as long
+    as the one before it. Negative densities count as zero.
     """
     intervals = distances.diff(dim=-1)
     intervals = torch.cat([intervals, intervals[..., -1:]], dim=-1)
@@ -21,6 +21,6 @@ def compositing_weights(density: Float[Tensor, "*r s"], distances: Float[Tensor,
 
 
 def composite(weights: Float[Tensor, "*r s"], values: Float[Tensor, "*r s c"]) -> Float[Tensor, "*r c"]:
-    """The weighted sum of the points' values along each ray."""
+    """Sum the points' values along each ray by weight."""
     with torch.autocast(weights.device.type, enabled=False):
         return (weights[..., None, :] @ values)[..., 0, :]

@@ -13,13 +13,13 @@ from dfm_lightning.types import Moment, Observed, at_least_float32
 
 HoleFilling = Literal["blank", "still", "backward"]
 
-# A pixel that less than this share of a pixel has moved onto counts as a hole in part, one that nothing has moved
-# onto entirely. Below 1, so that a surface that grows does not become transparent.
+# A pixel that receives less than this share of a pixel counts as a partial hole, one that receives nothing as a
+# full hole. Below 1, so that a growing surface does not become transparent.
 _FULL = 0.5
 
 
 class Motion(NamedTuple):
-    """Where each pixel of an image goes, and what wins where pixels meet.
+    """The displacement of each pixel of an image, and the precedence where pixels meet.
 
     `flow` is the displacement from time 0 to time 1 in pixels, to the right and down; `importance` is the
     logarithm of a pixel's weight in the average of those that meet.
@@ -30,20 +30,20 @@ class Motion(NamedTuple):
 
 
 class WarpingDetails(NamedTuple):
-    """How much of each pixel of an observation has been moved there: 0 in holes, at most 1."""
+    """The share of each pixel of an observation that was moved there: 0 in holes, at most 1."""
 
     coverage: Float[Tensor, "b v 1 h w"]
 
 
 class ImageWarping(ForwardModel):
-    """Moves the pixels of an image by softmax splatting (Niklaus and Liu 2020), and fills the holes they leave.
+    """Move the pixels of an image by softmax splatting (Niklaus and Liu 2020), and fill the holes they leave.
 
-    The motion is even: at time t each pixel has gone t times its flow.
+    The motion is uniform: at time t each pixel has moved t times its flow.
 
     Args:
-        holes: what is seen where nothing has moved to. "blank": nothing (0, grey). "still": what the image has at
-            this place, as if the pixel had been left behind. "backward": what the image has where this place's own
-            flow, reversed, points to.
+        holes: the content of holes. "blank": nothing (0, grey). "still": the image at this place, as if the pixel
+            had been left behind. "backward": the image at the place that this place's own flow, reversed, points
+            to.
     """
 
     def __init__(self, holes: HoleFilling = "still") -> None:
@@ -55,17 +55,17 @@ class ImageWarping(ForwardModel):
         return self.observe(signal, params).observation
 
     def observe(self, signal: Motion, params: Moment) -> Observed:
-        """The warped images and their `WarpingDetails`."""
+        """Return the warped images and their `WarpingDetails`."""
         views = params.time.shape[1]
         image = params.image.flatten(0, 1)
         with torch.autocast(image.device.type, enabled=False):
-            # In one precision, float32 at least: motion and image may come in different ones.
+            # In one precision, at least float32: motion and image may come in different ones.
             dtype = at_least_float32(signal.flow)
             dtype = torch.promote_types(dtype, image.dtype)
             image = image.to(dtype)
             flow, importance = (part.to(dtype).repeat_interleave(views, dim=0) for part in signal)
             flow = flow * params.time.flatten().to(dtype)[:, None, None, None]
-            # One channel more, the inverse weight, whose weighted sum is what has arrived, unweighted.
+            # One more channel, the inverse weight, whose weighted sum is the unweighted amount that has arrived.
             splatted = splat_softmax(torch.cat([image, (-importance).exp()], dim=1), flow, importance)
             warped, inverse_weight = splatted.image[:, :-1], splatted.image[:, -1:]
             coverage = (inverse_weight * splatted.weight / _FULL).clamp(max=1)
@@ -82,7 +82,9 @@ class ImageWarping(ForwardModel):
 
 
 def warp_backward(image: Float[Tensor, "n c h w"], flow: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n c h w"]:
-    """The image at each pixel's place minus its flow, bilinearly; the nearest edge pixel outside the frame."""
+    """Sample the image at each pixel's place minus its flow, bilinearly; use the nearest edge pixel outside the
+    frame.
+    """
     height, width = image.shape[2:]
     x = torch.arange(width, device=flow.device) - flow[:, 0]
     y = torch.arange(height, device=flow.device)[:, None] - flow[:, 1]

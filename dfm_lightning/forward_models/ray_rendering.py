@@ -1,4 +1,4 @@
-"""What a bundle of rays sees of a radiance field: coarse pass, importance sampling, fine pass."""
+"""Render a bundle of rays through a radiance field: coarse pass, importance sampling, fine pass."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from dfm_lightning.interfaces import FieldStage, FieldValues, RadianceField
 
 
 class RayRendering(NamedTuple):
-    """How rays are sampled and composited; the meaning of each is told by `VolumeRendering`."""
+    """Settings of ray sampling and compositing; `VolumeRendering` explains each."""
 
     near: float
     far: float
@@ -31,15 +31,15 @@ class RayRendering(NamedTuple):
 
     @property
     def points_per_ray(self) -> int:
-        """Points of a ray in the larger of the two passes."""
+        """Return the number of points of a ray in the larger of the two passes."""
         return self.coarse_samples + self.fine_samples
 
 
 class RenderedRays(NamedTuple):
-    """What each of n rays sees; colours in [0, 1], depth and distances along the unit ray.
+    """The observation of each of n rays; colours in [0, 1], depth and distances along the unit ray.
 
-    `proposal_colour` is what the coarse pass alone sees. Weights and distances are those of the last pass,
-    sorted from near to far.
+    `proposal_colour` is that of the coarse pass alone. Weights and distances are those of the last pass, sorted
+    from near to far.
     """
 
     colour: Float[Tensor, "b n 3"]
@@ -58,7 +58,7 @@ def query_along_rays(
     distances: Float[Tensor, "b n s"],
     stage: FieldStage,
 ) -> FieldValues:
-    """The field's values at distances along rays; point dimension b (n s)."""
+    """Query the field at distances along rays; point dimension b (n s)."""
     points = origins[:, :, None] + distances[..., None] * directions[:, :, None]
     return field.query(points.flatten(1, 2), stage)
 
@@ -66,7 +66,7 @@ def query_along_rays(
 def composite_rays(
     values: FieldValues, distances: Float[Tensor, "b n s"], background: tuple[float, float, float]
 ) -> RenderedRays:
-    """Composite values at n · s points; what one pass alone shows."""
+    """Composite values at n · s points: the result of one pass alone."""
     per_ray = distances.shape[1:]
     colour, features = values.colour.unflatten(1, per_ray), values.features.unflatten(1, per_ray)
     weights = compositing_weights(values.density.unflatten(1, per_ray), distances)
@@ -82,7 +82,7 @@ def render_rays(
     directions: Float[Tensor, "b n 3"],
     settings: RayRendering,
 ) -> RenderedRays:
-    """What rays with the given origins and unit directions see of the field."""
+    """Render rays with the given origins and unit directions through the field."""
     batch, rays, _ = directions.shape
     distances = coarse_distances(
         settings.near, settings.far, settings.coarse_samples, settings.spacing, directions
@@ -104,5 +104,7 @@ def render_rays(
 
 
 def rays_per_chunk(field: RadianceField, settings: RayRendering, batch: int, budget: int, item: int) -> int:
-    """How many rays of each element of a batch fit into a memory budget in bytes, at `item` bytes a number."""
+    """Compute how many rays of each element of a batch fit into a memory budget in bytes, at `item` bytes a
+    number.
+    """
     return max(1, budget // (batch * settings.points_per_ray * field.floats_per_point * item))

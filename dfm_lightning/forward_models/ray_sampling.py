@@ -1,4 +1,4 @@
-"""Where along a ray a radiance field is evaluated: coarse points everywhere, fine points where something is."""
+"""The points at which a ray evaluates a radiance field: coarse ones everywhere, fine ones near surfaces."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ Spacing = Literal["distance", "inverse_distance"]
 def coarse_distances(
     near: float, far: float, samples: int, spacing: Spacing, like: Float[Tensor, "..."]
 ) -> Float[Tensor, " s"]:
-    """Distances from `near` to `far`, both included, equally spaced in distance or in inverse distance."""
+    """Return distances from `near` to `far`, both included, equally spaced in distance or in inverse distance."""
     fractions = torch.linspace(0, 1, samples, dtype=like.dtype, device=like.device)
     if spacing == "distance":
         return near * (1 - fractions) + far * fractions
@@ -20,7 +20,7 @@ def coarse_distances(
 
 
 def jittered(distances: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
-    """Each distance replaced by a random one of its stratum, whose borders are half-way to its neighbours."""
+    """Replace each distance by a random one of its stratum, whose borders are half-way to its neighbours."""
     middles = (distances[..., 1:] + distances[..., :-1]) / 2
     lower = torch.cat([distances[..., :1], middles], dim=-1)
     upper = torch.cat([middles, distances[..., -1:]], dim=-1)
@@ -28,10 +28,11 @@ def jittered(distances: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
 
 
 def jittered_between_ends(distances: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
-    """`jittered`, but for the first distance and the last two.
+    """Apply `jittered`, except to the first distance and the last two.
 
-    The ends stay where evaluation has them, so that what stands there is met as often; with the last two stays the
-    length of the last interval, for which there is no next point. So the opacity of a wall at the end is the same.
+    The ends stay where evaluation has them, so that content there is sampled as often; keeping the last two keeps
+    the length of the last interval, which has no next point. The opacity of a wall at the end is therefore the
+    same.
     """
     return torch.cat([distances[..., :1], jittered(distances)[..., 1:-2], distances[..., -2:]], dim=-1)
 
@@ -40,14 +41,14 @@ def jittered_between_ends(distances: Float[Tensor, "*r s"]) -> Float[Tensor, "*r
 def importance_distances(
     distances: Float[Tensor, "*r s"], weights: Float[Tensor, "*r s"], samples: int, random: bool
 ) -> Float[Tensor, "*r samples"]:
-    """Distances distributed as the compositing weights of coarse points (NeRF, section 5.2); detached.
+    """Draw distances distributed as the compositing weights of coarse points (NeRF, section 5.2); detached.
 
-    The weights of the first and last point are left out, and 1e-5 is added to the others. The density is
-    constant between the middles of neighbouring points. The quantiles are equally spaced from 0 to 1, or random
-    but for these two, which are the same in training and evaluation.
+    The weights of the first and last point are left out, and 1e-5 is added to the others. The density is constant
+    between the middles of neighbouring points. The quantiles are equally spaced from 0 to 1, or random except for
+    these two, which are the same in training and evaluation.
     """
     dtype = distances.dtype
-    # Whether an interval at the end holds next to nothing is a matter of digits that float32 lacks near 1.
+    # Whether an interval at the end is nearly empty depends on digits that float32 lacks near 1.
     if distances.device.type != "mps":
         distances, weights = distances.double(), weights.double()
     borders = (distances[..., 1:] + distances[..., :-1]) / 2
@@ -65,7 +66,7 @@ def importance_distances(
     upper, lower = upper.clamp(max=cumulative.shape[-1] - 1), (upper - 1).clamp(min=0)
     cumulative_lower, cumulative_upper = (cumulative.gather(-1, index) for index in (lower, upper))
     border_lower, border_upper = (borders.gather(-1, index) for index in (lower, upper))
-    # Within an interval that holds next to nothing, quantiles stand still, as in NeRF's code.
+    # Within a nearly empty interval, quantiles stay put, as in NeRF's code.
     width = cumulative_upper - cumulative_lower
     fraction = (quantiles - cumulative_lower) / torch.where(width < 1e-5, 1.0, width)
     return (border_lower + fraction * (border_upper - border_lower)).to(dtype)

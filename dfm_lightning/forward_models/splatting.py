@@ -1,12 +1,11 @@
 """Forward warping: every pixel of an image is moved by its flow and added to the four pixels around its target.
 
-Conventions: flow channel 0 is the displacement to the right, channel 1 down, in pixels; a pixel at (x, y) goes
-to (x, y) + flow(x, y). Each of the four bilinear corners is dropped by itself where it lies outside the frame.
-A pixel whose flow is not finite is left out. Where a target is a whole number the flow's gradient is the
-right-hand one.
+Conventions: flow channel 0 is the displacement to the right, channel 1 down, in pixels; a pixel at (x, y) goes to
+(x, y) + flow(x, y). Each of the four bilinear corners is dropped separately if it lies outside the frame. Pixels
+whose flow is not finite are left out. If a target is a whole number the flow's gradient is the right-hand one.
 
 Pixels meet in four ways (Niklaus and Liu 2020, section 3.1): they add up, or they are averaged, evenly or with
-weights, given as they are or by their logarithms.
+weights, given directly or by their logarithms.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -16,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Splatting is the adjoint of bilinear sampling: where that reads an image, splatting writes. PyTorch has fast
-# kernels of both, the latter as the gradient of its `grid_sample`.
+# Splatting is the adjoint of bilinear sampling: it writes where sampling reads. PyTorch has fast kernels for both,
+# the latter as the gradient of its `grid_sample`.
 _OPTIONS = (0, 0, False)  # bilinear, zeros outside, corners not aligned
 # In its coordinates, more than a frame away from the frame.
 _OUTSIDE = 4.0
@@ -28,21 +27,21 @@ Empty = Literal["zero", "add", "clip"]
 
 
 class Splatted(NamedTuple):
-    """A forward-warped image, and the weight each of its pixels collected: 0 where nothing arrived (a hole)."""
+    """A forward-warped image, and the weight that each pixel collected: 0 where nothing arrived (a hole)."""
 
     image: Float[Tensor, "b c h w"]
     weight: Float[Tensor, "b 1 h w"]
 
 
 def splat_sum(image: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"]) -> Splatted:
-    """Pixels that meet add up; the bilinear shares are the weight."""
+    """Sum the pixels that meet; the bilinear shares are the weight."""
     return _accumulate(image, flow, torch.ones_like(flow[:, :1]))
 
 
 def splat_average(
     image: Float[Tensor, "b c h w"], flow: Float[Tensor, "b 2 h w"], empty: Empty = "zero"
 ) -> Splatted:
-    """Pixels that meet are averaged by their bilinear shares. For `empty` see `normalised`."""
+    """Average the pixels that meet by their bilinear shares. For `empty` see `normalised`."""
     return normalised(splat_sum(image, flow), empty)
 
 
@@ -52,7 +51,7 @@ def splat_linear(
     weight: Float[Tensor, "b 1 h w"],
     empty: Empty = "zero",
 ) -> Splatted:
-    """Pixels that meet are averaged, each with its weight (not negative). For `empty` see `normalised`."""
+    """Average the pixels that meet, each with its weight (not negative). For `empty` see `normalised`."""
     return normalised(_accumulate(image, flow, weight), empty)
 
 
@@ -62,33 +61,33 @@ def splat_softmax(
     importance: Float[Tensor, "b 1 h w"],
     empty: Empty = "zero",
 ) -> Splatted:
-    """Pixels that meet are averaged, each with the weight exp(importance), so that the important ones win.
+    """Average the pixels that meet, each with the weight exp(importance), so that the important ones win.
 
-    The exponential is taken as it is: keep the importance within about ±20. For `empty` see `normalised`.
+    The exponential is not rescaled: keep the importance within about ±20. For `empty` see `normalised`.
     """
     return splat_linear(image, flow, importance.to(_working_dtype(importance)).exp(), empty)
 
 
 def normalised(splatted: Splatted, empty: Empty) -> Splatted:
-    """Divide by the collected weight, which stays as it is.
+    """Divide by the collected weight, which is returned unchanged.
 
     Args:
         splatted: sums of weighted pixels and of weights.
-        empty: how a weight of zero is kept from being divided by. "zero": replaced by 1, holes are exactly
-            0. "add": 1e-7 is added to every weight. "clip": weights below 1e-7 are raised to it. The last two
-            are for networks trained that way; the gradients at almost empty pixels are huge.
+        empty: how division by a weight of zero is avoided. "zero": it is replaced by 1, holes are exactly 0.
+            "add": 1e-7 is added to every weight. "clip": weights below 1e-7 are raised to it. The last two are for
+            networks trained that way; the gradients at almost empty pixels are huge.
     """
     total = splatted.weight
     if empty == "zero":
         divisor = torch.where(total == 0, 1.0, total)
     else:
         divisor = total + 1e-7 if empty == "add" else total.clamp(min=1e-7)
-    # A product with the inverse: its backward pass is a division of one channel instead of all.
+    # A product with the inverse: its backward pass divides one channel instead of all.
     return splatted._replace(image=splatted.image * divisor.reciprocal())
 
 
 def _working_dtype(*tensors: Tensor) -> torch.dtype:
-    """The precision of the computation: the widest of the inputs, but at least float32."""
+    """Return the precision of the computation: the widest of the inputs, but at least float32."""
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -108,7 +107,7 @@ class _Accumulate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, flow: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Image [b c h w], flow [b 2 h w] and weight [b 1 h w] to sums of pixels and of weights."""
+        """Sum pixels and weights from image [b c h w], flow [b 2 h w] and weight [b 1 h w]."""
         ctx.save_for_backward(image, flow, weight)
         if flow.numel() == 0:
             return torch.zeros_like(image), torch.zeros_like(weight)
@@ -122,7 +121,7 @@ class _Accumulate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_sum: Tensor, grad_total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients sampled at the targets; and how these, times the values, change with the targets."""
+        """Sample the gradients at the targets; compute how these, times the values, change with the targets."""
         image, flow, weight = ctx.saved_tensors
         if flow.numel() == 0:
             return torch.zeros_like(image), torch.zeros_like(flow), torch.zeros_like(weight)
@@ -142,7 +141,7 @@ class _Accumulate(torch.autograd.Function):
 
 
 def _weighted(image: Float[Tensor, "b c h w"], weight: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b k h w"]:
-    """Weighted pixels and, as the last channel, their weights."""
+    """Return weighted pixels and, as the last channel, their weights."""
     batch, channels, height, width = image.shape
     values = image.new_empty(batch, channels + 1, height, width)
     torch.mul(image, weight, out=values[:, :-1])
@@ -151,17 +150,18 @@ def _weighted(image: Float[Tensor, "b c h w"], weight: Float[Tensor, "b 1 h w"])
 
 
 def _frame_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of the frame that pixels are splatted into, the image in its upper left corner.
+    """Return height and width of the frame that pixels are splatted into, the image in its upper left corner.
 
-    Powers of two: so that whole pixels stay whole in `grid_sample`'s coordinates, and no motion changes nothing.
+    They are powers of two, so that whole pixels stay whole in `grid_sample`'s coordinates, and no motion changes
+    nothing.
     """
     return 1 << (height - 1).bit_length(), 1 << (width - 1).bit_length()
 
 
 def _targets(flow: Float[Tensor, "b 2 h w"]) -> Float[Tensor, "b h w 2"]:
-    """Where pixels go, in `grid_sample`'s coordinates: the frame is from -1 to 1.
+    """Return the pixels' targets in `grid_sample`'s coordinates: the frame is from -1 to 1.
 
-    What is not finite goes outside the frame, and nothing goes further than that.
+    Targets that are not finite go outside the frame, and none goes farther than that.
     """
     batch, _, height, width = flow.shape
     targets = flow.new_empty(batch, height, width, 2)

@@ -20,11 +20,11 @@ from dfm_lightning.types import Cameras, Observed, Views, concatenate
 
 
 class RenderingDetails(NamedTuple):
-    """What rendering computes beside the image.
+    """Intermediate results of rendering beside the image.
 
-    Depth is the expected distance along the unit ray, Σ w z, not divided by the opacity. `features` are
-    composited as the colour is. `proposal_observation` is what the coarse pass alone shows, in [-1, 1].
-    Weights and distances are those of the points along each ray, from near to far.
+    Depth is the expected distance along the unit ray, Σ w z, not divided by the opacity. `features` are composited
+    like the colour. `proposal_observation` is the coarse pass's own image, in [-1, 1]. Weights and distances are
+    those of the points along each ray, from near to far.
     """
 
     depth: Float[Tensor, "b v 1 h w"]
@@ -36,33 +36,33 @@ class RenderingDetails(NamedTuple):
 
 
 class VolumeRendering(ForwardModel):
-    """Renders a radiance field at the pixels of cameras, as images in [-1, 1].
+    """Render a radiance field at the pixels of cameras, as images in [-1, 1].
 
-    In training mode the points along the rays are random; in evaluation mode they are not, so that the same
-    field gives the same image.
+    In training mode the points along the rays are random; in evaluation mode they are not, so that the same field
+    gives the same image.
 
-    A model has one forward model, whose near, far, background and corner_aligned hold for its denoiser's renderer
-    too: there they are null (see `share`).
+    A model has one forward model, whose near, far, background and corner_aligned also apply to its denoiser's
+    renderer, where they are null (see `share`).
 
     Args:
-        near: distance along each ray where the scene begins, in scene units.
-        far: distance where it ends.
+        near: distance along each ray at which the scene begins, in scene units.
+        far: distance at which it ends.
         coarse_samples: points of the coarse pass, spread over the whole ray.
-        fine_samples: further points, placed where the coarse pass found something; 0 for no fine pass.
+        fine_samples: further points, placed where the coarse pass found content; 0 for no fine pass.
         spacing: whether coarse points are equally spaced in distance or in inverse distance.
-        background: red, green and blue, in [0, 1], of what lies behind the scene; black if null.
-        jitter: whether each coarse point is moved at random within its stratum in training, but for those at
-            the ends (the first, the last two). Off in the authors' models.
-        train_proposal: whether gradients flow through the coarse pass, so that a loss can train it. Off in
-            the authors' models.
+        background: red, green and blue, in [0, 1], of the background behind the scene; black if null.
+        jitter: whether training moves each coarse point at random within its stratum, except those at the ends
+            (the first, the last two). Off in the authors' models.
+        train_proposal: whether gradients flow through the coarse pass, so that a loss can train it. Off in the
+            authors' models.
         patch_size: side of the random square of pixels that a training step compares.
-        memory_budget_mb: what rays are cut into chunks for. By default 32 on the CPU, where small chunks stay
-            in its cache and are faster, and 4096 elsewhere. A chunk that does not fit into memory all the same
-            is halved when no gradient is wanted.
-        checkpointing: compute the points' values again in the backward pass instead of keeping them: a
-            training step then takes little more memory than a chunk, and a third more time.
+        memory_budget_mb: memory limit that sets the size of chunks of rays. By default 32 on the CPU, where small
+            chunks stay in its cache and are faster, and 4096 elsewhere. A chunk that nevertheless does not fit
+            into memory is halved if no gradient is needed.
+        checkpointing: recompute the points' values in the backward pass instead of keeping them: a training step
+            then takes little more memory than a chunk, and a third more time.
         corner_aligned: whether the outer pixels' centres lie at 0 and 1 of the intrinsics, as in the authors'
-            models, instead of at (i + ½)/N; they are not if null.
+            models, instead of at (i + ½)/N; they do not if null.
     """
 
     fixed_by_checkpoint = frozenset({"background", "corner_aligned"})
@@ -116,7 +116,7 @@ class VolumeRendering(ForwardModel):
 
         Args:
             conventions: the renderer that has them, the forward model.
-            name: what this renderer is called in a config, for messages.
+            name: the name of this renderer in a config, for messages.
 
         Raises:
             UserError: this renderer was given another value.
@@ -133,7 +133,7 @@ class VolumeRendering(ForwardModel):
                 )
 
     def require_ends(self) -> None:
-        """Raise `UserError` where nobody has said where scenes begin and end."""
+        """Raise `UserError` if near or far is unset."""
         lacking = [name for name in ("near", "far") if name not in vars(self)]
         if lacking:
             raise UserError(
@@ -143,12 +143,12 @@ class VolumeRendering(ForwardModel):
             raise UserError(f"near and far must satisfy 0 < near < far, got {self.near} and {self.far}")
 
     def forward(self, signal: RadianceField, params: Cameras) -> Float[Tensor, "b v 3 h w"]:
-        """The images, without keeping anything else."""
+        """Render the images alone."""
         colour = concatenate(self._render(signal, params, lambda rays: rays.colour), dim=1)
         return self._as_images(colour, params) * 2 - 1
 
     def observe(self, signal: RadianceField, params: Cameras) -> Observed:
-        """The images and `RenderingDetails`."""
+        """Render the images and `RenderingDetails`."""
         rays = concatenate(self._render(signal, params, lambda rays: rays), dim=1)
         shape = params.pixels.shape[:-1]
         details = RenderingDetails(
@@ -162,15 +162,15 @@ class VolumeRendering(ForwardModel):
         return Observed(self._as_images(rays.colour, params) * 2 - 1, details)
 
     def subsample(self, views: Views) -> Views:
-        """One random square of `patch_size` pixels of each scene, at the same place in all its views."""
+        """Crop a random square of `patch_size` pixels of each scene, at the same place in all its views."""
         return random_patches(views, self.patch_size)
 
     def aligned(self, cameras: Cameras) -> Cameras:
-        """The cameras with the intrinsics that rendering uses (see `corner_aligned`)."""
+        """Return the cameras with the intrinsics that rendering uses (see `corner_aligned`)."""
         return corner_aligned(cameras) if self.corner_aligned else cameras
 
     def _render(self, field: RadianceField, cameras: Cameras, select: Callable[[RenderedRays], Any]) -> list[Any]:
-        """What `select` takes of each chunk of rays; the rays of all views stand in one dimension."""
+        """Collect what `select` takes from each chunk of rays; the rays of all views share one dimension."""
         settings = self._settings()
         directions = ray_directions(self.aligned(cameras))
         origins = ray_origins(cameras)[:, :, None, None].expand_as(directions)
@@ -201,7 +201,7 @@ class VolumeRendering(ForwardModel):
         )
 
     def _budget(self, like: Tensor) -> int:
-        """Bytes that a chunk of rays may take."""
+        """Return the size of a chunk of rays in bytes."""
         megabytes = self.memory_budget_mb or (32 if like.device.type == "cpu" else 4096)
         return int(megabytes * 2**20)
 

@@ -1,4 +1,4 @@
-"""Linear forward models of images: operators, their random laws, and the observation through them."""
+"""Linear forward models of images: operators, their random distributions, and the observation through them."""
 
 from dfm_lightning.forward_models.linear.blurs import Blur, Downsampling, blur, downsampling, gaussian_kernel
 from dfm_lightning.forward_models.linear.deepinv import DeepinvOperator

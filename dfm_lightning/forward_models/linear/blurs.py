@@ -1,4 +1,4 @@
-"""Operators that blur, on images that go round at their borders, and that average blocks of pixels."""
+"""Operators that blur, on images with periodic borders, and that average blocks of pixels."""
 
 from typing import NamedTuple
 
@@ -16,19 +16,19 @@ from dfm_lightning.forward_models.linear.operator import (
 from dfm_lightning.forward_models.linear.transforms import hartley
 from dfm_lightning.types import at_least_float32
 
-# What a blur lets through of a frequency, relative to the most, below which it counts as nothing.
+# Transmission of a frequency, relative to the largest, below which it counts as zero.
 _LEAST_PASSED = 1e-5
 
 
 class _Passed(NamedTuple):
-    """The factor on each frequency, real and imaginary part; the images' shape, in a tensor without numbers."""
+    """The factor on each frequency, real and imaginary part; the images' shape, in an empty tensor."""
 
     spectrum: Float[Tensor, "*b h w 2"]
     blank: Float[Tensor, "*b c h w 0"]
 
 
 class Blur(HoldsImageShape, _Passed):
-    """y = k * x, with any kernel, all channels alike; the image goes on at its opposite border. Made by `blur`."""
+    """y = k * x, with any kernel, for all channels alike; the image is periodic. Made by `blur`."""
 
     def norm(self) -> Float[Tensor, " b"]:
         """See `LinearOperator.norm`: the largest factor on a frequency."""
@@ -70,9 +70,9 @@ class Blur(HoldsImageShape, _Passed):
 
 
 def blur(kernel: Float[Tensor, "*b m n"], shape: tuple[int, int, int]) -> Blur:
-    """The blur of images of a shape (c, h, w) with kernels whose centre is at (m // 2, n // 2).
+    """Make the blur of images of a shape (c, h, w) with kernels whose centre is at (m // 2, n // 2).
 
-    Frequencies of which less than 10⁻⁵ of the most would pass do not pass at all.
+    Frequencies of which less than 10⁻⁵ of the largest would pass do not pass at all.
 
     Raises:
         UserError: a kernel is larger than the images.
@@ -88,7 +88,7 @@ def blur(kernel: Float[Tensor, "*b m n"], shape: tuple[int, int, int]) -> Blur:
 
 
 def gaussian_kernel(deviation: float, size: int) -> Float[Tensor, "size size"]:
-    """A Gaussian kernel of a standard deviation in pixels, with a sum of 1."""
+    """Return a Gaussian kernel of a standard deviation in pixels, with a sum of 1."""
     place = torch.arange(size, dtype=torch.float64) - size // 2
     profile = (-(place**2) / (2 * deviation**2)).exp()
     kernel = profile[:, None] * profile
@@ -96,14 +96,14 @@ def gaussian_kernel(deviation: float, size: int) -> Float[Tensor, "size size"]:
 
 
 class _Blocks(NamedTuple):
-    """Weights of the pixels of a block; and the images' shape, in a tensor without numbers."""
+    """Weights of the pixels of a block; and the images' shape, in an empty tensor."""
 
     weights: Float[Tensor, "*b s s"]
     blank: Float[Tensor, "*b c h w 0"]
 
 
 class Downsampling(HoldsImageShape, _Blocks):
-    """Each block of s × s pixels becomes one, their weighted sum. Made by `downsampling`."""
+    """Replace each block of s × s pixels by its weighted sum. Made by `downsampling`."""
 
     @property
     def measurement_shape(self) -> tuple[int, int, int]:
@@ -118,7 +118,7 @@ class Downsampling(HoldsImageShape, _Blocks):
     def decompose(self) -> Decomposition:
         """See `LinearOperator.decompose`: in each block, the weights and what is orthogonal to them."""
         side, weights = self.weights.shape[-1], self.weights.flatten(1)
-        # The reflection that exchanges the first axis and the weights' direction.
+        # The reflection that swaps the first axis and the weights' direction.
         seen = weights / self.norm()[:, None]
         axis = torch.zeros_like(seen)
         axis[:, 0] = 1
@@ -170,7 +170,7 @@ class Downsampling(HoldsImageShape, _Blocks):
 def downsampling(
     factor: int, shape: tuple[int, ...], weights: Float[Tensor, "*b s s"] | None = None
 ) -> Downsampling:
-    """The operator that makes images of a shape [*b c h w] smaller by a factor, by weights or by the mean.
+    """Make the operator that shrinks images of a shape [*b c h w] by a factor, by weights or by the mean.
 
     Raises:
         UserError: the factor does not divide the images' height and width.

@@ -12,15 +12,15 @@ from dfm_lightning.forward_models.linear.operator import ALL_ABILITIES, Ability,
 
 
 class DeepinvOperator(LinearOperator):
-    """A `deepinv.physics.LinearPhysics` where an operator is expected. The noise model of the physics is not used.
+    """A `deepinv.physics.LinearPhysics` as an operator. The noise model of the physics is not used.
 
-    Measurements whose images are not of three dimensions are laid out as [n 1 1]. Singular values are there if the
-    physics is decomposable in real numbers, as many as an image has.
+    Measurements whose images do not have three dimensions are laid out as [n 1 1]. Singular values are available
+    if the physics is decomposable in real numbers, one for each number of an image.
 
     Args:
-        physics: gives A, A_adjoint and A_dagger of batches.
+        physics: implements A, A_adjoint and A_dagger of batches.
         shape: channels, height and width of the images.
-        batch: how many images there are; the physics' own parameters have to fit.
+        batch: number of images; the physics' own parameters must match it.
 
     Raises:
         UserError: it is no linear physics.

@@ -1,4 +1,4 @@
-"""Random operators: laws as the InvFusion paper states them, as functions of a generator's seed."""
+"""Random operators: the distributions of the InvFusion paper, as functions of a generator's seed."""
 
 import math
 from abc import ABC, abstractmethod
@@ -20,13 +20,13 @@ Shape = tuple[int, int, int]
 
 
 class OperatorLaw(Recorded, ABC):
-    """A distribution of operators of one kind, or of several of which a batch has one."""
+    """A distribution of operators of one kind, or of several kinds, one for each batch."""
 
     @abstractmethod
     def draw(self, count: int, shape: Shape, generator: torch.Generator) -> LinearOperator:
         """Draw operators for images of a shape (c, h, w), from a generator on the CPU.
 
-        Except where a law says otherwise, each is drawn by itself: its law does not depend on `count`.
+        Unless a class says otherwise, each is drawn independently: its distribution does not depend on `count`.
         """
 
 
@@ -35,7 +35,7 @@ def _uniform(generator: torch.Generator, least: float = 0.0, most: float = 1.0) 
 
 
 def _integer(generator: torch.Generator, least: int, most: int) -> int:
-    """Uniform, both ends included."""
+    """Draw an integer uniformly, both ends included."""
     return int(torch.randint(least, most + 1, (), generator=generator))
 
 
@@ -43,9 +43,9 @@ class PatchMasks(OperatorLaw):
     """In-painting: some of the patches of a grid are visible.
 
     The patches' side is a power of 2, uniform over the exponents up to that of the image; each is visible with a
-    probability that is uniform up to `most_visible`; both and the patches are drawn anew until one is visible. So
-    the paper. (Its released code draws anew for a whole batch, with another probability; its masks depend so on
-    the size of the batch.)
+    probability that is uniform up to `most_visible`; probability and patches are redrawn until one is visible, as
+    in the paper. (Its released code redraws for a whole batch, with another probability, so that its masks depend
+    on the size of the batch.)
 
     Args:
         most_visible: the greatest probability that a patch is visible.
@@ -76,7 +76,7 @@ class BoxMasks(OperatorLaw):
     """Out-painting: one box is visible, between two different coordinates of each axis, uniformly drawn.
 
     Args:
-        inside: whether the box is what is seen (out-painting), or what is not (in-painting).
+        inside: whether the box is the visible part (out-painting), or the hidden part (in-painting).
     """
 
     def __init__(self, inside: bool = True) -> None:
@@ -95,15 +95,14 @@ class BoxMasks(OperatorLaw):
 class StridedMotionBlurs(OperatorLaw):
     """Motion blur and sub-sampling: a random movement, smoothed by a Gaussian of the stride's width.
 
-    All operators drawn together have the same stride; each has a kernel of its own. Kernels are of the image's
-    size, as the paper says. (Its released code has half of that.)
+    All operators drawn together have the same stride; each has a kernel of its own. Kernels have the image's size,
+    as in the paper. (Its released code uses half of that.)
 
     Args:
         strides: one of which is drawn.
         kernel_share: the kernel's size as a share of the image's.
         approximate: whether the pseudo-inverse is that of the released code, which is fast at any size, or the
-        true
-            one.
+            true one.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class Matrices(OperatorLaw):
     """Matrices whose rows are normal random vectors of length 1; their number is uniform.
 
     Args:
-        rows: least and greatest number of rows; all are filled up to the greatest with zeros.
+        rows: least and greatest number of rows; all are padded to the greatest with zeros.
     """
 
     def __init__(self, rows: tuple[int, int] = (2, 128)) -> None:
@@ -151,10 +150,10 @@ class Matrices(OperatorLaw):
 
 
 class CompressedSensings(OperatorLaw):
-    """Random signs, a fast transform, and random ones of its coefficients.
+    """Random signs, a fast transform, and a random subset of its coefficients.
 
     Args:
-        share: how many numbers are measured, as a share of an image's.
+        share: number of measured numbers, as a share of an image's.
     """
 
     def __init__(self, share: Number = 0.1) -> None:
@@ -174,7 +173,7 @@ class CompressedSensings(OperatorLaw):
 
 
 class GaussianBlurs(OperatorLaw):
-    """Gaussian blur of images that go round at their borders; its width is uniform.
+    """Gaussian blur of periodic images; its width is uniform.
 
     Args:
         deviations: least and greatest standard deviation in pixels.
@@ -220,13 +219,13 @@ class Nothing(OperatorLaw):
 
 
 class OneOf(OperatorLaw):
-    """One of several laws, drawn for all operators that are drawn together.
+    """One of several distributions, drawn for all operators that are drawn together.
 
-    The paper's family is that of patches, motion blur, matrices and nothing, each with the same probability: a
-    quarter of its training is unconditional.
+    The paper's family consists of patches, motion blur, matrices and nothing, with equal probabilities: a quarter
+    of its training is unconditional.
 
     Args:
-        laws: of which one is drawn, with equal probabilities.
+        laws: one of which is drawn, with equal probabilities.
     """
 
     def __init__(self, laws: Sequence[OperatorLaw]) -> None:

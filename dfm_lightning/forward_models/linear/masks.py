@@ -1,4 +1,4 @@
-"""Operators that show part of an image: masks, and the one that shows nothing."""
+"""Operators that show part of an image: masks, and the operator that shows nothing."""
 
 from typing import NamedTuple
 
@@ -15,14 +15,14 @@ from dfm_lightning.forward_models.linear.operator import (
 
 
 class _Seen(NamedTuple):
-    """What is seen, 1 or 0, all channels alike; and the images' shape, in a tensor without numbers."""
+    """The visible pixels, 1 or 0, all channels alike; and the images' shape, in an empty tensor."""
 
     mask: Float[Tensor, "*b 1 h w"]
     blank: Float[Tensor, "*b c h w 0"]
 
 
 class Mask(HoldsImageShape, _Seen):
-    """y = m · x: what a mask of zeros and ones leaves of an image, zeros elsewhere. Its own pseudo-inverse.
+    """y = m · x: an image with all but the ones of a mask set to zero. Its own pseudo-inverse.
 
     In-painting and out-painting; with a mask of ones, denoising and the image itself. Made by `mask_operator`.
     """
@@ -54,24 +54,24 @@ class Mask(HoldsImageShape, _Seen):
 
 
 def mask_operator(mask: Float[Tensor, "*b 1 h w"], channels: int = 3) -> Mask:
-    """The operator of a mask, 1 where the image is seen and 0 elsewhere."""
+    """Make the operator of a mask, 1 where the image is seen and 0 elsewhere."""
     return Mask(mask, blank((*mask.shape[:-3], channels, *mask.shape[-2:])))
 
 
 def whole_image(shape: tuple[int, ...]) -> Mask:
-    """The operator that shows all of the images of a shape [*b c h w]."""
+    """Make the operator that shows all of the images of a shape [*b c h w]."""
     *leading, channels, height, width = shape
     return mask_operator(torch.ones(*leading, 1, height, width), channels)
 
 
 class _Unseen(NamedTuple):
-    """The images' shape, in a tensor without numbers."""
+    """The images' shape, in an empty tensor."""
 
     blank: Float[Tensor, "*b c h w 0"]
 
 
 class Zero(HoldsImageShape, _Unseen):
-    """y = 0, one for each channel, whatever the image: what is left to a model is unconditional.
+    """y = 0, one for each channel, for every image: a model given it is unconditional.
 
     Made by `zero_operator`.
     """
@@ -101,7 +101,7 @@ class Zero(HoldsImageShape, _Unseen):
         )
 
     def _apply(self, image: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k c 1 1"]:
-        # (Not new zeros: a gradient of zeros is one, too.)
+        # (Not new zeros: a gradient of zeros is still a gradient.)
         return image[..., :1, :1] * 0
 
     def _adjoint(self, measurement: Float[Tensor, "b k c 1 1"]) -> Float[Tensor, "b k c h w"]:
@@ -111,5 +111,5 @@ class Zero(HoldsImageShape, _Unseen):
 
 
 def zero_operator(shape: tuple[int, ...]) -> Zero:
-    """The operator that shows nothing of the images of a shape [*b c h w]."""
+    """Make the operator that shows nothing of the images of a shape [*b c h w]."""
     return Zero(blank(shape))

@@ -20,7 +20,7 @@ class _Rows(NamedTuple):
 class Matrix(LinearOperator, _Rows):
     """y = A x, m numbers [m 1 1], for any matrix.
 
-    Rows of zeros stand for nothing: so a batch may hold matrices of different heights. Made by `matrix_operator`.
+    Rows of zeros count as absent, so a batch may hold matrices of different heights. Made by `matrix_operator`.
     """
 
     @property
@@ -85,12 +85,12 @@ class Matrix(LinearOperator, _Rows):
 
 
 def relative_cut(matrix: Float[Tensor, "*b m n"]) -> float:
-    """The share of the largest singular value below which others are rounding errors."""
+    """Return the share of the largest singular value below which others are rounding errors."""
     return max(matrix.shape[-2:]) * torch.finfo(matrix.dtype).eps
 
 
 def matrix_operator(rows: Float[Tensor, "*b m c h w"]) -> Matrix:
-    """The operator of a matrix whose rows are laid out as images; its pseudo-inverse is computed in float64."""
+    """Make the operator of a matrix whose rows are laid out as images; pseudo-invert it in float64."""
     matrix = rows.flatten(-3)
     # By the small triangle of Aᵀ = Q R: A† = Q (Rᵀ)†.
     basis, triangle = torch.linalg.qr(matrix.double().mT)
@@ -99,7 +99,7 @@ def matrix_operator(rows: Float[Tensor, "*b m c h w"]) -> Matrix:
 
 
 class _Scrambled(NamedTuple):
-    """Signs ±1 of the pixels, and which of the transform's m coefficients are measured."""
+    """Signs ±1 of the pixels, and the indices of the transform's m measured coefficients."""
 
     signs: Float[Tensor, "*b c h w"]
     kept: Int[Tensor, "*b m"]

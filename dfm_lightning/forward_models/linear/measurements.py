@@ -1,4 +1,4 @@
-"""From images to problems: what a data module is given to measure its images by random operators."""
+"""Turn images into problems: the class that lets data modules measure their images by random operators."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from dfm_lightning.types import Batch, Views, map_tensors
 
 
 class LinearMeasurements(Recorded):
-    """Measures images: y = A x + σ_y n is a problem's context, its target the image, or another measurement.
+    """Measure images: y = A x + σ_y n is a problem's context, its target the image, or another measurement.
 
     Args:
-        law: of the context's operators.
+        law: distribution of the context's operators.
         noise: σ_y, in the units of the measurements (images are in [−1, 1]).
-        target_law: of operators for targets that are measurements too, as images A†(A x + σ_y n); whole images
-            without noise if None.
+        target_law: distribution of operators for targets that are measurements too, as images A†(A x + σ_y n);
+            whole images without noise if None.
     """
 
     def __init__(self, law: OperatorLaw, noise: float = 0.0, target_law: OperatorLaw | None = None) -> None:
@@ -29,7 +29,8 @@ class LinearMeasurements(Recorded):
         self.noise = noise
         self.target_law = target_law
 
-    # (Data modules are given this by class path; their parser compares annotations, and shapes are never equal.)
+    # (Not jaxtyping: data modules get this by class path, and the parser never finds two annotations with shapes
+    # equal.)
     def problems(self, images: Any, labels: Any, keys: Any, generator: torch.Generator) -> Batch:
         """Measure images [b c h w] of classes [b]; without truth."""
         return self._problems(images, labels, list(keys), generator)

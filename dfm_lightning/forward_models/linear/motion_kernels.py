@@ -1,4 +1,4 @@
-"""Kernels of motion blur: the way of a shaking camera during an exposure."""
+"""Kernels of motion blur: the path of a shaking camera during an exposure."""
 
 import math
 
@@ -6,22 +6,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Points that a pixel's length of the way is drawn with.
+# Points drawn for each pixel of the path's length.
 _POINTS_A_PIXEL = 4
 
 
 def motion_kernel(size: int, intensity: float, generator: torch.Generator) -> Float[Tensor, "size size"]:
     """Draw the kernel of a random movement, with a sum of 1 and its centre of mass in the kernel's middle.
 
-    The way is ¾ (u + i² u') of the diagonal long, u and u' uniform in [0, 1]; it begins in any direction and
-    turns at random, by a standard deviation of π i over its length; its speed varies evenly between pauses and
+    The path is ¾ (u + i² u') of the diagonal long, u and u' uniform in [0, 1]; it starts in any direction and
+    turns at random, by a standard deviation of π i over its length; its speed varies uniformly between pauses and
     jerks. (These are the proportions of the generator that the InvFusion paper uses; its numbers are not
     reproduced.)
 
     Args:
         size: height and width of the kernel in pixels.
         intensity: i, from 0 (straight and even) to 1 (crooked).
-        generator: gives all random numbers.
+        generator: source of all random numbers.
     """
 
     def uniform() -> float:
@@ -38,7 +38,7 @@ def motion_kernel(size: int, intensity: float, generator: torch.Generator) -> Fl
 
 
 def _splatted(points: Float[Tensor, "n 2"], weights: Float[Tensor, " n"], size: int) -> Float[Tensor, "size size"]:
-    """Spread each point over the four pixels around it; what lies outside is left out."""
+    """Spread each point over the four pixels around it; points outside are dropped."""
     kernel = torch.zeros(size * size, dtype=points.dtype)
     corner = points.floor()
     for row in (0, 1):
@@ -52,7 +52,9 @@ def _splatted(points: Float[Tensor, "n 2"], weights: Float[Tensor, " n"], size: 
 
 
 def smoothed(kernel: Float[Tensor, "size size"], deviation: float) -> Float[Tensor, "size size"]:
-    """Convolve a kernel with a Gaussian of a standard deviation in pixels; what leaves the kernel is left out."""
+    """Convolve a kernel with a Gaussian of a standard deviation in pixels; parts that leave the kernel are
+    dropped.
+    """
     places = torch.arange(len(kernel), dtype=torch.float64)
     gaussian = (-((places[:, None] - places) ** 2) / (2 * deviation**2)).exp()
     blurred = gaussian @ kernel.double() @ gaussian

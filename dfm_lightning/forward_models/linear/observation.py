@@ -13,10 +13,10 @@ from dfm_lightning.types import Views, map_tensors
 
 
 class Sensing(NamedTuple):
-    """How images were measured: the parameters φ of a linear problem.
+    """The way images were measured: the parameters φ of a linear problem.
 
     `operator` is a `LinearOperator` whose tensors begin with `*b`; `noise` is σ_y, the standard deviation of the
-    noise in the measurements, in the measurements' own units; infinite where nothing was measured. `label` is the
+    noise in the measurements, in the measurements' own units; infinite if nothing was measured. `label` is the
     class of the image, for models that know classes; −1 for none.
     """
 
@@ -26,7 +26,7 @@ class Sensing(NamedTuple):
 
 
 def sensing(operator: Any, leading: tuple[int, ...], noise: float = 0.0, label: int = -1) -> Sensing:
-    """How images were measured: leading dimensions `*b`, with the same noise and class for all."""
+    """Build a `Sensing` with leading dimensions `*b`, with the same noise and class for all."""
     return Sensing(operator, torch.full(leading, noise), torch.full(leading, label))
 
 
@@ -39,7 +39,7 @@ class _Projected(NamedTuple):
 class Projection(LinearOperator, _Projected):
     """y = A† A x: the part of an image that an operator sees, as an image. Symmetric; its own pseudo-inverse.
 
-    What is known of an image from its measurement, in a form that does not depend on the operator's kind.
+    It states what a measurement reveals of an image in a form that does not depend on the operator's kind.
     """
 
     @property
@@ -73,12 +73,12 @@ class Projection(LinearOperator, _Projected):
 
 
 def one_a_view(operator: Any) -> Any:
-    """An operator whose tensors begin with `b v`, with the two dimensions as one."""
+    """Merge the leading dimensions `b v` of an operator's tensors."""
     return map_tensors(lambda tensor: tensor.flatten(0, 1), operator)
 
 
 class LinearObservation(ForwardModel):
-    """O = A S: images [b c h w] measured by linear operators; φ is a `Sensing`, which says how much noise O has.
+    """O = A S: images [b c h w] measured by linear operators; φ is a `Sensing`, which also states the noise of O.
 
     A target is an image, or the part of one that an operator sees (`Projection`).
     """
@@ -109,7 +109,7 @@ def measure(
 ) -> Float[Tensor, "b p q r"]:
     """Measure images, y = A x + σ_y z, with noise from a generator on the CPU.
 
-    What fills a measurement up, as zeros stand for unseen pixels, has no noise.
+    Padding of a measurement, such as zeros for unseen pixels, has no noise.
 
     Raises:
         UserError: σ_y is negative or not finite.
@@ -123,13 +123,13 @@ def measure(
 
 
 def check_noise(noise: float) -> None:
-    """Raise `UserError` where a standard deviation σ_y is none."""
+    """Raise `UserError` if σ_y is no standard deviation."""
     if not 0 <= noise < float("inf"):
         raise UserError(f"the measurements' noise σ_y must be 0 or more and finite, got {noise:g}")
 
 
 def check_measurement(operator: LinearOperator, measurement: Tensor) -> None:
-    """Raise `UserError` where a measurement is not one of this operator, or holds what is no number."""
+    """Raise `UserError` if a measurement does not belong to this operator, or is not finite."""
     expected = (operator.batch, *operator.measurement_shape)
     if measurement.numel() == 0:
         raise UserError(f"the measurement is empty: its shape is {tuple(measurement.shape)}, expected {expected}")

@@ -1,4 +1,4 @@
-"""`LinearOperator`: what is known of a linear forward model, one operator for each element of a batch."""
+"""`LinearOperator`: the interface of linear forward models, one operator for each element of a batch."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,7 +13,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.randomness import generator_for
 from dfm_lightning.types import at_least_float32
 
-# What a method may need of an operator beyond `apply`.
+# Abilities that a method may need of an operator beyond `apply`.
 Ability = Literal["adjoint", "pseudo-inverse", "singular values"]
 ALL_ABILITIES: frozenset[Ability] = frozenset({"adjoint", "pseudo-inverse", "singular values"})
 
@@ -24,8 +24,8 @@ _POWER_TOLERANCE = 1e-9
 class Decomposition(NamedTuple):
     """A singular value decomposition A = U S Vᵀ of each operator of a batch, by functions.
 
-    `values` are the singular values, one for each number n = c · h · w of an image: 0 where a direction is unseen.
-    V is orthogonal. `to_right` gives Vᵀx; `from_right` V v; `to_left` the coordinates Uᵀy, in the places of their
+    `values` are the singular values, one for each number n = c · h · w of an image: 0 if a direction is unseen. V
+    is orthogonal. `to_right` computes Vᵀx; `from_right` V v; `to_left` the coordinates Uᵀy, in the places of their
     singular values and 0 elsewhere.
     """
 
@@ -38,34 +38,34 @@ class Decomposition(NamedTuple):
 class LinearOperator(ABC):
     """Linear maps of images [c h w] to measurements [p q r], one for each element of a batch.
 
-    An operator of the project is a NamedTuple of tensors that begin with the batch, and travels as the
-    parameters φ in `Views.params`, where its tensors begin with `b v`; `LinearObservation` brings the two
-    together. Each function maps stacks of copies too: between the batch and the image any dimensions may stand,
-    all under the same operator. Inputs of double precision are computed in double precision. All is
-    differentiable in images and measurements.
+    An operator of the project is a NamedTuple of tensors that begin with the batch, and travels as the parameters
+    φ in `Views.params`, where its tensors begin with `b v`; `LinearObservation` brings the two together. Each
+    function also maps stacks of copies: any dimensions may stand between the batch and the image, all under the
+    same operator. Inputs of double precision are computed in double precision. Everything is differentiable in
+    images and measurements.
 
     Subclasses implement the functions with an underscore, for one dimension of copies.
     """
 
     @property
     def abilities(self) -> frozenset[Ability]:
-        """What the operators offer beyond `apply`."""
+        """Return what the operators offer beyond `apply`."""
         return ALL_ABILITIES
 
     @property
     @abstractmethod
     def batch(self) -> int:
-        """How many operators there are."""
+        """Return the number of operators."""
 
     @property
     @abstractmethod
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the images."""
+        """Return channels, height and width of the images."""
 
     @property
     @abstractmethod
     def measurement_shape(self) -> tuple[int, int, int]:
-        """Shape of a measurement."""
+        """Return the shape of a measurement."""
 
     def apply(self, image: Float[Tensor, "b *k c h w"]) -> Float[Tensor, "b *k p q r"]:
         """Measure images: A x.
@@ -84,7 +84,7 @@ class LinearOperator(ABC):
         return self._on_copies(self._adjoint, measurement, self.measurement_shape, "measurements")
 
     def pseudo_inverse(self, measurement: Float[Tensor, "b *k p q r"]) -> Float[Tensor, "b *k c h w"]:
-        """Return A† y: of the images that explain the measurement best, the smallest (Moore and Penrose).
+        """Return A† y, the smallest of the images that best explain the measurement (Moore and Penrose).
 
         Raises:
             UserError: the measurements have another size than the operators'.
@@ -92,7 +92,7 @@ class LinearOperator(ABC):
         return self._on_copies(self._pseudo_inverse, measurement, self.measurement_shape, "measurements")
 
     def norm(self) -> Float[Tensor, " b"]:
-        """Return the largest singular value of each operator: here an estimate, by power iteration on AᵀA."""
+        """Return the largest singular value of each operator; here estimated by power iteration on AᵀA."""
         return power_iteration(self)
 
     def measured_numbers(self) -> Float[Tensor, " b"]:
@@ -100,14 +100,14 @@ class LinearOperator(ABC):
         return self.measured_places().flatten(1).sum(dim=1)
 
     def measured_places(self) -> Float[Tensor, "b p q r"]:
-        """Return 1 for the numbers of a measurement that depend on the image, 0 for others: here all 1."""
+        """Return 1 for the numbers of a measurement that depend on the image, 0 for others; here all 1."""
         return torch.ones(self.batch, *self.measurement_shape)
 
     def decompose(self) -> Decomposition:
         """Return the singular value decomposition of each operator.
 
         Raises:
-            UserError: it cannot be had.
+            UserError: it is not available.
         """
         raise UserError(f"{type(self).__name__} has no singular value decomposition")
 
@@ -137,24 +137,24 @@ class LinearOperator(ABC):
 
 
 def blank(shape: tuple[int, ...]) -> Float[Tensor, "*b c h w 0"]:
-    """A tensor without numbers that holds a shape [*b c h w]: among an operator's tensors, that of its images."""
+    """Return an empty tensor that stores a shape [*b c h w]: the images' shape among an operator's tensors."""
     return torch.zeros(*shape, 0)
 
 
 def shape_in(holder: Float[Tensor, "*b c h w 0"]) -> tuple[int, int, int]:
-    """The images' shape that a tensor of `blank` holds."""
+    """Return the images' shape stored by `blank`."""
     channels, height, width = holder.shape[-4:-1]
     return (channels, height, width)
 
 
 def together(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Both in the higher of their precisions, and in float32 at least."""
+    """Convert both to the higher of their precisions, and at least float32."""
     dtype = torch.promote_types(at_least_float32(first), second.dtype)
     return first.to(dtype), second.to(dtype)
 
 
 def check_abilities(operator: LinearOperator, needed: frozenset[Ability], who: str) -> None:
-    """Raise `UserError` where an operator lacks what a method needs."""
+    """Raise `UserError` if an operator lacks what a method needs."""
     missing = sorted(needed - operator.abilities)
     if missing:
         raise UserError(
@@ -167,7 +167,8 @@ def check_abilities(operator: LinearOperator, needed: frozenset[Ability], who: s
 def power_iteration(operator: LinearOperator) -> Float[Tensor, " b"]:
     """Estimate the largest singular value of each operator, from the same start every time.
 
-    Ends when the estimates change by less than one in 10⁹, or after 1000 iterations; from below.
+    It ends when the estimates change by less than one in 10⁹, or after 1000 iterations; estimates approach from
+    below.
     """
     start = torch.randn(operator.image_shape, generator=generator_for("power iteration", seed=0)).double()
     tensors = [part for part in operator if isinstance(part, Tensor)] if isinstance(operator, tuple) else []
@@ -200,14 +201,14 @@ def conjugate_gradients(
     iterations: int = 100,
     tolerance: float = 0.0,
 ) -> Float[Tensor, "b *n"]:
-    """Solve M z = right for symmetric positive definite M, for each element of a batch by itself.
+    """Solve M z = right for symmetric positive definite M, for each element of a batch independently.
 
     Args:
         symmetric: M.
         right: the right-hand side.
-        start: where to begin; 0 if None.
-        iterations: the greatest number of applications of M, but for the first.
-        tolerance: length of the residual, relative to the right-hand side's, at which all are taken for solved.
+        start: initial value; 0 if None.
+        iterations: the greatest number of applications of M, besides the first.
+        tolerance: length of the residual, relative to the right-hand side's, at which an element counts as solved.
     """
     solution = torch.zeros_like(right) if start is None else start
     residual = right - symmetric(solution)
@@ -217,7 +218,7 @@ def conjugate_gradients(
             break
         image = symmetric(direction)
         curvature = inner(direction, image)
-        # An element that is solved stays as it is, whatever the others do.
+        # A solved element stays as it is, whatever the others do.
         step = torch.where(squared > goal, squared / curvature, 0.0).nan_to_num(0.0, 0.0, 0.0)
         solution = solution + step * direction
         residual = residual - step * image
@@ -227,7 +228,7 @@ def conjugate_gradients(
 
 
 class HoldsImageShape(LinearOperator):
-    """An operator whose tensors do not tell the images' shape, so that it holds one without numbers (`blank`)."""
+    """An operator whose tensors do not reveal the images' shape; an empty one (`blank`) stores it."""
 
     blank: Float[Tensor, "*b c h w 0"]
 
@@ -243,5 +244,5 @@ class HoldsImageShape(LinearOperator):
 
     @property
     def measurement_shape(self) -> tuple[int, int, int]:
-        """See `LinearOperator.measurement_shape`: an image's, where a subclass does not say otherwise."""
+        """See `LinearOperator.measurement_shape`: an image's, unless a subclass says otherwise."""
         return self.image_shape

@@ -19,17 +19,17 @@ from dfm_lightning.forward_models.linear.operator import (
 )
 from dfm_lightning.types import at_least_float32
 
-# Frequencies of which less than this share passes, of the difference of the most and the least, pass not at all.
+# Frequencies whose transmission is below this share of the range (largest minus smallest) do not pass at all.
 _LEAST_PASSED = 1e-4
-# Singular values below this share of the largest count as 0: so the reference values of the pseudo-inverse do.
+# Singular values below this share of the largest count as 0, as in the reference values of the pseudo-inverse.
 RELATIVE_CUT = 1e-5
-# The greatest number of pixels for which a dense decomposition is made: its time grows with the third power.
+# The greatest number of pixels for a dense decomposition, whose time grows with the third power.
 _MOST_PIXELS = 4096
 _CHUNK = 256
 
 
 class _Strided(NamedTuple):
-    """Factors on the frequencies of a canvas of twice the image; what undoes them after aliasing; the shape.
+    """Factors on the frequencies of a canvas of twice the image; their inverses after aliasing; the shape.
 
     The stride is the ratio of the first two tensors' sizes.
     """
@@ -42,13 +42,13 @@ class _Strided(NamedTuple):
 class StridedBlur(HoldsImageShape, _Strided):
     """Every s-th pixel of a blurred image, on a black canvas of twice its size, as Fourier coefficients.
 
-    A measurement [c, 2h/s, 4w/s] holds 2h/s × 2w/s coefficients a channel, real and imaginary parts side by
-    side. As those of a real image they are redundant by two. The norm depends on the stride, so that the same
+    A measurement [c, 2h/s, 4w/s] holds 2h/s × 2w/s coefficients a channel, real and imaginary parts side by side.
+    Since they belong to a real image, half of them are redundant. The norm depends on the stride, so that the same
     noise σ_y on the coefficients is another problem for each stride (at 64 px it is about 31, 7.6 and 1.8 for
     strides 2, 4 and 8).
 
-    The pseudo-inverse is the true one, by a dense decomposition of the operator, of images of at most 64 × 64
-    pixels; singular values below 10⁻⁵ of the largest count as 0. The last few decompositions are kept. Made by
+    The pseudo-inverse is the true one, by a dense decomposition of the operator, for images of at most 64 × 64
+    pixels; singular values below 10⁻⁵ of the largest count as 0. Recent decompositions are cached. Made by
     `strided_blur`.
     """
 
@@ -60,12 +60,12 @@ class StridedBlur(HoldsImageShape, _Strided):
 
     @property
     def stride(self) -> int:
-        """The distance of the pixels that are kept."""
+        """Return the distance of the pixels that are kept."""
         return self.spectrum.shape[-3] // self.folded_inverse.shape[-2]
 
     @property
     def abilities(self) -> frozenset[Ability]:
-        """See `LinearOperator.abilities`: large images leave the adjoint alone."""
+        """See `LinearOperator.abilities`: for large images the adjoint only."""
         _, height, width = self.image_shape
         return ALL_ABILITIES if height * width <= _MOST_PIXELS else frozenset({"adjoint"})
 
@@ -97,11 +97,13 @@ class StridedBlur(HoldsImageShape, _Strided):
         return torch.view_as_complex(precise.unflatten(-1, (-1, 2)).contiguous())
 
     def _real(self, measurement: Float[Tensor, "b k c p q2"]) -> Float[Tensor, "b k c m"]:
-        """The real image of every s-th pixel nearest to the coefficients; flat, by the orthonormal transform."""
+        """Return the real image of every s-th pixel nearest to the coefficients; flat, by the orthonormal
+        transform.
+        """
         return torch.fft.ifft2(self._complex(measurement), norm="ortho").real.flatten(3)
 
     def _back(self, coefficients: Tensor) -> Float[Tensor, "b k c h w"]:
-        """The part on the image of a canvas with coefficients that repeat, behind the blur's transpose."""
+        """Return the part on the image of a canvas with repeated coefficients, after the blur's transpose."""
         _, height, width = self.image_shape
         repeated = coefficients.repeat(1, 1, 1, self.stride, self.stride) * self._coefficients().conj()
         return torch.fft.ifft2(repeated).real[..., :height, :width]
@@ -126,7 +128,7 @@ class StridedBlur(HoldsImageShape, _Strided):
         return found.unflatten(-1, self.image_shape[1:])
 
     def _factors(self) -> "_Factors":
-        """The dense decompositions, from the real images of `_real` to images of one channel."""
+        """Return the dense decompositions, from the real images of `_real` to images of one channel."""
         _, height, width = self.image_shape
         if height * width > _MOST_PIXELS:
             raise UserError(
@@ -142,13 +144,13 @@ class StridedBlur(HoldsImageShape, _Strided):
 class ApproximateStridedBlur(StridedBlur):
     """A strided blur with the pseudo-inverse of InvFusion's released code, for images of any size.
 
-    It is that of the whole canvas, cut to the image afterwards: not the image's own. A A† A x differs from A x
+    It is that of the whole canvas, cropped to the image afterwards, not the image's own. A A† A x differs from A x
     by a tenth to a quarter of its length.
     """
 
     @property
     def abilities(self) -> frozenset[Ability]:
-        """See `LinearOperator.abilities`: the singular values of small images alone."""
+        """See `LinearOperator.abilities`: singular values for small images only."""
         return super().abilities | {"pseudo-inverse"}
 
     def _pseudo_inverse(self, measurement: Float[Tensor, "b k c p q2"]) -> Float[Tensor, "b k c h w"]:
@@ -184,10 +186,10 @@ def _decomposed(spectrum: bytes, shape: tuple[int, ...], stride: int, size: tupl
 def strided_blur(
     kernel: Float[Tensor, "*b m n"], stride: int, shape: tuple[int, int, int], approximate: bool = False
 ) -> StridedBlur:
-    """The strided blur of images of a shape (c, h, w) with kernels whose centre is at (m // 2, n // 2).
+    """Make the strided blur of images of a shape (c, h, w) with kernels whose centre is at (m // 2, n // 2).
 
-    Frequencies that hardly pass, less than 10⁻⁴ of the range of what passes, do not pass at all; neither is undone
-    what has so little power after aliasing (so the released code).
+    Frequencies with a transmission below 10⁻⁴ of the range do not pass at all; frequencies with as little power
+    after aliasing are not inverted (as in the released code).
 
     Args:
         kernel: odd or even, at most as large as the canvas, twice the image.

@@ -1,4 +1,4 @@
-"""Orthonormal transforms that operators are written in."""
+"""Orthonormal transforms that operators are expressed in."""
 
 import torch
 from jaxtyping import Float
@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 def hartley(values: Float[Tensor, "*n"], dims: int) -> Float[Tensor, "*n"]:
-    """The orthonormal Hartley transform over the last dimensions: the real minus the imaginary part of Fourier's.
+    """Apply the orthonormal Hartley transform over the last dimensions: Fourier's real minus its imaginary part.
 
-    Its own inverse and its own transpose.
+    It is its own inverse and its own transpose.
     """
     spectrum = torch.fft.fftn(values, dim=tuple(range(-dims, 0)), norm="ortho")
     return spectrum.real - spectrum.imag
