@@ -1,4 +1,4 @@
-"""The two parts a stochastic inverse problem consists of: a forward model and a denoiser of signals."""
+"""The two parts of a stochastic inverse problem: a forward model and a denoiser of signals."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
@@ -15,7 +15,7 @@ FieldStage = Literal["coarse", "fine"]
 
 
 class FieldValues(NamedTuple):
-    """What a radiance field holds at points: colour in [0, 1], density ≥ 0 (per scene unit), features."""
+    """A radiance field's values at points: colour in [0, 1], density ≥ 0 (per scene unit), features."""
 
     colour: Float[Tensor, "b n 3"]
     density: Float[Tensor, "b n"]
@@ -26,28 +26,28 @@ class FieldValues(NamedTuple):
 class RadianceField(Protocol):
     """A signal that volume rendering observes: a 3D scene (for each element of a batch), as a function of points.
 
-    It may have two versions of itself: a coarse one, asked where along a ray something is, and the fine one
-    that is seen. `floats_per_point` says how many numbers a query holds in memory for each point, about, so
-    that renderers can size their chunks.
+    It may have two versions: a coarse one, which locates content along a ray, and a fine one, which is rendered.
+    `floats_per_point` estimates how many numbers a query holds in memory for each point, so that renderers can
+    size their chunks.
     """
 
     @property
     def floats_per_point(self) -> int: ...
 
     def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
-        """The field's values at points in the scene."""
+        """Compute the field's values at points in the scene."""
         ...
 
 
 class ForwardModel(Recorded, nn.Module, ABC):
-    """Turns a signal S and the parameters φ of observations into the observations O (DFM eq. 5).
+    """A map from a signal S and the parameters φ of observations to the observations O (DFM eq. 5).
 
-    Differentiable in the signal, and a function of its inputs alone. A subclass needs `forward`; one whose
-    losses look at more than the observation (depth, weights, holes) overrides `observe` and lets `forward`
-    return its first part.
+    It is differentiable in the signal, and a function of its inputs alone. A subclass implements `forward`; if its
+    losses need more than the observation (depth, weights, holes), it overrides `observe` and lets `forward` return
+    the first part.
     """
 
-    # Arguments that decide what the weights mean, so that a checkpoint's hold, whatever the config says.
+    # Arguments that decide what the weights mean: a checkpoint's values hold, whatever the config says.
     fixed_by_checkpoint: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
@@ -55,52 +55,56 @@ class ForwardModel(Recorded, nn.Module, ABC):
         """Observe each signal of the batch under each of its `v` parameters."""
 
     def observe(self, signal: Any, params: Any) -> Observed:
-        """Like `forward`, with whatever else was computed on the way."""
+        """Observe like `forward`, and return intermediate results as well."""
         return Observed(self(signal, params), ())
 
     def target_size(self, context: Views) -> tuple[int, ...]:
-        """Shape (c, h, w) of a target observation: the context's, unless the two are of different kinds."""
+        """Return the shape (c, h, w) of a target observation: the context's, unless the two are of different
+        kinds.
+        """
         return tuple(context.observation.shape[2:])
 
     def subsample(self, views: Views) -> Views:
-        """The part of the views that one training step compares. Everything, unless that is too expensive."""
+        """Select the part of the views that a training step compares: everything, unless that is too expensive."""
         return views
 
     def operator_norm(self, params: Any) -> Float[Tensor, " b"] | None:
-        """The largest singular value of the map from a signal to all its `v` observations; None if not known.
+        """Return the largest singular value of the map from a signal to all its `v` observations; None if unknown.
 
-        For forward models that are linear in the signal: context guidance takes its step sizes from it.
+        Implement this for forward models that are linear in the signal: context guidance derives its step sizes
+        from it.
         """
         return None
 
     def noise_deviation(self, params: Any) -> Tensor | None:
-        """The standard deviation of the noise in observations made under φ; None if they have none.
+        """Return the standard deviation of the noise in observations made under φ; None if they have none.
 
-        Of normal noise, independent in each number: shaped to be broadcast to the observations [b v c h w]. It
-        is the noise that the data come with; `forward` adds none.
+        The noise is normal and independent in each number; the shape broadcasts to the observations [b v c h w].
+        It is the noise in the data; `forward` adds none.
         """
         return None
 
 
 class SignalDenoiser(Recorded, nn.Module, ABC):
-    """Predicts the clean signal from a noisy target observation and clean context (DFM eq. 4).
+    """A predictor of the clean signal from a noisy target observation and clean context (DFM eq. 4).
 
-    Split in two so that sampling is fast: `condition` runs once for a whole sampling run, `forward` at each
-    step. What does not depend on the noisy observation belongs in `condition`.
+    It is split in two so that sampling is fast: `condition` runs once for a whole sampling run, `forward` at each
+    step. Everything that does not depend on the noisy observation belongs in `condition`.
     """
 
     @abstractmethod
     def condition(self, context: Views, target_params: Any) -> Any:
-        """Digest the context and the target's parameters: a NamedTuple of tensors with leading dimension b."""
+        """Process context and target parameters into a NamedTuple of tensors with leading dimension b."""
 
     @abstractmethod
     def forward(self, noisy: Float[Tensor, "b v c h w"], level: Level, conditioning: Any) -> Any:
-        """The signal, given the noisy target observation, its diffusion level and the conditioning."""
+        """Predict the signal from the noisy target observation, its diffusion level and the conditioning."""
 
     def use_process(self, process: Any) -> None:
-        """Take what is needed of the model's noise process (a `NoiseProcess`): it is told once.
+        """Take what is needed from the model's noise process (a `NoiseProcess`); called once.
 
-        Here all parts that have a method of this name are told it, as those that embed levels smoothly.
+        This implementation passes it to all parts that have a method of this name, such as those that embed levels
+        smoothly.
         """
         for part in self.modules():
             tell = getattr(part, "use_process", None)
@@ -108,36 +112,36 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
                 tell(process)
 
     def use_forward_model(self, forward_model: ForwardModel) -> None:
-        """Take the conventions of the model's forward model that hold here too: it is told once."""
+        """Take the conventions shared with the model's forward model; called once."""
 
     def auxiliary_losses(self, batch: Batch, level: Level, conditioning: Any, signal: Any) -> dict[str, LossTerm]:
-        """Losses of the denoiser's own in training, by name, beside those of the signal's observations.
+        """Compute the denoiser's own losses in training, by name, besides those of the signal's observations.
 
-        Given what one evaluation saw and made: the batch, the target's diffusion levels, the conditioning, the
-        signal.
+        The arguments are the inputs and outputs of one evaluation: the batch, the target's diffusion levels, the
+        conditioning, the signal.
         """
         return {}
 
     def drop_context(self, context: Views) -> Views:
-        """The context an unconditional model sees: observations of zeros, their parameters kept."""
+        """Return the context of an unconditional model: observations of zeros, with their parameters kept."""
         return context._replace(observation=torch.zeros_like(context.observation))
 
     def split_batch(self, signals: Any) -> tuple[Any, Any]:
-        """The two halves of a batch of signals: here for signals that are trees of tensors."""
+        """Return the two halves of a batch of signals; here for signals that are trees of tensors."""
         first = map_tensors(lambda tensor: tensor.chunk(2)[0], signals)
         second = map_tensors(lambda tensor: tensor.chunk(2)[1], signals)
         return first, second
 
     def guide(self, unconditional: Any, conditional: Any, scale: float) -> Any:
-        """Classifier-free guidance of signals, u + scale (c − u): here for signals that are trees of tensors.
+        """Guide signals without a classifier, u + scale (c − u); here for signals that are trees of tensors.
 
-        A signal of another kind (a radiance field, say) overrides this.
+        Override this for a signal of another kind (a radiance field, say).
         """
         return map_tensors(lambda u, c: u + scale * (c - u), unconditional, conditional)
 
 
 def check_kind(batch: Any, expected: type[Batch] | type[Request]) -> None:
-    """Raise `UserError` where a data loader gives something else than a step needs, or keys that are no names."""
+    """Raise `UserError` if a data loader yields another type than a step needs, or keys that are no strings."""
     if not isinstance(batch, expected):
         loader = "predict_dataloader" if expected is Request else "a data loader of fit, validate or test"
         raise UserError(f"{loader} must give a {expected.__name__}, but gave a {type(batch).__name__}")
@@ -149,7 +153,7 @@ def check_kind(batch: Any, expected: type[Batch] | type[Request]) -> None:
 
 
 def check_batch(batch: Batch) -> None:
-    """Raise `UserError` where a batch is not what `Batch` says."""
+    """Raise `UserError` if a batch does not fit the description of `Batch`."""
     scenes = len(batch.key)
     for role in ("context", "target", "novel"):
         _check_views(getattr(batch, role), role, scenes)
@@ -158,7 +162,7 @@ def check_batch(batch: Batch) -> None:
 
 
 def check_request(request: Request) -> None:
-    """Raise `UserError` where a request is not what `Request` says."""
+    """Raise `UserError` if a request does not fit the description of `Request`."""
     _check_views(request.context, "context", len(request.key))
     for name, tensor in named_tensors(request.params, "params"):
         if tensor.ndim < 2 or len(tensor) != len(request.key) or tensor.shape[1] < 1:
@@ -168,7 +172,7 @@ def check_request(request: Request) -> None:
 
 
 def check_observed(observed: Tensor, true: Tensor, views: str = "target and novel") -> None:
-    """Raise `UserError` where a forward model's observations have another shape than those of the data."""
+    """Raise `UserError` if a forward model's observations have another shape than those of the data."""
     if not observed.dtype.is_floating_point:
         raise UserError(
             f"the forward model gives observations of {_name_of(observed.dtype)}, which have no gradient; "

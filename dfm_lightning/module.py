@@ -1,4 +1,4 @@
-"""`DiffusionWithForwardModel`: what trains every stochastic inverse problem, and samples it through its parts."""
+"""`DiffusionWithForwardModel`: training for every stochastic inverse problem, and sampling through its parts."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -70,7 +70,7 @@ class DiffusionWithForwardModel(PredictingModule):
         context_guidance: gradient steps of each predicted signal towards the context in sampling; none if None.
     """
 
-    # What a checkpoint decides about a later run: which weights there are, and what they mean.
+    # The arguments that a checkpoint fixes for later runs: which weights there are, and what they mean.
     fixed_by_checkpoint: ClassVar[frozenset[str]] = frozenset({"denoiser", "process"})
     without_effect = frozenset({"optimizer", "target_weight", "novel_weight", "context_weight", "context_dropout"})
     stock_parts: ClassVar[dict[str, type]] = {
@@ -116,13 +116,13 @@ class DiffusionWithForwardModel(PredictingModule):
         self.context_weight = context_weight
         self.context_guidance = context_guidance
         self._stepped = False
-        # The losses of the last training batch by name, for whoever has to say which of them went wrong.
+        # The losses of the last training batch by name, for reporting which of them failed.
         self.training_terms: dict[str, Tensor] = {}
 
     # --- training ---------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Refuse a precision in which weights become NaN; say what another one does to them."""
+        """Refuse a precision that turns weights into NaN; warn of one that loses updates."""
         precision = str(self.trainer.precision)
         if precision == "16-true":
             raise UserError(
@@ -136,25 +136,25 @@ class DiffusionWithForwardModel(PredictingModule):
             )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make all that a training step draws a function of the seed, the process and the step's number.
+        """Seed all draws of a training step by the seed, the process and the step's number.
 
-        So a resumed training draws what the uninterrupted one would have drawn.
+        A resumed training therefore draws what the uninterrupted one would have drawn.
         """
         check_kind(batch, Batch)
         number = self.trainer.fit_loop.total_batch_idx
         seed_generators(generator_for("training step", self.global_rank, number).initial_seed())
 
     def on_validation_batch_start(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Refuse what is no batch before anything looks into it."""
+        """Refuse anything but a batch before it is used."""
         check_kind(batch, Batch)
 
     def on_validation_start(self) -> None:
-        """Refuse weights that nothing can come of; while a model trains, others look after it."""
+        """Refuse unusable weights, except during training, which has checks of its own."""
         if self.trainer.state.fn == TrainerFn.VALIDATING:
             self.check_weights()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The weighted sum of all losses of a batch."""
+        """Return the weighted sum of all losses of a batch."""
         batch = self.prepare_training_batch(batch)
         context_dropped = self.drops_context()
         if context_dropped:
@@ -164,9 +164,10 @@ class DiffusionWithForwardModel(PredictingModule):
         return self._with_all_parameters(total)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The training losses on held-out scenes, at the same levels and noise every time.
+        """Log the training losses on held-out scenes, at the same levels and noise every time.
 
-        Scene by scene, so that they depend neither on the size of batches nor on the number of processes.
+        They are computed scene by scene, so that they depend neither on the size of batches nor on the number of
+        processes.
         """
         each = []
         for row, key in enumerate(batch.key):
@@ -181,19 +182,19 @@ class DiffusionWithForwardModel(PredictingModule):
         self._log_total("val", terms, len(batch.key))
 
     def prepare_training_batch(self, batch: Batch) -> Batch:
-        """What a task changes at random about a training batch; the context may be dropped afterwards."""
+        """Apply a task's random changes to a training batch; the context may be dropped afterwards."""
         return batch
 
     def drops_context(self) -> bool:
-        """Whether this training step's context is dropped, at random."""
+        """Decide at random whether this training step drops its context."""
         return self.context_dropout > 0 and bool(torch.rand((), dtype=torch.float32) < self.context_dropout)
 
     def losses(self, batch: Batch, context_dropped: bool = False) -> dict[str, LossTerm]:
-        """All losses of a batch by name."""
+        """Compute all losses of a batch by name."""
         denoised = self.denoise_noised(batch)._replace(context_dropped=context_dropped)
         own = self.denoiser.auxiliary_losses(batch, denoised.level, denoised.conditioning, denoised.signal)
         terms = {**self.observation_losses(denoised), **self.regularisers(denoised), **own}
-        # (Of a dropped context there is nothing to compare with.)
+        # (A dropped context leaves nothing to compare with.)
         if self.context_weight > 0 and not context_dropped:
             terms["context"] = LossTerm(context_error(self.forward_model, denoised), self.context_weight)
         return terms
@@ -214,7 +215,7 @@ class DiffusionWithForwardModel(PredictingModule):
         return DenoisedBatch(batch, level, conditioning, signal, compared, observed)
 
     def compare(self, signal: Any, batch: Batch) -> tuple[Views, Observed]:
-        """Observe a signal like target and novel views, or a part of these: the views, and what is observed."""
+        """Observe a signal like target and novel views, or a part of these; return views and observations."""
         # One call of the forward model for all views: the same random patch in each, and one batch of rays.
         compared = self.forward_model.subsample(concatenate([batch.target, batch.novel], dim=1))
         observed = self.forward_model.observe(signal, compared.params)
@@ -226,7 +227,7 @@ class DiffusionWithForwardModel(PredictingModule):
         return compared, observed
 
     def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
-        """The squared errors at the target's and at novel parameters (DFM eq. 8, 9)."""
+        """Compute the squared errors at the target's and at novel parameters (DFM eq. 8, 9)."""
         error = squared_errors(denoised.observed.observation, denoised.compared.observation)
         targets = denoised.batch.target.observation.shape[1]
         terms = {"target": LossTerm(error[:, :targets].mean(), self.target_weight)}
@@ -235,7 +236,7 @@ class DiffusionWithForwardModel(PredictingModule):
         return terms
 
     def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
-        """Further losses of a task."""
+        """Compute further losses of a task."""
         return {}
 
     def _log_total(self, stage: str, terms: dict[str, LossTerm], batch_size: int) -> Tensor:
@@ -247,10 +248,10 @@ class DiffusionWithForwardModel(PredictingModule):
         return total
 
     def _with_all_parameters(self, total: Tensor) -> Tensor:
-        """The same loss, with a gradient, if only of zero, for every parameter where several processes train.
+        """Give every parameter a gradient, even if it is zero, if several processes train.
 
-        They wait for each other's gradient of every parameter; one that had no part in the loss (of a frozen
-        or not yet trained part) would keep them waiting, or has to be searched for at every step.
+        They wait for each other's gradient of every parameter; one without a part in the loss (frozen or not yet
+        trained) would block them, or require a search at every step.
         """
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return total
@@ -258,11 +259,11 @@ class DiffusionWithForwardModel(PredictingModule):
         return total + 0 * torch.stack([parameter.flatten()[0].to(total) for parameter in trained]).sum()
 
     def configure_optimizers(self) -> Optimizer | OptimizerLRSchedulerConfig:
-        """Make the optimizer of what is to be trained, and its schedule."""
+        """Make the optimizer of the trainable parameters, and its schedule."""
         check_trainable(self)
         parameters = (parameter for parameter in self.parameters() if parameter.requires_grad)
         optimizer = self.optimizer.optimizer(parameters)
-        # Asked for later: to know it the trainer may have to make the data loader, which a resumed training must
+        # Called later: to compute it the trainer may have to make the data loader, which a resumed training must
         # not do before the checkpoint's position in the data is restored.
         schedule = self.optimizer.schedule(optimizer, lambda: self.trainer.estimated_stepping_batches)
         return optimizer if schedule is None else {"optimizer": optimizer, "lr_scheduler": schedule}
@@ -310,20 +311,20 @@ class DiffusionWithForwardModel(PredictingModule):
         return self.forward_model(signal, params)
 
     def target_size(self, context: Views) -> tuple[int, ...]:
-        """Shape (c, h, w) of a target observation."""
+        """Return the shape (c, h, w) of a target observation."""
         return self.forward_model.target_size(context)
 
     def work(self, batch: Batch | Request) -> int:
         """See `Predictor`: a piece is an evaluation of the denoiser or an observation of one draw.
 
-        They need not take equally long.
+        Pieces may take different times.
         """
         return len(batch.key) * self.draws * (self.sampler.evaluations + 1)
 
     def predict_draws(self, key: str, context: Views, params: Any, draws: range) -> Iterator[Prediction]:
         """See `PredictingModule`: the target view is the request's first, the signal is observed under all.
 
-        A task with another way of sampling overrides.
+        A task with another way of sampling overrides this.
         """
         names: NoiseNames = [("predict", key, draw) for draw in draws]
         drawn = self.sample(context, select_views(params, slice(0, 1)), names, self.target_size(context))
