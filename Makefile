@@ -2,6 +2,7 @@
 # make demo-from-scratch  install, make the training scenes, train the demo's model for hours, test it
 # make test               install, check style and types, run all tests
 # make quick              style, types, and the tests that end within two minutes on 2 cores
+# make docs               the documentation as a site in build/site
 # All install into $(VENV) first if needed; started again, they do only what is missing.
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ PHOTOGRAPH := docs/images/toy_photograph.jpg
 # Once around; it was taken from 26 degrees above the horizon.
 AROUND := "{kind: orbit, size: 6.283, frames: 30, elevation: 26}"
 
-.PHONY: demo demo-from-scratch test quick lint clean-demo
+.PHONY: demo demo-from-scratch test quick docs lint clean-demo
 .DELETE_ON_ERROR:
 
 demo: demo/index.html
@@ -69,6 +70,13 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --editable ".[docs]"
+	@touch $@
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, %s is %d.%d: make PYTHON=python3.12 ..." % (sys.executable, *sys.version_info[:2]) if sys.version_info < (3, 10) else 0)'

@@ -10,7 +10,7 @@ fails. Which tests execute which lines is measured first, by one run under cover
     OMP_NUM_THREADS=1 python benchmarks/mutation.py [--sample 215] [--only geometry] [--report survivors.md]
 
 The sample is fixed: of each file the mutants with the smallest hash of what they change, at most one a line. So
-it stays nearly the same while the code changes elsewhere. See docs/mutation_testing.md.
+it stays nearly the same while the code changes elsewhere. See docs/notes/mutation_testing.md.
 """
 
 import argparse

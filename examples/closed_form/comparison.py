@@ -19,7 +19,7 @@ from dfm_lightning.randomness import generator_for
 from dfm_lightning.types import Batch, Views
 
 # How much is compared, and from what p-value on the samples are rejected. Chosen so that what a minute of training
-# leaves to be desired is not detected, while mistakes are (docs/closed_form.md has the error rates).
+# leaves to be desired is not detected, while mistakes are (docs/notes/closed_form.md has the error rates).
 SCENES, DRAWS = 100, 8
 ALPHA = 1e-4
 PERMUTATIONS = 19_999

@@ -1,6 +1,6 @@
 """Samples of a trained model follow the posterior that is known in closed form; those of broken ones do not.
 
-Error rates: docs/closed_form.md. A model without error would fail the first test by chance in about 2 of
+Error rates: docs/notes/closed_form.md. A model without error would fail the first test by chance in about 2 of
 10,000 seeds (each of its two tests rejects at α = 1e-4).
 """
 

@@ -16,7 +16,7 @@ from dfm_lightning.types import Batch, concatenate
 
 pytestmark = pytest.mark.slow
 
-# Below and above, where next to nothing or nearly everything is noise, it is not (docs/demo.md).
+# Below and above, where next to nothing or nearly everything is noise, it is not (docs/notes/demo.md).
 LEVELS = (62, 125, 250, 500, 750, 875)
 SCENES = 6
 
