@@ -13,15 +13,15 @@ from dfm_lightning.types import Level
 
 
 class ContinuousProcess(NoiseProcess):
-    """A process whose levels are real numbers from 0 to T, uniformly drawn in training.
+    """A process whose levels are real numbers from 0 to T, drawn uniformly in training.
 
     Denoisers embed levels by sinusoids made for integers up to about a thousand, hence T and not 1.
 
     Args:
         levels: the noisiest level T.
-        data_std: standard deviation of the clean observations' values. With it denoisers are given noisy ones
-            scaled to unit variance, the input scaling c_in of EDM (Karras et al. 2022, table 1); without it they
-            are given as they are. (c_skip and c_out have no place here: denoisers predict signals.)
+        data_std: standard deviation of the clean observations' values. With it denoisers receive noisy ones scaled
+            to unit variance, the input scaling c_in of EDM (Karras et al. 2022, table 1); without it they receive
+            them unscaled. (c_skip and c_out do not apply: denoisers predict signals.)
     """
 
     _placed: Tensor
@@ -82,7 +82,7 @@ class ContinuousProcess(NoiseProcess):
         return noisy / torch.hypot(signal_rate * self.data_std, noise_rate), level
 
     def training_levels(self, batch: int, generator: torch.Generator | None = None) -> Level:
-        """Uniform over 0 to T; from `generator` (on the CPU) if one is given, else the global generator."""
+        """Draw levels uniformly over 0 to T, from `generator` (on the CPU) or the global generator."""
         return self._uniform(batch, generator) * self.levels
 
     def _uniform(self, batch: int, generator: torch.Generator | None) -> Float[Tensor, " b"]:
@@ -93,14 +93,14 @@ class ContinuousProcess(NoiseProcess):
 
 
 class VariancePreserving(ContinuousProcess):
-    """α = cos θ and σ = sin θ with an angle that grows evenly: the cosine schedule over continuous time.
+    """α = cos θ and σ = sin θ with an angle that grows uniformly: the cosine schedule over continuous time.
 
     Args:
         levels: the noisiest level T.
         largest_log_ratio: ln(α/σ) at level 0.
         least_log_ratio: ln(α/σ) at level T (both ends: Hoogeboom et al. 2023, with half their logarithm).
-        data_std: standard deviation of the clean observations' values, to scale what denoisers are given to unit
-            variance; without it that is given as it is.
+        data_std: standard deviation of the clean observations' values, to scale the denoiser's input to unit
+            variance; not scaled if None.
     """
 
     def __init__(
@@ -130,18 +130,18 @@ class VariancePreserving(ContinuousProcess):
 
 
 class VarianceExploding(ContinuousProcess):
-    """α = 1, and a noise σ whose logarithm grows evenly with the level (Song et al. 2021b; Karras et al. 2022).
+    """α = 1, and a noise σ whose logarithm grows uniformly with the level (Song et al. 2021b; Karras et al. 2022).
 
-    The level that denoisers are told is so a linear function of ln σ, as EDM's c_noise is.
+    The level that denoisers are told is therefore a linear function of ln σ, like EDM's c_noise.
 
     Args:
         levels: the noisiest level T.
         least_noise: σ at level 0.
         largest_noise: σ at level T.
-        data_std: standard deviation of the clean observations' values, to scale what denoisers are given to unit
-            variance (EDM: 0.5); without it that is given as it is, up to `largest_noise`.
+        data_std: standard deviation of the clean observations' values, to scale the denoiser's input to unit
+            variance (EDM: 0.5); if None it is not scaled, and reaches up to `largest_noise`.
         training_log_noise: mean and standard deviation of the normal distribution of ln σ in training (EDM: -1.2
-            and 1.2), cut off at the ends; without it levels are uniform.
+            and 1.2), truncated at the ends; uniform levels if None.
     """
 
     without_effect = frozenset({"training_log_noise"})
@@ -183,7 +183,8 @@ class VarianceExploding(ContinuousProcess):
         if self.training_log_noise is None:
             return super().training_levels(batch, generator)
         mean, deviation = self.training_log_noise
-        # By the inverse of the distribution function between its values at the ends: nothing piles up there.
+        # By the inverse of the distribution function between its values at the ends, so that nothing accumulates
+        # there.
         normal = torch.distributions.Normal(0.0, 1.0)
         ends = torch.tensor([self.least_noise, self.largest_noise], dtype=torch.float64).log()
         low, high = normal.cdf((ends - mean) / deviation)

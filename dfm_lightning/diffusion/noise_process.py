@@ -1,4 +1,4 @@
-"""Noise processes: what noise does to a clean observation, and the algebra between clean, noise and noisy."""
+"""Noise processes: the noising of clean observations, and the algebra between clean, noise and noisy."""
 
 import math
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ Number = float | int
 
 
 def cosine_schedule(levels: int, offset: float = 0.008, max_beta: float = 0.999) -> Float[Tensor, " levels"]:
-    """ᾱ of the cosine schedule (Nichol and Dhariwal 2021, eq. 17), in float64, β clipped to `max_beta`."""
+    """Return ᾱ of the cosine schedule (Nichol and Dhariwal 2021, eq. 17), in float64, β clipped to `max_beta`."""
     times = torch.linspace(0, levels, levels + 1, dtype=torch.float64) / levels
     signal = torch.cos((times + offset) / (1 + offset) * torch.pi / 2) ** 2
     betas = (1 - signal[1:] / signal[:-1]).clamp(0, max_beta)
@@ -36,16 +36,16 @@ class NoiseProcess(Recorded, nn.Module, ABC):
     @property
     @abstractmethod
     def levels(self) -> int:
-        """The number T of noise levels; over continuous time, the largest level."""
+        """Return the number T of noise levels; over continuous time, the largest level."""
 
     @property
     @abstractmethod
     def last_level(self) -> Number:
-        """The noisiest level."""
+        """Return the noisiest level."""
 
     @property
     def integer_levels(self) -> bool:
-        """Whether levels are integers, as denoisers trained on a discrete process need them."""
+        """Tell whether levels are integers, as denoisers trained on a discrete process need them."""
         return False
 
     def prior_std(self, level: Number) -> float:
@@ -74,7 +74,7 @@ class NoiseProcess(Recorded, nn.Module, ABC):
         return math.log(signal_rate / noise_rate) if noise_rate > 0 else math.inf
 
     def denoiser_input(self, noisy: Float[Tensor, "b *o"], level: Level) -> tuple[Float[Tensor, "b *o"], Level]:
-        """Return what a denoiser is given in place of a noisy observation and its level."""
+        """Return the denoiser's input for a noisy observation and its level."""
         return noisy, level
 
     def add_noise(self, clean: Float[Tensor, "b *o"], noise: Float[Tensor, "b *o"], level: Level) -> Tensor:
@@ -106,7 +106,7 @@ class DiscreteProcess(NoiseProcess):
 
     def __init__(self, alphas_cumprod: Float[Tensor, " levels"]) -> None:
         super().__init__()
-        # No buffers: these stay in double precision when the module is cast, and samplers' coefficients are
+        # Not buffers: these stay in double precision when the module is cast, and samplers' coefficients are
         # computed from them on the CPU. The roots are taken before rounding: 1 − ᾱ has few digits left in float32
         # at the first levels.
         exact = alphas_cumprod.detach().double().cpu().numpy()
@@ -133,7 +133,7 @@ class DiscreteProcess(NoiseProcess):
 
     @property
     def levels(self) -> int:
-        """The number T of noise levels."""
+        """Return the number T of noise levels."""
         return len(self.alphas_cumprod)
 
     @property
@@ -189,7 +189,7 @@ class CosineProcess(DiscreteProcess):
         self.emphasis = emphasis
 
     def training_levels(self, batch: int, generator: torch.Generator | None = None) -> Level:
-        """Within 0..T−1; from `generator` (on the CPU) if one is given, else the global generator."""
+        """Draw levels within 0..T−1, from `generator` (on the CPU) or the global generator."""
         device = self.alphas_cumprod.device
         if self.emphasis > 0:
             place = torch.device("cpu") if generator is not None else device

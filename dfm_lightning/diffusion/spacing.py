@@ -1,4 +1,4 @@
-"""Spacings: at which noise levels a sampler asks the denoiser."""
+"""Spacings: the noise levels at which a sampler evaluates the denoiser."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ ALIGNED_STEPS = (995, 920, 811, 686, 555, 418, 315, 174, 109, 12, 0)
 
 
 class Spacing(Recorded, ABC):
-    """Chooses the levels at which the denoiser is evaluated."""
+    """A choice of the levels at which the denoiser is evaluated."""
 
     def check(self, steps: int) -> None:
         """Refuse a number of levels that this spacing does not have, whatever the process."""

@@ -42,7 +42,7 @@ class DDIM(MultistepSampler):
     ) -> Float[Tensor, "b *o"]:
         """See `MultistepSampler.step`."""
         (point, noisy, clean), *_ = history
-        # Fresh noise takes the place of a part of what is in the observation: σ_t² = kept² + fresh².
+        # Fresh noise replaces a part of the noise in the observation: σ_t² = kept² + fresh².
         shrinkage = following.ratio / point.ratio
         fresh = following.noise_rate * self.eta * math.sqrt(max(0.0, 1 - shrinkage**2))
         kept = following.noise_rate * math.sqrt(1 - self.eta**2 + (self.eta * shrinkage) ** 2)

@@ -120,7 +120,7 @@ class DPMSolverSDE(HigherOrderSampler):
         (point, noisy, clean), *_ = history
         order = usable_order(self.order, history, following, self.uneven_below)
         step = following.log_ratio - point.log_ratio
-        # Noise is taken away as if the step were 1 + η times as long, and fresh noise fills up what is missing.
+        # Noise is removed as if the step were 1 + η times as long, and fresh noise makes up the difference.
         longer = (1 + self.eta) * step
         result = math.exp(-self.eta * step) * following.noise_rate / point.noise_rate * noisy
         result = result + following.signal_rate * (
@@ -139,15 +139,15 @@ def change(
     second_order: SecondOrder,
     curvature_share: float = 0.5,
 ) -> Float[Tensor, "b *o"] | float:
-    """Return what the change of m adds to a first-order step, over α: ∫ e^(λ−λ_t) (m(λ) − m_s) dλ.
+    """Return the contribution of the change of m to a first-order step, over α: ∫ e^(λ−λ_t) (m(λ) − m_s) dλ.
 
     Args:
         history: evaluations, newest first.
-        step: from the newest evaluation to where the step leads, in λ.
+        step: length in λ from the newest evaluation to the end of the step.
         integrated: the length in λ over which m is weighted; as long as the step unless noise is added.
         order: 1 (no change), 2 or 3, at most the number of evaluations.
         second_order: see `DPMSolver`.
-        curvature_share: how much of the curvature's integral is used; half in the published third-order methods.
+        curvature_share: share of the curvature's integral that is used; half in the published third-order methods.
     """
     if order == 1:
         return 0.0

@@ -23,7 +23,7 @@ from dfm_lightning.diffusion.spacing import Spacing
 
 
 class Memory(NamedTuple):
-    """What one call of `sample` remembers: the tensors a step combines, newest first, and the velocity."""
+    """The memory of one call of `sample`: the tensors that a step combines, newest first, and the velocity."""
 
     past: tuple[Tensor, ...]
     velocity: Tensor | None
@@ -71,7 +71,7 @@ class MomentumSampler(Sampler):
 
     @abstractmethod
     def direction(self, noise: Float[Tensor, "b *o"], memory: Memory) -> tuple[Float[Tensor, "b *o"], Memory]:
-        """Return the noise along which to step, given that at a level, and what to remember for the next."""
+        """Return the noise along which to step, given that at a level, and the memory for the next step."""
 
     def accelerated(self, velocity: Tensor | None, noise: Float[Tensor, "b *o"]) -> Float[Tensor, "b *o"]:
         """Return the velocity after some noise; the first velocity is the first noise."""

@@ -63,7 +63,7 @@ class PLMS(Sampler):
 
     @property
     def warm_up_steps(self) -> int:
-        """How many steps are made with further evaluations instead of history."""
+        """Return the number of steps made with extra evaluations instead of history."""
         return min({"lower_orders": 0, "heun": 1, "runge_kutta": 3}[self.warm_up], self.steps - 1)
 
     @property

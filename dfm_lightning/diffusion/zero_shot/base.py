@@ -1,11 +1,11 @@
-"""What all zero-shot solvers share: the problem, the noise levels in which they count, and what they refuse.
+"""The common part of zero-shot solvers: the problem, the noise levels they count in, and their refusals.
 
-A zero-shot solver draws from, or approximates, the posterior p(x | y) of a linear problem y = A x + σ_y n by
-a denoiser that was trained on images x alone. The solvers are written for states x + t z (variance
-exploding): t is the noise level, D(x, t) the denoiser's estimate, ε = (x − D)/t. States of other processes are
-scaled there and back, so that any process of the project serves.
+A zero-shot solver draws from, or approximates, the posterior p(x | y) of a linear problem y = A x + σ_y n by a
+denoiser that was trained on images x alone. The solvers are written for states x + t z (variance exploding): t is
+the noise level, D(x, t) the denoiser's estimate, ε = (x − D)/t. States of other processes are scaled to this form
+and back, so any process of the project can be used.
 
-Each element of a batch is solved by itself: no result depends on the batch size.
+Each element of a batch is solved independently: no result depends on the batch size.
 """
 
 from abc import ABC, abstractmethod
@@ -44,7 +44,7 @@ class LinearProblem(NamedTuple):
 def linear_problem(
     operator: LinearOperator, measurement: Float[Tensor, "b p q r"], noise: Number | Float[Tensor, " b"]
 ) -> LinearProblem:
-    """The problem, once it has been looked at.
+    """Build the problem after checking it.
 
     Raises:
         UserError: the measurement is empty, of another size than the operator's or not finite; σ_y is negative.
@@ -58,7 +58,9 @@ def linear_problem(
 
 
 class Step(NamedTuple):
-    """From noise level `t` to `u`, which is 0 at the end: what the denoiser says at `t`, and fresh noise."""
+    """A step from noise level `t` to `u`, which is 0 at the end, with the denoiser's estimate at `t` and fresh
+    noise.
+    """
 
     x: Float[Tensor, "b c h w"]
     clean: Float[Tensor, "b c h w"]
@@ -67,7 +69,7 @@ class Step(NamedTuple):
 
     @property
     def epsilon(self) -> Float[Tensor, "b c h w"]:
-        """The noise in the state, of unit variance."""
+        """Return the noise in the state, of unit variance."""
         return (self.x - self.clean) / self.t
 
 
@@ -75,7 +77,7 @@ class Denoiser:
     """D(x, t): the denoiser of a process, for states x + t z.
 
     Args:
-        denoise: as samplers are given it.
+        denoise: the function that samplers receive.
         process: whose levels `denoise` knows.
     """
 
@@ -84,11 +86,11 @@ class Denoiser:
         self.process = process
 
     def at(self, level: Number) -> Point:
-        """The level with its rates."""
+        """Return the level with its rates."""
         return self.evaluate.point(level)
 
     def near(self, noise: float) -> Point:
-        """The level of the process whose noise is nearest to t."""
+        """Return the level of the process whose noise is nearest to t."""
         level = self.process.level_at(-torch.tensor(noise, dtype=torch.float64).log().item())
         return self.at(round(level) if self.process.integer_levels else level)
 
@@ -100,20 +102,20 @@ class Denoiser:
     def with_gradient(
         self, x: Float[Tensor, "b c h w"], point: Point
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
-        """A state that gradients can be taken in, and its estimate."""
+        """Return a state that gradients can be taken in, and its estimate."""
         state = x.detach().requires_grad_()
         return state, self.evaluate(point.signal_rate * state, point).clean
 
 
 class ZeroShotSolver(Recorded, ABC):
-    """Solves linear problems with a denoiser that knows nothing of them.
+    """A solver of linear problems with a denoiser that knows nothing of them.
 
     Args:
         steps: number of noise levels visited.
-        spacing: which; those of the method's own code if none is given.
+        spacing: the choice of levels; that of the method's own code if None.
     """
 
-    # What it needs of an operator beyond `apply`, always.
+    # The abilities that it always needs of an operator beyond `apply`.
     needs: ClassVar[frozenset[Ability]] = frozenset()
 
     def __init__(self, steps: int, spacing: Spacing | None = None) -> None:
@@ -122,16 +124,16 @@ class ZeroShotSolver(Recorded, ABC):
         self.spacing.check(steps)
 
     def default_spacing(self) -> Spacing:
-        """The levels if none are given: those of the 1000 of DDPM whose number is a multiple of 1000 // steps."""
+        """Return the default levels: those of the 1000 of DDPM whose number is a multiple of 1000 // steps."""
         return DDPMLevels()
 
     @property
     def evaluations(self) -> int:
-        """How often `solve` evaluates the denoiser, for each image."""
+        """Return how often `solve` evaluates the denoiser, for each image."""
         return self.steps
 
     def needed(self, problem: LinearProblem) -> frozenset[Ability]:
-        """What is needed of the operator to solve this problem."""
+        """Return the abilities that this problem requires of the operator."""
         return self.needs
 
     def solve(
@@ -161,7 +163,8 @@ class ZeroShotSolver(Recorded, ABC):
                 f"the operator measures images of shape {problem.operator.image_shape}, the denoiser's noise has "
                 f"shape {tuple(noise.shape)}"
             )
-        # Inference mode, in which Lightning tests and predicts, takes no gradients, even where they are enabled.
+        # Inference mode, which Lightning uses in test and predict, takes no gradients, even where they are
+        # enabled.
         with torch.inference_mode(False), torch.no_grad():
             own = problem._replace(
                 measurement=problem.measurement.clone(),
@@ -184,13 +187,13 @@ class ZeroShotSolver(Recorded, ABC):
         """See `solve`."""
 
     def points(self, denoiser: Denoiser) -> list[Point]:
-        """The points visited, falling, the clean one last."""
+        """Return the points visited, in falling order, with the clean one last."""
         levels = self.spacing.levels(self.steps, denoiser.process)
         return [denoiser.at(level) for level in (*levels, -1)]
 
 
 class SteppingSolver(ZeroShotSolver):
-    """A solver that goes through the levels once: a start, and a rule for each step."""
+    """A solver that passes through the levels once: a start, and a rule for each step."""
 
     def run(
         self,
@@ -209,38 +212,38 @@ class SteppingSolver(ZeroShotSolver):
 
     @abstractmethod
     def rule(self, problem: LinearProblem) -> "Rule":
-        """What is to be done for a problem."""
+        """Make the rule for a problem."""
 
 
 class Rule:
     """The steps of a solver for one batch of problems."""
 
     def start(self, noise: Float[Tensor, "b c h w"], t: float) -> Float[Tensor, "b c h w"]:
-        """The first state, at the noisiest level; here noise alone, with the mean square of a noisy image."""
+        """Return the first state, at the noisiest level; here noise with the mean square of a noisy image."""
         return noise * (1 + t**2) ** 0.5
 
     def step(
         self, denoiser: Denoiser, x: Float[Tensor, "b c h w"], point: Point, u: float, draw_noise: DrawNoise
     ) -> Float[Tensor, "b c h w"]:
-        """The state at noise level u."""
+        """Return the state at noise level u."""
         return self.move(Step(x, denoiser(x, point), point.ratio, u), draw_noise())
 
     def move(self, step: Step, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The state at noise level u, for rules that need no gradient."""
+        """Return the state at noise level u, for rules that need no gradient."""
         raise NotImplementedError
 
 
 def column(numbers: Float[Tensor, " b"]) -> Float[Tensor, "b 1"]:
-    """Numbers of a batch, shaped to multiply coordinates."""
+    """Shape numbers of a batch to multiply coordinates."""
     return numbers[:, None]
 
 
 def pixelwise(numbers: Float[Tensor, " b"]) -> Float[Tensor, "b 1 1 1"]:
-    """Numbers of a batch, shaped to multiply images."""
+    """Shape numbers of a batch to multiply images."""
     return numbers.view(-1, 1, 1, 1)
 
 
 def geometric_grid(first: float, last: float, count: int, rho: float = 7.0) -> Iterator[float]:
-    """Noise levels evenly in t^(1/ρ) (Karras et al. 2022): `count` + 1 of them, both ends included."""
+    """Return noise levels uniform in t^(1/ρ) (Karras et al. 2022): `count` + 1 of them, both ends included."""
     for k in range(count + 1):
         yield (first ** (1 / rho) + k / count * (last ** (1 / rho) - first ** (1 / rho))) ** rho

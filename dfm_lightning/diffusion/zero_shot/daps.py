@@ -1,4 +1,4 @@
-"""DAPS: decoupled annealing: an image by the probability flow, Langevin steps to the measurement, noise anew."""
+"""DAPS, decoupled annealing: the probability flow to an image, Langevin steps to the measurement, fresh noise."""
 
 from itertools import pairwise
 from typing import ClassVar

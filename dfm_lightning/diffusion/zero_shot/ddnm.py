@@ -1,4 +1,4 @@
-"""DDNM and DDNM+: what is measured replaces what the denoiser says of it, as far as the noise allows."""
+"""DDNM and DDNM+: the measured part replaces the denoiser's estimate of it, as far as the noise allows."""
 
 from typing import ClassVar
 
@@ -54,7 +54,7 @@ class _DDNMRule(Rule):
         self.eta = eta
 
     def correction(self, clean: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """A†(A x₀ − y)."""
+        """Return A†(A x₀ − y)."""
         operator = self.problem.operator
         return operator.pseudo_inverse(operator.apply(clean) - self.problem.measurement)
 

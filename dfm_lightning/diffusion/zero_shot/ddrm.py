@@ -14,10 +14,11 @@ from dfm_lightning.ranges import check_within
 
 
 class DDRM(SteppingSolver):
-    """Denoising diffusion restoration models (Kawar et al. 2022): each singular direction is denoised by itself.
+    """Denoising diffusion restoration models (Kawar et al. 2022): each singular direction is denoised
+    independently.
 
     An unseen direction follows the prior; a seen one whose noise σ_y/s is above the level is drawn towards the
-    measurement, another follows the measurement. Needs the singular values.
+    measurement; any other follows the measurement. Needs the singular values.
 
     Args:
         steps: number of steps and evaluations (paper: 20).

@@ -11,7 +11,7 @@ DDPM_LEVELS = 1000
 
 
 def ddpm_log_ratios() -> np.ndarray:
-    """ln(α/σ) of the 1000 levels of DDPM, whose β grows evenly from 10⁻⁴ to 0.02; falling."""
+    """Return ln(α/σ) of the 1000 levels of DDPM, whose β grows uniformly from 10⁻⁴ to 0.02; falling."""
     alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, DDPM_LEVELS))
     return 0.5 * np.log(alpha_bar / (1 - alpha_bar))
 

@@ -75,7 +75,7 @@ class _PiGDMRule(Rule):
         return clean + fresh * draw_noise() + kept * (x - clean) / t + guidance
 
     def pulled(self, residual: Float[Tensor, "b p q r"], t: float) -> Float[Tensor, "b c h w"]:
-        """What the residual y − A x₀ says about x₀."""
+        """Return the residual's (y − A x₀) correction of x₀."""
         return self.problem.operator.pseudo_inverse(residual)
 
 
