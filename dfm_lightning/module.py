@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -14,10 +15,12 @@ from dfm_lightning.diffusion import (
     DDIM,
     ContextGuidance,
     CosineProcess,
+    DrawNoise,
     GuidanceSpace,
     NoiseProcess,
     ObservationDenoiser,
     Sampler,
+    sample_with_gradients,
 )
 from dfm_lightning.errors import UserError
 from dfm_lightning.first_step import check_differentiable, check_first_numbers, check_target_size, check_trainable
@@ -284,18 +287,51 @@ class DiffusionWithForwardModel(PredictingModule):
         Returns:
             Signals and target observations, one for each name.
         """
-        denoise = ObservationDenoiser(
+        denoise = self.observation_denoiser(context, target_params, len(noise_names))
+        device = context.observation.device
+        return draw_signals(denoise, self.sampler, self.process, noise_names, size, device, self.plan.worked)
+
+    def sample_with_gradients(
+        self,
+        context: Views,
+        target_params: Any,
+        noise: Float[Tensor, "b 1 c h w"],
+        draw_noise: DrawNoise | None = None,
+    ) -> Sample:
+        """Draw signals from given noise, so that they can be differentiated.
+
+        By the noise, by what context and parameters were computed from, and by weights: see
+        `diffusion.sample_with_gradients`. Memory is that of one evaluation.
+
+        Args:
+            context: observations of scenes that the signals are to agree with.
+            target_params: parameters of one target view for each scene.
+            noise: initial noise, standard normal, one for each draw; the draws of a scene side by side.
+            draw_noise: gives fresh noise of the same shape to samplers that need it.
+
+        Raises:
+            UserError: the model is in training mode, in which an evaluation cannot be repeated; or the sampler
+                needs fresh noise and is given none.
+        """
+        if self.training:
+            raise UserError("gradients through sampling need evaluation mode: call eval() of the model first")
+        with torch.enable_grad():
+            denoise = self.observation_denoiser(context, target_params, len(noise))
+            last = sample_with_gradients(self.sampler, denoise, noise, self.process, draw_noise)
+        return Sample(last.source, last.noisy)
+
+    def observation_denoiser(self, context: Views, target_params: Any, draws: int) -> ObservationDenoiser:
+        """The function that the sampler calls, for so many draws of all scenes together."""
+        return ObservationDenoiser(
             self.denoiser,
             self.forward_model,
             context,
             target_params,
-            samples=len(noise_names) // len(context.observation),
+            samples=draws // len(context.observation),
             guidance_scale=self.guidance_scale,
             guidance_space=self.guidance_space,
             context_guidance=self.context_guidance,
         )
-        device = context.observation.device
-        return draw_signals(denoise, self.sampler, self.process, noise_names, size, device, self.plan.worked)
 
     @evaluated
     def observe(self, signal: Any, params: Any) -> Tensor:

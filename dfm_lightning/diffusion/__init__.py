@@ -15,6 +15,7 @@ from dfm_lightning.diffusion.continuous_process import (
     VariancePreserving,
 )
 from dfm_lightning.diffusion.denoising import GuidanceSpace, ObservationDenoiser
+from dfm_lightning.diffusion.gradients import AdjointGradients, adjoint_gradients, sample_with_gradients
 from dfm_lightning.diffusion.log_snr_cosine import LogSNRCosine
 from dfm_lightning.diffusion.noise_process import (
     CosineProcess,
@@ -58,6 +59,7 @@ __all__ = [
     "DEIS",
     "GHVB",
     "PLMS",
+    "AdjointGradients",
     "AlignYourSteps",
     "AncestralSteps",
     "ContextGuidance",
@@ -91,10 +93,12 @@ __all__ = [
     "VarianceExploding",
     "VariancePreserving",
     "add_noise",
+    "adjoint_gradients",
     "clean_estimate",
     "cosine_schedule",
     "denoising_steps",
     "dynamic_threshold",
     "falling_times",
     "posterior",
+    "sample_with_gradients",
 ]

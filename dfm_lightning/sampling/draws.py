@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion import Estimate, NoiseProcess, ObservationDenoiser, Sampler
+from dfm_lightning.diffusion.samplers import last_step
 from dfm_lightning.errors import UserError
 from dfm_lightning.randomness import named_noise
 from dfm_lightning.types import Level, Sample, map_tensors, named_tensors
@@ -47,7 +48,7 @@ def draw_signals(
         worked(len(names))
         return estimate
 
-    *_, last = sampler.sample(evaluate, draw_noise(), process, draw_noise)
+    last = last_step(sampler, evaluate, draw_noise(), process, draw_noise)
     return Sample(last.source, last.noisy)
 
 

@@ -8,6 +8,7 @@ from dfm_lightning.diffusion.samplers.base import (
     Sampler,
     SamplingStep,
     dynamic_threshold,
+    last_step,
 )
 from dfm_lightning.diffusion.samplers.ddim import DDIM
 from dfm_lightning.diffusion.samplers.deis import DEIS
@@ -35,4 +36,5 @@ __all__ = [
     "SamplingStep",
     "UniPC",
     "dynamic_threshold",
+    "last_step",
 ]

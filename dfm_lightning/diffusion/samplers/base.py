@@ -192,6 +192,15 @@ class Sampler(Recorded, ABC):
         """Yield each step from the first of the points to the last one, which is clean."""
 
 
+def last_step(
+    sampler: Sampler, denoise: Denoise, noise: Float[Tensor, "b *o"], process: NoiseProcess, draw_noise: DrawNoise
+) -> SamplingStep:
+    """Return the last step of a sampling, whose `noisy` is the sample; those before it are not kept."""
+    for step in sampler.sample(denoise, noise, process, draw_noise):  # noqa: B007
+        pass
+    return step
+
+
 class MultistepSampler(Sampler):
     """A sampler that evaluates once a level, and steps on with the help of earlier evaluations.
 
