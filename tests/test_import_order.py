@@ -23,6 +23,7 @@ LEVELS: list[set[str]] = [
     {"tasks"},
     {"callbacks", "checkpoints", "training"},
     {"report"},
+    {"tuning"},
     {"cli"},
     {"__main__", "api"},
 ]

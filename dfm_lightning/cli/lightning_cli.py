@@ -36,9 +36,11 @@ from dfm_lightning.cli.surroundings import check_processes, check_strategy, find
 from dfm_lightning.cli.termination import current_termination
 from dfm_lightning.errors import UserError
 from dfm_lightning.migrations import CONFIG_VERSION, VERSION_KEY
+from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.training import guarded
 from dfm_lightning.training.notices import newest_checkpoint
+from dfm_lightning.tuning import Tuning, tune_sampler, validation_scenes
 
 COMMANDS = {
     "fit": "Train a model.",
@@ -46,6 +48,9 @@ COMMANDS = {
     "test": "Draw samples for the test scenes and measure them.",
     "predict": "Draw samples for scenes and write them to files.",
 }
+# Ours, which needs model and data as Lightning's do, and no method of the trainer.
+TUNE = "tune-sampler"
+TUNE_SUMMARY = "Search levels, orders and compensation of a sampler for a trained model, on validation scenes."
 # Arguments of the trainer's methods that are not taken from its signature.
 FIXED = {
     "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "ckpt_path", "weights_only"},
@@ -158,11 +163,39 @@ class DfmCLI(LightningCLI):
         for name, summary in COMMANDS.items():
             self._subcommand_parsers[name] = self._prepare_subcommand_parser(Trainer, name, description=summary)
             commands.add_subcommand(name, self._subcommand_parsers[name], help=summary)
+        self._subcommand_parsers[TUNE] = self._tuning_parser(**kwargs)
+        commands.add_subcommand(TUNE, self._subcommand_parsers[TUNE], help=TUNE_SUMMARY)
         for name, group in GROUPS.items():
             child = DfmParser(description=group.summary)
             commands.add_subcommand(name, child, help=group.summary)
             add_functions(child, group.functions)
         commands.add_subcommand(REPORT, report_parser(), help=REPORT_SUMMARY)
+
+    def _tuning_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        parser = self.init_parser(description=TUNE_SUMMARY, **kwargs)
+        self._add_arguments(parser)
+        parser.add_class_arguments(Tuning, "tune")
+        self._subcommand_method_arguments[TUNE] = []
+        return parser
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run one of Lightning's commands, or ours."""
+        if subcommand != TUNE:
+            super()._run_subcommand(subcommand)
+        elif self.trainer.is_global_zero:
+            self._tune()
+
+    def _tune(self) -> None:
+        settings, model = self.config_init[TUNE], self.model
+        if not isinstance(model, DiffusionWithForwardModel):
+            raise UserError(f"dfm {TUNE} needs a model that samples by diffusion, got {type(model).__name__}")
+        if settings.ckpt_path is None:
+            raise UserError(f"dfm {TUNE} needs a trained model: add --ckpt_path CHECKPOINT")
+        load_weights(model, Path(settings.ckpt_path))
+        device = self.trainer.strategy.root_device
+        scenes = validation_scenes(self.datamodule, settings.tune.scenes, device)
+        with self.trainer.precision_plugin.forward_context():
+            tune_sampler(model.to(device), scenes, settings.tune, str(self.trainer.precision))
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add no arguments, but keep shell completion from offering thousands of settings inside PyTorch's

@@ -16,6 +16,7 @@ from dfm_lightning.diffusion import (
     PLMS,
     AlignYourSteps,
     CosineProcess,
+    DCSolver,
     DPMSolver,
     DPMSolverSDE,
     DPMSolverSinglestep,
@@ -62,6 +63,11 @@ SAMPLERS: dict[str, Make] = {
     "unipc 3": part(UniPC, order=3),
     "unipc bh1": part(UniPC, normaliser="bh1"),
     "unipc without corrector": part(UniPC, corrector=False),
+    "dc solver": lambda steps, **settings: (
+        DCSolver(steps, [1, 3, 2, 3, 2][: steps - 2], [0.9, 1.1, 1.0, 0.95, 0.8][: steps - 2], **settings)
+        if steps < 8
+        else DCSolver(steps, **settings)
+    ),
     "deis 2": part(DEIS),
     "deis 3": part(DEIS, order=3),
     "deis 2 rho": part(DEIS, polynomial_in="rho"),

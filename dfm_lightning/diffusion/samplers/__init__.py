@@ -10,6 +10,7 @@ from dfm_lightning.diffusion.samplers.base import (
     dynamic_threshold,
     last_step,
 )
+from dfm_lightning.diffusion.samplers.dc_solver import DCSolver
 from dfm_lightning.diffusion.samplers.ddim import DDIM
 from dfm_lightning.diffusion.samplers.deis import DEIS
 from dfm_lightning.diffusion.samplers.dpm_solver import DPMSolver, DPMSolverSDE, DPMSolverSinglestep
@@ -23,6 +24,7 @@ __all__ = [
     "DEIS",
     "GHVB",
     "PLMS",
+    "DCSolver",
     "DPMSolver",
     "DPMSolverSDE",
     "DPMSolverSinglestep",
