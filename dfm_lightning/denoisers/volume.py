@@ -11,12 +11,22 @@ from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.denoisers.volume_field import LiftedViews, VolumeField, lifted_views
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
+from dfm_lightning.networks.dit import zero_parameters
 from dfm_lightning.networks.embeddings import ratio_sinusoids
 from dfm_lightning.networks.point_decoder import PointDecoder
 from dfm_lightning.networks.scene_summary import SceneSummary
 from dfm_lightning.networks.unet import UNet
 from dfm_lightning.ranges import check_at_least, check_below_one
-from dfm_lightning.types import Batch, Cameras, Level, LossTerm, Views, concatenate, select_views
+from dfm_lightning.types import (
+    Batch,
+    Cameras,
+    Level,
+    LossTerm,
+    Views,
+    at_least_float32,
+    concatenate,
+    select_views,
+)
 
 # Standard deviation of images in [-1, 1], as EDM's preconditioning takes it.
 _DATA_DEVIATION = 0.5
@@ -24,6 +34,8 @@ _DATA_DEVIATION = 0.5
 _GREATEST_WEIGHT = 12.5
 # Side of the coarse images whose colours make up the palette.
 _PALETTE_SIDE = 4
+# Sides of the squares of pixels whose means the blurred inputs show.
+_BLURS = (2, 4, 8)
 _LEVEL_CHANNELS = 8
 _LEVEL_WAVES = 32
 
@@ -45,6 +57,19 @@ def preconditioning(signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, 
     skip = signal_rate * _DATA_DEVIATION**2 / variance
     out = _DATA_DEVIATION * noise_rate / variance.sqrt()
     return Preconditioning(*(part.view(-1, 1, 1, 1) for part in (skip, out, variance.rsqrt())))
+
+
+def _blurs(
+    images: Float[Tensor, "b 3 h w"], signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]
+) -> Float[Tensor, "b c h w"]:
+    """Noisy images at lower resolutions, smoothly enlarged again, each scaled to about unit variance."""
+    size = images.shape[-2:]
+    found = []
+    for side in _BLURS:
+        small = F.adaptive_avg_pool2d(images, (max(size[0] // side, 1), max(size[1] // side, 1)))
+        into = preconditioning(signal_rate, noise_rate / side).into
+        found.append(into * F.interpolate(small, size=size, mode="bilinear", align_corners=False))
+    return torch.cat(found, dim=1)
 
 
 class VolumeConditioning(NamedTuple):
@@ -87,6 +112,8 @@ class VolumeDenoiser(SceneDenoiser):
         decoder_width: length of the hidden vectors of the points' MLP.
         condition_width: length of the vectors that condition the U-Nets.
         target_dropout: probability that a scene of a training batch is predicted without its noisy target.
+        blurred_inputs: let the 2D U-Net see the noisy image at lower resolutions beside the image itself. Their
+            noise is averaged, so that a colour too faint for a pixel can be read off a region.
         scene_colours: number of colours that the scene has as a whole, for its points to choose from (see
             `SceneSummary`); 0 for a denoiser whose points know no more of the target than the volume tells.
         image_weight: weight of the squared error of the target's 2D estimate, in units of what is left to estimate
@@ -111,6 +138,7 @@ class VolumeDenoiser(SceneDenoiser):
         target_dropout: float = 0.1,
         image_weight: float = 0.5,
         scene_colours: int = 0,
+        blurred_inputs: bool = False,
     ) -> None:
         super().__init__()
         check_below_one(target_dropout=target_dropout)
@@ -128,6 +156,10 @@ class VolumeDenoiser(SceneDenoiser):
         self.level_of_view = nn.Linear(condition_width, _LEVEL_CHANNELS)
         image_widths = image_widths or [32, 64, 96]
         self.encoder = UNet(2, 3, features + 3, image_widths, condition_width)
+        self.blurred: nn.Conv2d | None = None
+        if blurred_inputs:
+            self.blurred = nn.Conv2d(3 * len(_BLURS), image_widths[0], 3, padding=1)
+            zero_parameters(self.blurred)
         self.lift = nn.Linear(features + 3 + 2, lifted_channels)
         volume_widths = volume_widths or [24, 48, 96]
         self.unet = UNet(3, 3 * lifted_channels + 6, volume_channels, volume_widths, condition_width)
@@ -165,8 +197,7 @@ class VolumeDenoiser(SceneDenoiser):
         """Encode the context, and lift it into the grid."""
         images = context.observation
         scenes, views = images.shape[:2]
-        coarse = F.adaptive_avg_pool2d(images.flatten(0, 1), _PALETTE_SIDE).unflatten(0, (scenes, views))
-        summary = self.summary(coarse.flatten(2)).mean(dim=1)
+        coarse, summary = self._coarse(images)
         clean = images.new_ones(scenes * views), images.new_zeros(scenes * views)
         level = self._level_condition(*clean)
         condition = level + summary.repeat_interleave(views, dim=0)
@@ -210,11 +241,25 @@ class VolumeDenoiser(SceneDenoiser):
         """
         if self.image_weight == 0:
             return {}
-        out = preconditioning(*self._rates(level)).out.flatten()
-        weight = (_DATA_DEVIATION / out).square().clamp(max=_GREATEST_WEIGHT) * signal.views.present[:, -1]
-        estimate = signal.views.maps[:, -1, ..., -3:].movedim(-1, 1) * 2 - 1
-        error = (estimate - batch.target.observation[:, 0]).float().square().flatten(1).mean(dim=1)
-        return {"image": LossTerm((error * weight).mean(), self.image_weight)}
+        error = self._image_error(signal.views.maps[:, -1], batch.target.observation[:, 0], level)
+        return {"image": LossTerm((error * signal.views.present[:, -1]).mean(), self.image_weight)}
+
+    def warm_start_losses(self, batch: Batch) -> dict[str, LossTerm]:
+        """Return the squared error of the 2D estimates of all target and novel images, each noised by itself.
+
+        No volume and no rendering has a part in it: per iteration, the 2D network sees many times the images.
+        """
+        (process,) = self._process
+        clean = torch.cat([batch.target.observation, batch.novel.observation], dim=1)
+        views = clean.shape[1]
+        clean = clean.flatten(0, 1)
+        level = process.training_levels(len(clean))
+        noise = torch.randn_like(clean.to(at_least_float32(clean)))
+        noisy = process.add_noise(clean, noise, level).to(clean.dtype)
+        rates = self._rates(level)
+        summary = self._coarse(batch.context.observation)[1].repeat_interleave(views, dim=0)
+        maps, _ = self._encode(noisy, *rates, self._level_condition(*rates) + summary)
+        return {"image": LossTerm(self._image_error(maps, clean, level).mean(), 1.0)}
 
     # --- parts ------------------------------------------------------------------------------------------
 
@@ -222,6 +267,22 @@ class VolumeDenoiser(SceneDenoiser):
         """√ᾱ and √(1 − ᾱ) of each level."""
         (process,) = self._process
         return process.rates(level, level.float())
+
+    def _coarse(
+        self, images: Float[Tensor, "b v 3 h w"]
+    ) -> tuple[Float[Tensor, "b v 3 p p"], Float[Tensor, "b s"]]:
+        """The context's images at a few pixels, and a vector of the colours that they show."""
+        coarse = F.adaptive_avg_pool2d(images.flatten(0, 1), _PALETTE_SIDE).unflatten(0, images.shape[:2])
+        return coarse, self.summary(coarse.flatten(2)).mean(dim=1)
+
+    def _image_error(
+        self, maps: Float[Tensor, "b h w f"], clean: Float[Tensor, "b 3 h w"], level: Level
+    ) -> Float[Tensor, " b"]:
+        """The squared error of each map's 2D estimate, in units of what is left to estimate."""
+        out = preconditioning(*self._rates(level)).out.flatten()
+        weight = (_DATA_DEVIATION / out).square().clamp(max=_GREATEST_WEIGHT)
+        estimate = maps[..., -3:].movedim(-1, 1) * 2 - 1
+        return (estimate - clean).float().square().flatten(1).mean(dim=1) * weight
 
     def _level_condition(
         self, signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]
@@ -234,7 +295,10 @@ class VolumeDenoiser(SceneDenoiser):
     ) -> tuple[Float[Tensor, "b h w f"], Float[Tensor, "b e"]]:
         """Feature maps whose last channels are the estimated clean colours in [0, 1]; summaries of the views."""
         factors = preconditioning(signal_rate, noise_rate)
-        out, summary = self.encoder.with_summary(factors.into * images, condition)
+        beside = None
+        if self.blurred is not None:
+            beside = self.blurred(_blurs(images, signal_rate, noise_rate))
+        out, summary = self.encoder.with_summary(factors.into * images, condition, beside)
         out = out.float()
         features, correction = out.split([out.shape[1] - 3, 3], dim=1)
         estimate = (factors.skip * images + factors.out * correction).clamp(-1, 1)

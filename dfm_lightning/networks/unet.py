@@ -126,9 +126,14 @@ class UNet(nn.Module):
         return self.with_summary(x, condition)[0]
 
     def with_summary(
-        self, x: Float[Tensor, "b i *s"], condition: Float[Tensor, "b c"]
+        self,
+        x: Float[Tensor, "b i *s"],
+        condition: Float[Tensor, "b c"],
+        beside: Float[Tensor, "b h *s"] | None = None,
     ) -> tuple[Float[Tensor, "b o *s"], Float[Tensor, "b w"]]:
         """Transform each image or volume, and summarise it: the mean of its features at the coarsest resolution.
+
+        `beside` is added to the features that the first convolution makes.
 
         Raises:
             ValueError: a side is no multiple of `factor`.
@@ -137,6 +142,8 @@ class UNet(nn.Module):
             sides = "×".join(map(str, x.shape[2:]))
             raise ValueError(f"sides must be multiples of {self.factor}, got {sides}")
         x = self.input(x.contiguous(memory_format=_MEMORY_FORMAT[self.dimensions]))
+        if beside is not None:
+            x = x + beside
         pool = _POOL[self.dimensions]
         kept: list[Tensor] = []
         for number, block in enumerate(self.down):

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.diffusion import GuidanceSpace, NoiseProcess, Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
@@ -50,9 +51,10 @@ class InverseGraphics(DiffusionWithForwardModel):
         target_weight: weight of the loss at the target's camera (DFM eq. 8).
         novel_weight: weight of the loss at novel cameras (DFM eq. 9).
         objective: weights and settings of the other losses.
-        warm_start_steps: iterations at the start that train the deterministic part alone. Then the joint field's
-            MLPs begin as copies of the deterministic one's, as in the authors' two stages, and what has not been
-            trained before has a warm-up of the learning rate of its own.
+        warm_start_steps: iterations at the start that train a part of the denoiser alone. With pixelNeRF, the
+            deterministic part: then the joint field's MLPs begin as copies of the deterministic one's, as in the
+            authors' two stages, and what has not been trained before has a warm-up of the learning rate of its
+            own. With `VolumeDenoiser`, its 2D network, as a denoiser of all target and novel images.
         random_context_views: in training, use only the first few of the context views that the data gives, a
             random number from 1 on, the same for the whole batch.
         context_dropout: probability that a training batch has its context dropped, so that the model can be
@@ -148,11 +150,14 @@ class InverseGraphics(DiffusionWithForwardModel):
         return not self.warming_up and super().drops_context()
 
     def losses(self, batch: Batch, context_dropped: bool = False) -> dict[str, LossTerm]:
-        """Compute all losses; during the warm start only that of the deterministic estimate.
+        """Compute all losses; during the warm start only those of the part that it trains.
 
-        The latter needs no rendering of the signal.
+        That is the deterministic estimate by default, which needs no rendering of the signal.
         """
         if self.warming_up:
+            own = self.denoiser.warm_start_losses(batch) if isinstance(self.denoiser, SceneDenoiser) else {}
+            if own:
+                return own
             conditioning = self.denoiser.condition(batch.context, batch.target.params)
             error = self._estimate_error(batch, conditioning)
             return {"estimate": LossTerm(error, self.objective.estimate_weight)}
