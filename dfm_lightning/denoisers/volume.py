@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
+from dfm_lightning.denoisers.view_encoding import BLURS, DATA_DEVIATION, blurs, preconditioning
 from dfm_lightning.denoisers.volume_field import LiftedViews, VolumeField, lifted_views
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
@@ -28,48 +29,12 @@ from dfm_lightning.types import (
     select_views,
 )
 
-# Standard deviation of images in [-1, 1], as EDM's preconditioning takes it.
-_DATA_DEVIATION = 0.5
 # The greatest weight of the image estimate's loss, which grows without bound as the noise vanishes.
 _GREATEST_WEIGHT = 12.5
 # Side of the coarse images whose colours make up the palette.
 _PALETTE_SIDE = 4
-# Sides of the squares of pixels whose means the blurred inputs show.
-_BLURS = (2, 4, 8)
 _LEVEL_CHANNELS = 8
 _LEVEL_WAVES = 32
-
-
-class Preconditioning(NamedTuple):
-    """EDM's coefficients (Karras et al. 2022, table 1) for x = √ᾱ x_0 + √(1 − ᾱ) ε, shaped [b 1 1 1].
-
-    The clean image is estimated as skip · x + out · network(into · x).
-    """
-
-    skip: Float[Tensor, "b 1 1 1"]
-    out: Float[Tensor, "b 1 1 1"]
-    into: Float[Tensor, "b 1 1 1"]
-
-
-def preconditioning(signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]) -> Preconditioning:
-    """The coefficients at given √ᾱ and √(1 − ᾱ), for data of standard deviation ½."""
-    variance = (signal_rate * _DATA_DEVIATION).square() + noise_rate.square()
-    skip = signal_rate * _DATA_DEVIATION**2 / variance
-    out = _DATA_DEVIATION * noise_rate / variance.sqrt()
-    return Preconditioning(*(part.view(-1, 1, 1, 1) for part in (skip, out, variance.rsqrt())))
-
-
-def _blurs(
-    images: Float[Tensor, "b 3 h w"], signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]
-) -> Float[Tensor, "b c h w"]:
-    """Noisy images at lower resolutions, smoothly enlarged again, each scaled to about unit variance."""
-    size = images.shape[-2:]
-    found = []
-    for side in _BLURS:
-        small = F.adaptive_avg_pool2d(images, (max(size[0] // side, 1), max(size[1] // side, 1)))
-        into = preconditioning(signal_rate, noise_rate / side).into
-        found.append(into * F.interpolate(small, size=size, mode="bilinear", align_corners=False))
-    return torch.cat(found, dim=1)
 
 
 class VolumeConditioning(NamedTuple):
@@ -158,7 +123,7 @@ class VolumeDenoiser(SceneDenoiser):
         self.encoder = UNet(2, 3, features + 3, image_widths, condition_width)
         self.blurred: nn.Conv2d | None = None
         if blurred_inputs:
-            self.blurred = nn.Conv2d(3 * len(_BLURS), image_widths[0], 3, padding=1)
+            self.blurred = nn.Conv2d(3 * len(BLURS), image_widths[0], 3, padding=1)
             zero_parameters(self.blurred)
         self.lift = nn.Linear(features + 3 + 2, lifted_channels)
         volume_widths = volume_widths or [24, 48, 96]
@@ -280,7 +245,7 @@ class VolumeDenoiser(SceneDenoiser):
     ) -> Float[Tensor, " b"]:
         """The squared error of each map's 2D estimate, in units of what is left to estimate."""
         out = preconditioning(*self._rates(level)).out.flatten()
-        weight = (_DATA_DEVIATION / out).square().clamp(max=_GREATEST_WEIGHT)
+        weight = (DATA_DEVIATION / out).square().clamp(max=_GREATEST_WEIGHT)
         estimate = maps[..., -3:].movedim(-1, 1) * 2 - 1
         return (estimate - clean).float().square().flatten(1).mean(dim=1) * weight
 
@@ -297,7 +262,7 @@ class VolumeDenoiser(SceneDenoiser):
         factors = preconditioning(signal_rate, noise_rate)
         beside = None
         if self.blurred is not None:
-            beside = self.blurred(_blurs(images, signal_rate, noise_rate))
+            beside = self.blurred(blurs(images, signal_rate, noise_rate))
         out, summary = self.encoder.with_summary(factors.into * images, condition, beside)
         out = out.float()
         features, correction = out.split([out.shape[1] - 3, 3], dim=1)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from dfm_lightning.denoisers.volume import VolumeDenoiser, preconditioning
+from dfm_lightning.denoisers.view_encoding import blurs, preconditioning
+from dfm_lightning.denoisers.volume import VolumeDenoiser
 from dfm_lightning.diffusion import CosineProcess, VarianceExploding
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
@@ -134,9 +135,49 @@ def test_the_image_loss_weighs_errors_by_what_is_left_to_estimate() -> None:
     assert denoiser(image_weight=0.0).auxiliary_losses(batch, levels, conditioning, field) == {}
 
 
+def test_blurred_inputs_have_the_noise_of_means_and_unit_variance() -> None:
+    torch.manual_seed(0)
+    signal_rate, noise_rate = torch.tensor([0.0, 0.1, 1.0]), torch.tensor([1.0, 0.9, 0.0])
+    constant = 0.5 * torch.randn(3, 2000, 3, 1, 1).expand(-1, -1, -1, 16, 16)
+    noisy = signal_rate.view(3, 1, 1, 1, 1) * constant + noise_rate.view(3, 1, 1, 1, 1) * torch.randn_like(
+        constant
+    )
+    rates = (rate.repeat_interleave(2000) for rate in (signal_rate, noise_rate))
+    found = blurs(noisy.flatten(0, 1), *rates).unflatten(0, (3, 2000)).unflatten(2, (3, 3))
+    # Of a constant image each pixel is the mean of a square's, or between several: in the corner exactly that.
+    assert found[..., 0, 0].std(dim=(1, 3)).allclose(torch.ones(3, 3), atol=0.03)
+    # Squares of 8 pixels average the noise of 64: there a faint constant is seen through the noise.
+    faint = noisy[1].mean(dim=(2, 3))
+    seen = [torch.corrcoef(torch.stack([found[1, :, scale, 0, 0, 0], faint[:, 0]]))[0, 1] for scale in range(3)]
+    assert seen[0] < seen[1] < seen[2]
+
+
+def test_blurred_inputs_change_nothing_at_first() -> None:
+    sizes = {"volume_channels": 5, "decoder_width": 8, "condition_width": 12}
+    plain = denoiser()
+    grown = VolumeDenoiser(CUBE, 4, 4, [8, 8], 6, [8, 8], **sizes, blurred_inputs=True)
+    grown.load_state_dict(plain.state_dict(), strict=False)
+    grown.use_process(CosineProcess())
+    context, noisy = views_of(2), torch.randn(2, 1, 3, SIZE, SIZE)
+    torch.testing.assert_close(values(grown.eval(), context, noisy, 300), values(plain, context, noisy, 300))
+
+
+def test_the_warm_start_trains_the_2d_network_alone() -> None:
+    model = model_of(warm_start_steps=1).train()
+    views = views_of(5)
+    batch = Batch(*(select_views(views, part) for part in (slice(1), slice(1, 2), slice(2, 5))), ["a", "b"], {})
+    terms = model.losses(batch)
+    assert set(terms) == {"image"}
+    terms["image"].value.backward()
+    trained = {name.split(".")[1] for name, value in model.named_parameters() if value.grad is not None}
+    assert trained == {"level", "encoder", "summary"}
+    model.eval()
+    assert "novel" in model.losses(batch)
+
+
 def model_of(scene_colours: int = 0, **settings: Any) -> InverseGraphics:
     return InverseGraphics(
-        denoiser(scene_colours=scene_colours),
+        denoiser(scene_colours=scene_colours, blurred_inputs=scene_colours > 0),
         VolumeRendering(2.0, 8.0, 8, 0, patch_size=4),
         objective=SceneObjective(
             estimate_weight=0.0, proposal_weight=0.0, distortion_weight=0.0, smoothness_weight=0.0
