@@ -88,14 +88,20 @@ def save(model: LightningModule, path: str | Path) -> None:
 
 
 def export(
-    predictions: Iterable[Prediction], folder: str | Path, writer: type[PredictionWriter] | None = None
+    predictions: Iterable[Prediction],
+    folder: str | Path,
+    writer: type[PredictionWriter] | None = None,
+    **settings: Any,
 ) -> list[Path]:
     """Write samples as `dfm predict` does: for a scene videos, frames, depth and cameras, for example.
+
+    `export(samples, "samples", export=["mesh", "splats"])` writes scenes as meshes and Gaussian splats too.
 
     Args:
         predictions: the result of `draw` or `predictions`; an iterator is written sample by sample.
         folder: where to write; a sample's folder is `SCENE/sample_00` and so on, and replaces an existing one.
         writer: what to write with; by default what suits the kind of signal.
+        settings: arguments of the writer, such as `frame_rate` or `export` (see `SceneWriter`).
 
     Returns:
         The folders of the samples.
@@ -103,7 +109,7 @@ def export(
     folders = []
     for prediction in predictions:
         kind = writer or _WRITERS.get(type(prediction.signal), TensorWriter)
-        writing = kind(str(folder))
+        writing = kind(str(folder), **settings)
         place = writing.folder(prediction.key, prediction.sample)
         with whole_folder(place) as empty:
             writing.write(prediction, empty)

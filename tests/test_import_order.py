@@ -17,8 +17,8 @@ LEVELS: list[set[str]] = [
     {"networks"},
     {"forward_models"},
     {"denoisers", "diffusion", "losses", "metrics", "observation_losses", "optimizers"}
-    | {"scene_scores", "weights", "weights_file"},
-    {"sampling"},
+    | {"scene_scores", "weights", "weights_file", "baking"},
+    {"sampling", "exports"},
     {"module"},
     {"tasks"},
     {"callbacks", "checkpoints", "training"},

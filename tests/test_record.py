@@ -209,6 +209,8 @@ OTHERS: dict[str, Any] = {
 }
 OTHERS_OF: dict[tuple[type, str], Any] = {
     (ContextGuidance, "rate"): 0.5,
+    (SceneWriter, "export"): ["mesh"],
+    (SceneWriter, "export_resolution"): 64,
     (UNetDenoiser, "signal_shape"): [1, 8, 8],
     (UNetDenoiser, "widths"): [8, 16],
     (DiTDenoiser, "signal_shape"): [1, 8, 8],

@@ -7,15 +7,17 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.baking import bake_scene, render_scene
 from dfm_lightning.callbacks.output import Picture, Video, colour_map, images_to_uint8, write_png, write_video
 from dfm_lightning.callbacks.prediction_writer import PredictionWriter
 from dfm_lightning.callbacks.tensor_writer import write_images
 from dfm_lightning.errors import UserError
+from dfm_lightning.exports import Export, export_scene
 from dfm_lightning.files import write_json
 from dfm_lightning.geometry.cameras import flip_opengl_opencv, intrinsics_in_pixels
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.tasks import SampledScene
-from dfm_lightning.types import Cameras, Prediction, map_tensors
+from dfm_lightning.types import Cameras, Prediction, map_tensors, on_cpu
 
 DEPTH_MEANING = "distance along the unit ray, scene units; pixel value times scale; 0 where nothing is"
 
@@ -27,16 +29,34 @@ class SceneWriter(PredictionWriter):
     the cameras in `transforms.json` (NeRF's format: OpenGL camera-to-world, intrinsics in pixels); the context as
     `context_00.png`, the views sampled one after the other as `sampled_00.png` and so on.
 
+    With `export`, the scene is baked as well and written in the given formats (see
+    `dfm_lightning.exports.export_scene`); `export.json` holds the PSNR of its frames to the direct ones.
+
     Args:
         output: folder to write into.
         frame_rate: frames per second of the videos.
         overwrite: replace samples made with other settings, instead of stopping.
+        export: what else to write a scene as, a list of "scene" (the baked scene, which can be rendered again),
+            "mesh" (GLB), "pointcloud" (PLY) and "splats" (the PLY of Gaussian splatting).
+        export_resolution: cells along a side of the grid that a scene is baked into, a multiple of 8.
     """
 
-    def __init__(self, output: str, frame_rate: int = 15, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        output: str,
+        frame_rate: int = 15,
+        overwrite: bool = False,
+        export: list[Export] | None = None,
+        export_resolution: int = 192,
+    ) -> None:
         super().__init__(output, overwrite)
         check_at_least(1, frame_rate=frame_rate)
+        check_at_least(8, export_resolution=export_resolution)
+        if export_resolution % 8:
+            raise ValueError(f"export_resolution must be a multiple of 8, got {export_resolution}")
         self.frame_rate = frame_rate
+        self.export: list[Export] = list(export or [])
+        self.export_resolution = export_resolution
 
     def write(self, prediction: Prediction, folder: Path) -> None:
         """See `PredictionWriter`."""
@@ -53,6 +73,26 @@ class SceneWriter(PredictionWriter):
         write_images(folder, "sampled", scene.views.observation[0, contexts:])
         cameras = map_tensors(lambda t: t[0], prediction.params)
         write_json(folder / "transforms.json", transforms(cameras))
+        if self.export:
+            self._export(prediction, scene, folder)
+
+    def _export(self, prediction: Prediction, scene: SampledScene, folder: Path) -> None:
+        """Bake a scene, say how faithful that is, and write it in other formats."""
+        cameras = prediction.params
+        baked = bake_scene(
+            scene.field, scene.renderer, cameras, scene.depth, scene.opacity, self.export_resolution
+        )
+        cameras = on_cpu(cameras)
+        error = (render_scene(baked, cameras) - on_cpu(prediction.observation)).double().square().mean() / 4
+        fidelity = {
+            "psnr": round(-10 * float(error.clamp(min=1e-12).log10()), 2),
+            "bricks": len(baked.field.values),
+        }
+        print(
+            f"{prediction.key}, sample {prediction.sample}: baked, PSNR {fidelity['psnr']} dB to direct rendering"
+        )
+        write_json(folder / "export.json", fidelity)
+        export_scene(baked, cameras, self.export, folder)
 
     def figures(self, folder: Path) -> list[Picture | Video]:
         """See `PredictionWriter`."""

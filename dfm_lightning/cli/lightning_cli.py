@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import datamodules
 from dfm_lightning import __version__, callbacks, denoisers, diffusion, forward_models, losses, networks, tasks
+from dfm_lightning.callbacks import SceneWriter
 from dfm_lightning.callbacks.progress import TimeLeft
 from dfm_lightning.checkpoints.shipped import find_checkpoint, shipped_models
 from dfm_lightning.checkpoints.stored_config import holds_weights_only, load_weights, stored_config
@@ -35,6 +36,7 @@ from dfm_lightning.cli.step_end import EndAfterStep
 from dfm_lightning.cli.surroundings import check_processes, check_strategy, find_starter, say_processes
 from dfm_lightning.cli.termination import current_termination
 from dfm_lightning.errors import UserError
+from dfm_lightning.exports import KINDS, Export
 from dfm_lightning.migrations import CONFIG_VERSION, VERSION_KEY
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.ranges import check_above, check_at_least
@@ -149,6 +151,12 @@ class DfmCLI(LightningCLI):
             help="Let the config decide the architecture, not --initial_weights: parts of the model that the "
             "weights lack begin untrained.",
         )
+        parser.add_argument(
+            "--export",
+            type=str | None,
+            help="What `predict` writes scenes as besides videos and frames, separated by commas: "
+            f"{', '.join(KINDS)}. See docs/exports.md.",
+        )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -214,6 +222,8 @@ class DfmCLI(LightningCLI):
             subcommand.classes = classes
         self.config = parser.parse_args(with_current_options(args, classes))
         settings = self.config[self.config.subcommand]
+        if settings.get("export") is not None and self.config.subcommand != "predict":
+            raise UserError(f"--export is for dfm predict: dfm {self.config.subcommand} writes no scenes")
         for name in ("ckpt_path", "initial_weights"):
             if settings.get(name) is not None:
                 settings[name] = str(find_checkpoint(settings[name]))
@@ -293,13 +303,18 @@ class DfmCLI(LightningCLI):
             print(f"checkpoint: {os.path.relpath(path)}")
 
     def before_predict(self) -> None:
-        """Refuse to predict without a writer: samples are drawn by the callback that writes them."""
+        """Refuse to predict without a writer, which draws the samples; tell it what to export."""
         # (Lightning sets the attribute without declaring it.)
         if not any(map(takes_predictions, self.trainer.callbacks)):  # type: ignore[attr-defined]
             raise UserError(
                 "Nothing would be written: the config needs a writer, as in "
                 "trainer: {callbacks: [{class_path: TensorWriter, init_args: {output: predictions}}]}"
             )
+        if (given := self.config_init.predict.export) is not None:
+            writers = [c for c in self.trainer.callbacks if isinstance(c, SceneWriter)]  # type: ignore[attr-defined]
+            if not writers:
+                raise UserError("--export is for scenes, which SceneWriter writes; the config has another writer")
+            writers[0].export = export_kinds(given)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Return the arguments of the trainer's method."""
@@ -311,6 +326,15 @@ class DfmCLI(LightningCLI):
         if subcommand == "predict":
             arguments["return_predictions"] = False  # they go to files, not into memory
         return arguments
+
+
+def export_kinds(given: str) -> list[Export]:
+    """The formats that `--export` names. `UserError` if there is no such format."""
+    names = [name.strip() for name in given.split(",")]
+    unknown = [name for name in names if name not in KINDS]
+    if unknown:
+        raise UserError(f"--export knows {', '.join(KINDS)}, got '{', '.join(unknown)}'")
+    return [kind for kind in KINDS if kind in names]
 
 
 def _given(config: dict[str, Any], *names: str) -> dict[str, Any]:

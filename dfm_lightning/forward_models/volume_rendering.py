@@ -169,6 +169,19 @@ class VolumeRendering(ForwardModel):
         """Return the cameras with the intrinsics that rendering uses (see `corner_aligned`)."""
         return corner_aligned(cameras) if self.corner_aligned else cameras
 
+    def centred(self) -> "VolumeRendering":
+        """Return a renderer for cameras that `aligned` gave: in evaluation mode, with exact pixel centres."""
+        self.require_ends()
+        return VolumeRendering(
+            near=self.near,
+            far=self.far,
+            coarse_samples=self.coarse_samples,
+            fine_samples=self.fine_samples,
+            spacing=self.spacing,
+            background=self.background,
+            memory_budget_mb=self.memory_budget_mb,
+        ).eval()
+
     def _render(self, field: RadianceField, cameras: Cameras, select: Callable[[RenderedRays], Any]) -> list[Any]:
         """Collect what `select` takes from each chunk of rays; the rays of all views share one dimension."""
         settings = self._settings()
@@ -176,7 +189,7 @@ class VolumeRendering(ForwardModel):
         origins = ray_origins(cameras)[:, :, None, None].expand_as(directions)
         rays = origins.flatten(1, 3), directions.flatten(1, 3)
         size = rays_per_chunk(
-            field, settings, len(directions), self._budget(directions), directions.element_size()
+            field, settings, len(directions), self.memory_budget(directions), directions.element_size()
         )
 
         def render(origins: Tensor, directions: Tensor) -> Any:
@@ -200,8 +213,8 @@ class VolumeRendering(ForwardModel):
             train_proposal=self.train_proposal,
         )
 
-    def _budget(self, like: Tensor) -> int:
-        """Return the size of a chunk of rays in bytes."""
+    def memory_budget(self, like: Tensor) -> int:
+        """Return the size of a chunk of rays in bytes, on the device of `like`."""
         megabytes = self.memory_budget_mb or (32 if like.device.type == "cpu" else 4096)
         return int(megabytes * 2**20)
 

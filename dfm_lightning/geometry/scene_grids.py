@@ -56,9 +56,13 @@ class CubeFrame(NamedTuple):
 
     def places(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 3"]:
         """See `GridFrame`."""
+        return self.places_by_axis(points).mT
+
+    def places_by_axis(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b 3 n"]:
+        """The same, a row an axis: in long rows all of this is several times faster."""
         with torch.autocast(points.device.type, enabled=False):
-            u = torch.baddbmm(self.to_cube[:, None, :3, 3], points, self.to_cube[:, :3, :3].mT)
-            far = u.abs().amax(dim=-1, keepdim=True).clamp(min=1)
+            u = torch.baddbmm(self.to_cube[:, :3, 3:], self.to_cube[:, :3, :3], points.mT)
+            far = u.abs().amax(dim=1, keepdim=True).clamp(min=1)
             contracted = u * ((self.inner + (1 - self.inner) * (1 - 1 / far)) / far)
             return (contracted + 1) / 2
 

@@ -273,9 +273,10 @@ class InverseGraphics(DiffusionWithForwardModel):
         rendered = self.render(field, repeat_batch(params, count))
         # The cameras as used in rendering: those written beside the frames must project what they show.
         seen_by = self.forward_model.aligned(params)
+        renderer = self.forward_model.centred()
         each = zip(one_by_one(field, count), one_by_one(views, count), strict=True)
         for place, (one, seen) in enumerate(each):
-            signal = SampledScene(one, seen, rendered.depth[place], rendered.opacity[place])
+            signal = SampledScene(one, seen, rendered.depth[place], rendered.opacity[place], renderer)
             yield Prediction(key, draws[place], signal, rendered.image[place], seen_by, context)
 
     def sample_around(

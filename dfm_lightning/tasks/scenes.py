@@ -22,13 +22,15 @@ class RenderedViews(NamedTuple):
 class SampledScene(NamedTuple):
     """A sampled scene as `dfm predict` passes it to a writer, with its frames' depth and opacity.
 
-    `views` are those the field was made from, the context first, then the sampled ones in order.
+    `views` are those the field was made from, the context first, then the sampled ones in order. `renderer`
+    renders the field at the prediction's own cameras.
     """
 
     field: RadianceField
     views: Views
     depth: Float[Tensor, "v 1 h w"]
     opacity: Float[Tensor, "v 1 h w"]
+    renderer: VolumeRendering
 
 
 class EvaluatedScene(NamedTuple):
