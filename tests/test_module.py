@@ -545,7 +545,7 @@ def test_a_model_without_anything_to_train_is_refused() -> None:
         model.configure_optimizers()
     model.losses(batch())  # which can be computed all the same
     model.denoiser = nn.Identity()
-    with pytest.raises(UserError, match="parameters"):
+    with pytest.raises(UserError, match="parameter"):
         model.configure_optimizers()
 
 

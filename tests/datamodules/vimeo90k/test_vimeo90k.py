@@ -207,7 +207,7 @@ def test_unreadable_clips_are_replaced_and_counted_in_training(
     assert not keys & {clip.name for clip in broken}
     assert data.replaced_draws > 0
     assert any(broken[0].name in record.getMessage() for record in caplog.records)
-    with pytest.warns(UserWarning, match="clip"):
+    with pytest.warns(UserWarning, match="training draws"):
         data.teardown("fit")
 
 
@@ -222,7 +222,7 @@ def test_an_unreadable_test_clip_is_named(own_clips: Path) -> None:
 def test_frames_smaller_than_the_crop_are_named(clips_root: Path) -> None:
     with pytest.raises(UserError, match=r"48×40.*64×40"):
         list(module(clips_root, crop_size=(40, 64)).test_dataloader())
-    with pytest.raises(UserError, match=r"40×64|64×40"):
+    with pytest.raises(UserError, match=r"\[40, 64\].*\[40, 48\]"):
         module(clips_root, crop_size=(40, 64), frame_size=(40, 48))
 
 
