@@ -90,7 +90,11 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
 
     It is split in two so that sampling is fast: `condition` runs once for a whole sampling run, `forward` at each
     step. Everything that does not depend on the noisy observation belongs in `condition`.
+
+    `targets` is the number of target views that are diffused together. A denoiser that allows several sets it.
     """
+
+    targets: int = 1
 
     @abstractmethod
     def condition(self, context: Views, target_params: Any) -> Any:
@@ -152,13 +156,27 @@ def check_kind(batch: Any, expected: type[Batch] | type[Request]) -> None:
         )
 
 
-def check_batch(batch: Batch) -> None:
-    """Raise `UserError` if a batch does not fit the description of `Batch`."""
+def check_batch(batch: Batch, targets: int = 1) -> None:
+    """Raise `UserError` if a batch does not fit the description of `Batch`, or has another number of targets."""
     scenes = len(batch.key)
     for role in ("context", "target", "novel"):
         _check_views(getattr(batch, role), role, scenes)
-    if batch.target.observation.shape[1] != 1:
-        raise UserError(f"the target is one view, but target.observation has {batch.target.observation.shape[1]}")
+    given = batch.target.observation.shape[1]
+    if given != targets:
+        raise UserError(
+            f"the denoiser diffuses {targets} target view{'s' * (targets != 1)} together, but target.observation "
+            f"has {given} (see `targets` of the denoiser, if it has this setting)"
+        )
+
+
+def check_targets(target_params: Any, targets: int) -> None:
+    """Raise `UserError` if a request has fewer views than are diffused together."""
+    for name, tensor in named_tensors(target_params, "params"):
+        if tensor.shape[1] < targets:
+            raise UserError(
+                f"the denoiser diffuses {targets} target views together, the first of a request, but {name} has "
+                f"{tensor.shape[1]}"
+            )
 
 
 def check_request(request: Request) -> None:

@@ -24,7 +24,14 @@ from dfm_lightning.diffusion import (
 )
 from dfm_lightning.errors import UserError
 from dfm_lightning.first_step import check_differentiable, check_first_numbers, check_target_size, check_trainable
-from dfm_lightning.interfaces import ForwardModel, SignalDenoiser, check_batch, check_kind, check_observed
+from dfm_lightning.interfaces import (
+    ForwardModel,
+    SignalDenoiser,
+    check_batch,
+    check_kind,
+    check_observed,
+    check_targets,
+)
 from dfm_lightning.observation_losses import DenoisedBatch, context_error, squared_errors
 from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice, settings_of
 from dfm_lightning.randomness import generator_for, seed_generators, seeded_generators
@@ -204,7 +211,7 @@ class DiffusionWithForwardModel(PredictingModule):
 
     def denoise_noised(self, batch: Batch) -> DenoisedBatch:
         """Noise the target, predict the signal, and observe it as target and novel views (DFM eq. 4, 5)."""
-        check_batch(batch)
+        check_batch(batch, self.denoiser.targets)
         if torch.is_grad_enabled() and not self._stepped:
             check_target_size(self.target_size(batch.context), batch)
         clean = batch.target.observation
@@ -279,7 +286,8 @@ class DiffusionWithForwardModel(PredictingModule):
 
         Args:
             context: observations of b scenes that the signals are to agree with.
-            target_params: parameters of one target view for each scene (leading dimensions b, 1).
+            target_params: parameters of the target views that are diffused together (leading dimensions b, v): as
+                many as the denoiser's `targets`.
             noise_names: one name for each draw; the initial noise depends on it and the seed alone. A multiple
                 of b, the draws of a scene side by side.
             size: shape (c, h, w) of the target observation.
@@ -358,12 +366,14 @@ class DiffusionWithForwardModel(PredictingModule):
         return len(batch.key) * self.draws * (self.sampler.evaluations + 1)
 
     def predict_draws(self, key: str, context: Views, params: Any, draws: range) -> Iterator[Prediction]:
-        """See `PredictingModule`: the target view is the request's first, the signal is observed under all.
+        """See `PredictingModule`: the target views are the request's first, the signal is observed under all.
 
         A task with another way of sampling overrides this.
         """
         names: NoiseNames = [("predict", key, draw) for draw in draws]
-        drawn = self.sample(context, select_views(params, slice(0, 1)), names, self.target_size(context))
+        target_params = select_views(params, slice(0, self.denoiser.targets))
+        check_targets(target_params, self.denoiser.targets)
+        drawn = self.sample(context, target_params, names, self.target_size(context))
         observations = self.forward_model(drawn.signal, repeat_batch(params, len(draws)))
         self.plan.worked(len(draws))
         signals = one_by_one(drawn.signal, len(draws))

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from dfm_lightning.errors import UserError
 
-SUBSETS_FILE = "category_to_subset_name_list.json"
 # The paths in some files of version 2 begin with the folder in which the data set was made.
 _FOREIGN_PREFIX = "/large_experiments/p3/replay/datasets/co3d/co3d45k_220512/export_v23/"
 

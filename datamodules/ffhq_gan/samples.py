@@ -25,7 +25,7 @@ class ImageGenerator(Protocol):
     # Not jaxtyping: the command line compares annotations before it accepts a class, and no two of jaxtyping's are
     # equal.
     def draw(self, seeds: Sequence[int], device: torch.device) -> Any:
-        """Draw the code of each seed [b w_dim], and its image in [-1, 1] [b 3 h w], on a device."""
+        """Draw the code of each seed [b w_dim], and its image [b 3 h w] in [-1, 1], on a device."""
 
 
 class SeedItem(NamedTuple):

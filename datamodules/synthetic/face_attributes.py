@@ -68,7 +68,7 @@ class FaceAttributes:
         return {name: (value - true[name]).abs().mean(dim=1) < SAME_COLOUR for name, value in there.items()}
 
     def read(self, images: Float[Tensor, "n 3 h w"]) -> dict[str, Float[Tensor, "n values"]]:
-        """Read the colour in [0, 1] [n 3], or presence as 1 or 0 [n 1]."""
+        """Read the colour [n 3] in [0, 1], or presence [n 1] as 1 or 0."""
         unit = (images.clamp(-1, 1) + 1) / 2
         values = {}
         for name, reading in READINGS.items():

@@ -21,7 +21,7 @@ class ObservationDenoiser:
 
     Args:
         context: observations the samples are to agree with, a batch of b scenes.
-        target_params: parameters of the target view, leading dimensions b and 1.
+        target_params: parameters of the v target views that are diffused together, leading dimensions b and v.
         samples: draws for each scene; the noisy batch then holds b · samples, those of a scene side by side.
         guidance_scale: 1 is no guidance, 0 ignores the context, above 1 follows it more strongly.
         guidance_space: "signal" extrapolates the signal, so that the guided observation is an observation of
@@ -53,6 +53,7 @@ class ObservationDenoiser:
             target_params = concatenate([target_params, target_params], dim=0)
         self.conditioning = repeat_batch(denoiser.condition(context, target_params), samples)
         self.target_params = repeat_batch(target_params, samples)
+        self.targets = denoiser.targets
         self.precision = context.observation.dtype
 
     def __call__(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> Estimate:

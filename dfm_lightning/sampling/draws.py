@@ -29,7 +29,7 @@ def draw_signals(
     """Draw signals by denoising target observations.
 
     Args:
-        denoise: holds the context, and the target's parameters, of `len(names)` draws.
+        denoise: holds the context, and the parameters of the v targets, of `len(names)` draws.
         sampler: the reverse process.
         process: the noise process it reverses.
         names: one name for each draw; its noise depends on the name and the seed alone.
@@ -38,12 +38,13 @@ def draw_signals(
         worked: told of each evaluation, one piece of work for each draw.
     """
     draws = count()
+    shape = (denoise.targets, *size)
 
-    def draw_noise() -> Float[Tensor, "b 1 c h w"]:
+    def draw_noise() -> Float[Tensor, "b v c h w"]:
         draw = next(draws)
-        return named_noise([(*name, draw) for name in names], (1, *size), device)
+        return named_noise([(*name, draw) for name in names], shape, device)
 
-    def evaluate(noisy: Float[Tensor, "b 1 c h w"], level: Level) -> Estimate:
+    def evaluate(noisy: Float[Tensor, "b v c h w"], level: Level) -> Estimate:
         estimate = denoise(noisy, level)
         worked(len(names))
         return estimate

@@ -1,18 +1,24 @@
 """Pictures come when they are due, from validation, and leave training alone."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from ball_scenes import BallDenoiser, batch, renderer
 from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from dfm_lightning.callbacks import SamplePictures
 from dfm_lightning.callbacks.sample_pictures import sample_picture
 from dfm_lightning.diffusion import DDIM
+from dfm_lightning.errors import UserError
+from dfm_lightning.sampling import PredictingModule
 from dfm_lightning.tasks import InverseGraphics
+from dfm_lightning.types import Prediction, Views
 
 
 def fit(
@@ -56,3 +62,31 @@ def test_a_picture_has_a_row_for_each_scene_and_is_the_same_every_time() -> None
     np.testing.assert_array_equal(sample_picture(model, scenes, scenes=2, cell=8), picture)
     expected = (scenes.target.observation[1, 0].permute(1, 2, 0).numpy() + 1) * 127.5
     np.testing.assert_allclose(picture[30:38, 90 + 24 : 90 + 32], expected, atol=0.51)
+
+
+class Painter(PredictingModule):
+    """Draws images of one grey, which the context and the number of the draw decide."""
+
+    def predict_draws(self, key: str, context: Views, params: Any, draws: range) -> Iterator[Prediction]:
+        for draw in draws:
+            grey = context.observation.mean() * (draw + 1)
+            image = grey.expand(params.camera_to_world.shape[1], 3, 8, 8)
+            yield Prediction(key, draw, grey, image, params, context)
+
+
+def test_any_model_that_draws_samples_has_pictures() -> None:
+    model = Painter(samples=3)
+    scenes = batch(["a", "b"], contexts=1, novel=1)
+    picture = sample_picture(model, scenes, scenes=2, cell=8)
+    grey = (scenes.context.observation[1].mean() + 1) * 127.5
+    np.testing.assert_allclose(picture[34, -4], grey.expand(3).numpy(), atol=0.51)
+    assert model.plan.pending("a", 3) == [0, 1, 2], "nothing is left out afterwards"
+
+
+def test_a_model_that_draws_nothing_is_refused(tmp_path: Path) -> None:
+    trainer = Trainer(
+        max_steps=1, accelerator="cpu", logger=False, callbacks=[SamplePictures()], enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"SamplePictures.*BoringModel"):
+        trainer.fit(BoringModel())
