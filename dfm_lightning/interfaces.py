@@ -91,10 +91,10 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
     It is split in two so that sampling is fast: `condition` runs once for a whole sampling run, `forward` at each
     step. Everything that does not depend on the noisy observation belongs in `condition`.
 
-    `targets` is the number of target views that are diffused together. A denoiser that allows several sets it.
+    `target_views` is the number of target views diffused together. A denoiser that allows several sets it.
     """
 
-    targets: int = 1
+    target_views: int = 1
 
     @abstractmethod
     def condition(self, context: Views, target_params: Any) -> Any:
@@ -165,7 +165,7 @@ def check_batch(batch: Batch, targets: int = 1) -> None:
     if given != targets:
         raise UserError(
             f"the denoiser diffuses {targets} target view{'s' * (targets != 1)} together, but target.observation "
-            f"has {given} (see `targets` of the denoiser, if it has this setting)"
+            f"has {given} (see `target_views` of the denoiser, if it has this setting)"
         )
 
 

@@ -211,7 +211,7 @@ class DiffusionWithForwardModel(PredictingModule):
 
     def denoise_noised(self, batch: Batch) -> DenoisedBatch:
         """Noise the target, predict the signal, and observe it as target and novel views (DFM eq. 4, 5)."""
-        check_batch(batch, self.denoiser.targets)
+        check_batch(batch, self.denoiser.target_views)
         if torch.is_grad_enabled() and not self._stepped:
             check_target_size(self.target_size(batch.context), batch)
         clean = batch.target.observation
@@ -287,7 +287,7 @@ class DiffusionWithForwardModel(PredictingModule):
         Args:
             context: observations of b scenes that the signals are to agree with.
             target_params: parameters of the target views that are diffused together (leading dimensions b, v): as
-                many as the denoiser's `targets`.
+                many as the denoiser's `target_views`.
             noise_names: one name for each draw; the initial noise depends on it and the seed alone. A multiple
                 of b, the draws of a scene side by side.
             size: shape (c, h, w) of the target observation.
@@ -371,8 +371,8 @@ class DiffusionWithForwardModel(PredictingModule):
         A task with another way of sampling overrides this.
         """
         names: NoiseNames = [("predict", key, draw) for draw in draws]
-        target_params = select_views(params, slice(0, self.denoiser.targets))
-        check_targets(target_params, self.denoiser.targets)
+        target_params = select_views(params, slice(0, self.denoiser.target_views))
+        check_targets(target_params, self.denoiser.target_views)
         drawn = self.sample(context, target_params, names, self.target_size(context))
         observations = self.forward_model(drawn.signal, repeat_batch(params, len(draws)))
         self.plan.worked(len(draws))

@@ -44,7 +44,7 @@ class MLPDenoiser(SignalDenoiser):
         depth: its residual blocks.
         smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that its outputs at
             neighbouring levels do not jitter.
-        targets: number of target views that are diffused together.
+        target_views: number of target views that are diffused together.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class MLPDenoiser(SignalDenoiser):
         width: int = 128,
         depth: int = 3,
         smooth_levels: bool = False,
-        targets: int = 1,
+        target_views: int = 1,
     ) -> None:
         super().__init__()
-        check_at_least(1, inputs=inputs, targets=targets)
-        self.targets = targets
+        check_at_least(1, inputs=inputs, target_views=target_views)
+        self.target_views = target_views
         for shape in signal_shape.values() if isinstance(signal_shape, dict) else [signal_shape]:
             check_at_least(1, signal_shape=shape)
         self.inputs = inputs

@@ -53,7 +53,7 @@ class ObservationDenoiser:
             target_params = concatenate([target_params, target_params], dim=0)
         self.conditioning = repeat_batch(denoiser.condition(context, target_params), samples)
         self.target_params = repeat_batch(target_params, samples)
-        self.targets = denoiser.targets
+        self.target_views = denoiser.target_views
         self.precision = context.observation.dtype
 
     def __call__(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> Estimate:

@@ -38,7 +38,7 @@ def draw_signals(
         worked: told of each evaluation, one piece of work for each draw.
     """
     draws = count()
-    shape = (denoise.targets, *size)
+    shape = (denoise.target_views, *size)
 
     def draw_noise() -> Float[Tensor, "b v c h w"]:
         draw = next(draws)

@@ -24,7 +24,7 @@ class Line(ForwardModel):
 class ExactLine(SignalDenoiser):
     """The mean of s, normal beforehand, given noisy observations x_i = α φ_i s + σ ε_i of all targets."""
 
-    targets = 2
+    target_views = 2
 
     def use_process(self, process: object) -> None:
         self.process = (process,)
@@ -75,7 +75,7 @@ def test_each_target_has_noise_of_its_own() -> None:
 
 def test_the_stock_denoiser_trains_and_predicts_with_two() -> None:
     torch.manual_seed(0)
-    denoiser = MLPDenoiser(inputs=1 + 1 + 2 + 2, signal_shape=[1], width=16, depth=1, targets=2)
+    denoiser = MLPDenoiser(inputs=1 + 1 + 2 + 2, signal_shape=[1], width=16, depth=1, target_views=2)
     model = DiffusionWithForwardModel(denoiser, Line(), sampler=DDIM(steps=2), samples=1)
     batch = scenes(8)
     losses = model.losses(batch)
