@@ -32,13 +32,17 @@ def reference_pages() -> dict[str, str]:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fill in the parts of the navigation that follow from the files."""
+    """Fill in the parts of the navigation that follow from the files; pages it does not name come last."""
     notes = [f"notes/{path.name}" for path in sorted((ROOT / "docs" / "notes").glob("*.md"))]
     generated = {"notes/": notes, "reference/": sorted(reference_pages())}
     for section in config["nav"]:
         for title, content in section.items():
             if isinstance(content, str) and content in generated:
                 section[title] = generated[content]
+    named = str(config["nav"])
+    others = [path.name for path in sorted((ROOT / "docs").glob("*.md")) if f"'{path.name}'" not in named]
+    if others:
+        config["nav"].append({"Further pages": others})
     return config
 
 
