@@ -164,8 +164,8 @@ def check_batch(batch: Batch, targets: int = 1) -> None:
     given = batch.target.observation.shape[1]
     if given != targets:
         raise UserError(
-            f"the denoiser diffuses {targets} target view{'s' * (targets != 1)} together, but target.observation "
-            f"has {given} (see `target_views` of the denoiser, if it has this setting)"
+            f"the denoiser takes {targets} target view{'s' * (targets != 1)}, but target.observation has {given} "
+            "(see `target_views` of the denoiser, if it has this setting)"
         )
 
 
