@@ -329,7 +329,7 @@ class DiffusionWithForwardModel(PredictingModule):
         return Sample(last.source, last.noisy)
 
     def observation_denoiser(self, context: Views, target_params: Any, draws: int) -> ObservationDenoiser:
-        """The function that the sampler calls, for so many draws of all scenes together."""
+        """Make the function that the sampler calls, for a number of draws of all scenes together."""
         return ObservationDenoiser(
             self.denoiser,
             self.forward_model,

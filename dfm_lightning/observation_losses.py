@@ -27,12 +27,12 @@ class DenoisedBatch(NamedTuple):
 
 
 def squared_errors(observed: Tensor, true: Tensor) -> Float[Tensor, "b v"]:
-    """The mean squared error of each view, in float32 at least."""
+    """Compute the mean squared error of each view, in float32 at least."""
     return (observed.to(at_least_float32(observed)) - true).square().flatten(2).mean(dim=2)
 
 
 def context_error(forward_model: ForwardModel, denoised: DenoisedBatch) -> Float[Tensor, ""]:
-    """The mean squared error of the signal observed under the context's own parameters.
+    """Compute the mean squared error of the signal observed under the context's own parameters.
 
     Raises:
         UserError: the context is no observation of the forward model.

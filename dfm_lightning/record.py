@@ -111,7 +111,7 @@ def name_of(what: Any) -> str:
 
 
 def describe(value: Any, seen: tuple[int, ...] = ()) -> Any:
-    """A value as primitives, the same whenever it is made in the same way: objects by class and arguments."""
+    """Describe a value as primitives that depend only on how it was made: objects by class and arguments."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no such number
     if isinstance(value, Enum):

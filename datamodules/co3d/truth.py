@@ -1,4 +1,4 @@
-"""What is known of a synthetic scene's evaluation views: the look of its hidden part, and true distances."""
+"""The truth of a synthetic scene's evaluation views: the look of its hidden part, and distances."""
 
 import numpy as np
 import torch

@@ -16,7 +16,7 @@ from dfm_lightning.types import Batch
 
 
 class Attempts(NamedTuple):
-    """How often to draw an item from its own scene, and in total, before training gives up."""
+    """The number of draws of an item, from its own scene and in total, before training gives up."""
 
     own: int = 4
     all: int = 40

@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Where an attribute is read: its colour there, or the place it is compared with to tell whether it is
+    """The place of an attribute: its colour there, or the place it is compared with to tell whether it is
     present.
     """
 

@@ -43,7 +43,7 @@ _FAINTEST = 0.005
 def seen_points(
     cameras: Cameras, depth: Float[Tensor, "v 1 h w"], opacity: Float[Tensor, "v 1 h w"]
 ) -> Float[Tensor, "n 3"]:
-    """Where rays of one scene's views end, for all pixels more opaque than not; of all pixels if none is."""
+    """Return where rays of one scene's views end, for pixels more opaque than not; for all pixels if none is."""
     directions = ray_directions(cameras)[0].movedim(-1, 1)
     origins = ray_origins(cameras)[0][:, :, None, None]
     points = (origins + directions * (depth / opacity.clamp(min=1e-3))).movedim(1, -1)
@@ -52,7 +52,7 @@ def seen_points(
 
 
 def frame_around(points: Float[Tensor, "n 3"]) -> CubeFrame:
-    """A frame for all of space, most of whose cells lie where the points are."""
+    """Lay a frame over all of space, with most of its cells around the points."""
     # (`quantile` takes no more than 16 million numbers.)
     points = points[:: max(1, len(points) // 2**20)].float()
     low, high = points.quantile((1 - _WITHIN) / 2, dim=0), points.quantile((1 + _WITHIN) / 2, dim=0)
@@ -122,7 +122,7 @@ def bake(
 def _continued(
     bricks: Int[Tensor, "k 3"], values: Float[Tensor, "k n c"], faintest: float, side: int
 ) -> Bool[Tensor, " g"]:
-    """Which bricks of the grid (in order z, y, x) share a side with one of the bricks that is dense there."""
+    """Find the bricks (in order z, y, x) that share a side with one of the bricks that is dense there."""
     dense = (values[..., DENSITY:] > faintest).any(dim=-1).view(-1, SIDE, SIDE, SIDE)
     beyond = torch.zeros(side**3, dtype=torch.bool, device=bricks.device)
     for axis in range(3):
@@ -137,7 +137,7 @@ def _continued(
 
 
 def _lit(baked: BakedField, renderer: VolumeRendering, cameras: Cameras) -> Bool[Tensor, " k"]:
-    """Which bricks light comes from in some view, or neighbours of such; by the order of their rows."""
+    """Find the bricks that some view receives light from, and their neighbours; by the order of their rows."""
     side = len(baked.bricks)
     lit = torch.zeros(side**3, device=baked.values.device)
     for view in _chosen(cameras):
@@ -161,7 +161,7 @@ def _chosen(cameras: Cameras) -> list[int]:
 
 
 def _bricks_of(frame: CubeFrame, points: Float[Tensor, "n 3"], side: int) -> Int[Tensor, " n"]:
-    """The number of the brick (in order z, y, x) that each point is in."""
+    """Return the number of the brick (in order z, y, x) that each point is in."""
     x, y, z = (frame.places(points[None].to(frame.to_cube))[0] * side).long().clamp(0, side - 1).unbind(-1)
     return (z * side + y) * side + x
 
@@ -169,7 +169,7 @@ def _bricks_of(frame: CubeFrame, points: Float[Tensor, "n 3"], side: int) -> Int
 def _in_sight(
     frame: CubeFrame, cameras: Cameras, bricks: Int[Tensor, "g 3"], far: float, resolution: int
 ) -> Bool[Tensor, " g"]:
-    """Which bricks one of the views may hold a part of."""
+    """Find the bricks that one of the views may show a part of."""
     chosen = _chosen(cameras)
     middles = corner_points(frame, (bricks + 0.5) * BRICK, resolution)
     corners = corner_points(frame, bricks * BRICK, resolution)
@@ -192,7 +192,7 @@ def _dense(
     faintest: float,
     resolution: int,
 ) -> Bool[Tensor, " g"]:
-    """Which bricks the field is dense in, at some points of each."""
+    """Find the bricks in which the field is dense, at some points of each."""
     steps = (torch.arange(_PROBES, device=bricks.device) + 0.5) * (BRICK / _PROBES)
     probes = torch.cartesian_prod(steps, steps, steps)
     points = corner_points(frame, (bricks[:, None] * BRICK + probes).flatten(0, 1), resolution)

@@ -42,11 +42,11 @@ class BakedField(NamedTuple):
 
     @property
     def floats_per_point(self) -> int:
-        """Numbers that a query holds for each point; most points are in empty bricks."""
+        """Return the numbers that a query holds for each point; most points are in empty bricks."""
         return 32
 
     def query(self, points: Float[Tensor, "1 n 3"], stage: FieldStage) -> FieldValues:
-        """Values at points of the scene; density and colour 0 in bricks that are not stored."""
+        """Compute values at points of the scene; density and colour are 0 in bricks that are not stored."""
         # Axis by axis: long rows are what processors are quick at.
         place = self.frame.places_by_axis(points)[0] * self.resolution
         cell = place.floor().clamp_(0, self.resolution - 1)
@@ -60,13 +60,13 @@ class BakedField(NamedTuple):
         return FieldValues(values[None, :, COLOUR], values[None, :, density], points[..., :0])
 
     def occupied(self) -> Int[Tensor, "k 3"]:
-        """Which bricks (x, y, z) are stored, in the order of their rows."""
+        """List the stored bricks (x, y, z), in the order of their rows."""
         z, y, x = (self.bricks >= 0).nonzero(as_tuple=True)
         order = self.bricks[z, y, x].argsort()
         return torch.stack([x, y, z], dim=1)[order]
 
     def dense(self) -> Float[Tensor, "r r r"]:
-        """The density at all corners of the grid (z, y, x), r = `resolution` + 1; infinite where it is hidden."""
+        """Return the density at all corners of the grid (z, y, x), r = `resolution` + 1; infinite if hidden."""
         count = self.resolution + 1
         whole = self.values.new_zeros(count**3)
         z, y, x = (self.bricks == HIDDEN).nonzero(as_tuple=True)
@@ -79,7 +79,7 @@ class BakedField(NamedTuple):
         return whole.view(count, count, count)
 
     def _rows(self, cell: Int[Tensor, "3 n"]) -> Int[Tensor, " n"]:
-        """The entry of `bricks` for cells (x, y, z)."""
+        """Return the entry of `bricks` for cells (x, y, z)."""
         x, y, z = cell >> _SHIFT
         side = len(self.bricks)
         return self.bricks.view(-1).index_select(0, (z * side + y) * side + x)
@@ -87,7 +87,7 @@ class BakedField(NamedTuple):
     def _interpolated(
         self, row: Int[Tensor, " m"], fraction: Float[Tensor, "3 m"], local: Int[Tensor, "3 m"]
     ) -> Float[Tensor, "m c"]:
-        """Values at places within bricks, given the cell in the brick and the place in the cell."""
+        """Interpolate values within bricks, given the cell in the brick and the place in the cell."""
         right, down, behind = fraction
         left, up, before = 1 - fraction
         plane = torch.stack([left * up, right * up, left * down, right * down])
@@ -103,7 +103,7 @@ class BakedField(NamedTuple):
 
 
 def brick_corners(bricks: Int[Tensor, "k 3"]) -> Int[Tensor, "k n 3"]:
-    """The corners (x, y, z) on the grid of bricks (x, y, z), in the order in which their values are stored."""
+    """Return the corners (x, y, z) of bricks (x, y, z) on the grid, in the order of their stored values."""
     steps = torch.arange(SIDE, device=bricks.device)
     z, y, x = torch.meshgrid(steps, steps, steps, indexing="ij")
     return bricks[:, None] * BRICK + torch.stack([x, y, z], dim=-1).view(-1, 3)
@@ -121,7 +121,7 @@ def corner_points(
 
 
 def keep_bricks(field: BakedField, kept: Bool[Tensor, " k"], others: int) -> BakedField:
-    """The field with some of its bricks, by the order of their rows; the others become `EMPTY` or `HIDDEN`."""
+    """Keep some of the bricks, by the order of their rows; the others become `EMPTY` or `HIDDEN`."""
     bricks = field.bricks.clone()
     x, y, z = field.occupied().unbind(-1)
     bricks[z, y, x] = torch.where(kept, kept.cumsum(0) - 1, others)

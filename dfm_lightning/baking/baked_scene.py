@@ -49,7 +49,7 @@ def bake_scene(
 
 @torch.no_grad()
 def render_scene(scene: BakedScene, cameras: Cameras) -> Float[Tensor, "v 3 h w"]:
-    """The images in [-1, 1] of one scene's cameras, a batch of one with exact pixel centres, view after view."""
+    """Render the images in [-1, 1] of one scene's cameras, a batch of one with exact pixel centres."""
     views = range(cameras.pixels.shape[1])
     images = [scene.renderer(scene.field, select_views(cameras, slice(view, view + 1)))[0] for view in views]
     return torch.cat(images)

@@ -117,7 +117,7 @@ def _named(state: Mapping[str, Tensor], rules: Rules, unused: Mapping[str, str],
 
 
 class EFTSizes(NamedTuple):
-    """What the shapes of an epipolar feature transformer say of it."""
+    """The sizes of an epipolar feature transformer that its shapes reveal."""
 
     width: int
     layers: int
@@ -125,7 +125,7 @@ class EFTSizes(NamedTuple):
 
 
 class UNetSizes(NamedTuple):
-    """What the shapes of a denoising U-Net say of it; arguments of `LatentUNet`, but for numbers of heads."""
+    """The arguments of `LatentUNet` that the shapes of a denoising U-Net reveal: all but numbers of heads."""
 
     condition_channels: int
     latent_channels: int

@@ -329,7 +329,7 @@ class DfmCLI(LightningCLI):
 
 
 def export_kinds(given: str) -> list[Export]:
-    """The formats that `--export` names. `UserError` if there is no such format."""
+    """Return the formats that `--export` names. `UserError` if there is no such format."""
     names = [name.strip() for name in given.split(",")]
     unknown = [name for name in names if name not in KINDS]
     if unknown:

@@ -14,7 +14,7 @@ _WITHOUT_BF16 = ("DEFAULT", "NO AVX", "AVX2")
 
 
 def computes_bf16_slowly(machine: str | None = None, capability: str | None = None) -> bool:
-    """Whether this processor has no instructions for bfloat16.
+    """Tell whether this processor lacks instructions for bfloat16.
 
     Args:
         machine: the kind of processor, by default this one's (`platform.machine()`).

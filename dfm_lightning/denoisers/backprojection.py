@@ -61,7 +61,7 @@ class BackprojectionDenoiser(SignalDenoiser):
 
     @abstractmethod
     def make_network(self, inputs: int, outputs: int) -> nn.Module:
-        """A network from channels [b inputs *s] on the grid and levels [b] to channels [b outputs *s]."""
+        """Make a network from channels [b inputs *s] on the grid and levels [b] to channels [b outputs *s]."""
 
     def use_process(self, process: Any) -> None:
         """See `SignalDenoiser`."""

@@ -21,7 +21,7 @@ Targets = Literal["images", "measurements"]
 
 
 class OperatorConditioning(NamedTuple):
-    """What is known of images: measurements, A†y (zeros if unknown), classes, the targets' operators."""
+    """The conditioning of images: measurements, A†y (zeros if unknown), classes, the targets' operators."""
 
     measured: Measured
     back: Float[Tensor, "b c h w"]

@@ -25,7 +25,7 @@ class Preconditioning(NamedTuple):
 
 
 def preconditioning(signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]) -> Preconditioning:
-    """The coefficients at given √ᾱ and √(1 − ᾱ), for data of standard deviation ½."""
+    """Return the coefficients at given √ᾱ and √(1 − ᾱ), for data of standard deviation ½."""
     variance = (signal_rate * DATA_DEVIATION).square() + noise_rate.square()
     skip = signal_rate * DATA_DEVIATION**2 / variance
     out = DATA_DEVIATION * noise_rate / variance.sqrt()

@@ -38,7 +38,7 @@ _LEVEL_WAVES = 32
 
 
 class VolumeConditioning(NamedTuple):
-    """What the denoiser makes of the context, once for a sampling run.
+    """The denoiser's conditioning, computed once for a sampling run.
 
     `points` are the cells of the grid in the scene; `lifted` holds mean and variance over the context views of
     what each of them sees there, `encoded` the mean of the encoder's summaries of them.
@@ -182,14 +182,14 @@ class VolumeDenoiser(SceneDenoiser):
     def forward(
         self, noisy: Float[Tensor, "b 1 3 h w"], level: Level, conditioning: VolumeConditioning
     ) -> VolumeField:
-        """The field of the context views and the noisy target view, which comes last."""
+        """Return the field of the context views and the noisy target view, which comes last."""
         present = torch.ones(len(noisy), dtype=torch.bool, device=noisy.device)
         if self.training and self.target_dropout > 0:
             present = (torch.rand(len(noisy)) >= self.target_dropout).to(noisy.device)
         return self._field(noisy[:, 0], self._rates(level), present, conditioning)
 
     def deterministic_field(self, context: Views) -> VolumeField:
-        """The scene as the context alone determines it: the same networks without a target."""
+        """Return the scene as the context alone determines it: the same networks without a target."""
         first = select_views(context.params, slice(1))
         images = context.observation
         absent = torch.zeros(len(images), dtype=torch.bool, device=images.device)
@@ -199,7 +199,7 @@ class VolumeDenoiser(SceneDenoiser):
     def auxiliary_losses(
         self, batch: Batch, level: Level, conditioning: VolumeConditioning, signal: VolumeField
     ) -> dict[str, LossTerm]:
-        """The squared error of the target's 2D estimate, where there is a target.
+        """Compute the squared error of the target's 2D estimate, if there is a target.
 
         Its weight is 1/out² (see `preconditioning`), up to a factor: what is asked of the network is then the same
         at all levels, and a little noise is removed as faithfully as much.
@@ -236,14 +236,14 @@ class VolumeDenoiser(SceneDenoiser):
     def _coarse(
         self, images: Float[Tensor, "b v 3 h w"]
     ) -> tuple[Float[Tensor, "b v 3 p p"], Float[Tensor, "b s"]]:
-        """The context's images at a few pixels, and a vector of the colours that they show."""
+        """Return the context's images at a few pixels, and a vector of their colours."""
         coarse = F.adaptive_avg_pool2d(images.flatten(0, 1), _PALETTE_SIDE).unflatten(0, images.shape[:2])
         return coarse, self.summary(coarse.flatten(2)).mean(dim=1)
 
     def _image_error(
         self, maps: Float[Tensor, "b h w f"], clean: Float[Tensor, "b 3 h w"], level: Level
     ) -> Float[Tensor, " b"]:
-        """The squared error of each map's 2D estimate, in units of what is left to estimate."""
+        """Compute the squared error of each map's 2D estimate, in units of the error left to estimate."""
         out = preconditioning(*self._rates(level)).out.flatten()
         weight = (DATA_DEVIATION / out).square().clamp(max=_GREATEST_WEIGHT)
         estimate = maps[..., -3:].movedim(-1, 1) * 2 - 1
@@ -252,7 +252,7 @@ class VolumeDenoiser(SceneDenoiser):
     def _level_condition(
         self, signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]
     ) -> Float[Tensor, "b c"]:
-        """A vector of each level, smooth in the logarithm of its signal-to-noise ratio."""
+        """Embed each level, smoothly in the logarithm of its signal-to-noise ratio."""
         return self.level(ratio_sinusoids(signal_rate, noise_rate, 2 * _LEVEL_WAVES))
 
     def _encode(
@@ -270,7 +270,7 @@ class VolumeDenoiser(SceneDenoiser):
         return torch.cat([features, estimate * 0.5 + 0.5], dim=1).movedim(1, -1), summary.float()
 
     def _seen_from(self, points: Float[Tensor, "b n 3"], views: LiftedViews) -> Float[Tensor, "b v n c"]:
-        """What each cell of the grid sees in each view; zero where a view does not show it."""
+        """Read each view at each cell of the grid; zero where a view does not show it."""
         shown = views.at(points, self.grid.distance)
         seen = shown.seen[..., None]
         parts = [shown.features, shown.colour, shown.depth, seen.to(shown.depth.dtype)]
@@ -283,7 +283,7 @@ class VolumeDenoiser(SceneDenoiser):
         present: Bool[Tensor, " b"],
         conditioning: VolumeConditioning,
     ) -> VolumeField:
-        """The field of the context and the target; where that is not present, it counts as nothing but noise."""
+        """Return the field of the context and the target; an absent target counts as pure noise."""
         signal_rate, noise_rate = rates
         signal_rate, noise_rate = signal_rate * present, torch.where(present, noise_rate, 1.0)
         level = self._level_condition(signal_rate, noise_rate)

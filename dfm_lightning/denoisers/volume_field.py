@@ -32,7 +32,7 @@ class LiftedViews(NamedTuple):
     present: Bool[Tensor, "b v"]
 
     def at(self, points: Float[Tensor, "b n 3"], distance: float) -> PointViews:
-        """What the views show at points of the scene, whose middle is `distance` away."""
+        """Read the views at points of the scene, whose middle is `distance` away."""
         local = transform_points(self.world_to_camera, points)
         positions = project_points(self.intrinsics, local)
         depth = local[..., 2:] / distance
@@ -68,11 +68,11 @@ class VolumeField(NamedTuple):
 
     @property
     def floats_per_point(self) -> int:
-        """Numbers that a query holds for each point."""
+        """Return the numbers that a query holds for each point."""
         return self.views.intrinsics.shape[1] * self.decoder.floats_per_point
 
     def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
-        """Values at points in the scene, the same for both stages."""
+        """Compute values at points in the scene, the same for both stages."""
         shown = self.views.at(points, self.distance)
         local = lookup_volume(self.volume, self.frame.places(points))
         colour, density = self.decoder(local, shown, self.views.level, self.summary, self.palette)

@@ -128,7 +128,7 @@ def falling_times(start: float, steps: int) -> list[float]:
 
 
 def denoising_steps(time: float, most: int, least: int = 1) -> int:
-    """How many steps multi-step denoising takes from a time t on: 2 t `most`, at most `most` (thesis, eq. A.1).
+    """Return the number of steps of multi-step denoising from time t: 2 t `most`, at most `most` (eq. A.1).
 
     Args:
         time: where denoising starts, from 0 to 1.

@@ -57,7 +57,7 @@ class ContextGuidance(Recorded):
         return GuideToContext(self, forward_model, repeated, goal, norm)
 
     def _deviation(self, forward_model: ForwardModel, context: Views) -> Tensor:
-        """The standard deviation of the noise, in float32 at least; infinite where nothing was measured."""
+        """Return the standard deviation of the noise, in float32 at least; infinite if nothing was measured."""
         like = context.observation.new_zeros((), dtype=at_least_float32(context.observation))
         declared = forward_model.noise_deviation(context.params)
         known = like if declared is None else declared.to(like)
@@ -140,7 +140,7 @@ class GuideToContext:
         residual: Float[Tensor, "b *o"],
         error: Float[Tensor, " b"],
     ) -> Float[Tensor, " b"]:
-        """The length of a step at rate 1."""
+        """Return the length of a step at rate 1."""
         steepness = torch.stack([squared_length(down) for down in slope]).sum(dim=0)
         if self.squared_norm is not None:
             return torch.where(self.squared_norm > 0, 1 / self.squared_norm, 0.0)
@@ -156,7 +156,7 @@ class GuideToContext:
         return torch.where(torch.isfinite(step), step, 0.0)
 
     def _share_of_step(self, before: Float[Tensor, "b *o"], after: Float[Tensor, "b *o"]) -> Float[Tensor, " b"]:
-        """How much of a step brings the squared residual to the goal, if it changes evenly; at most all of it."""
+        """Return the share of a step that brings the squared residual to the goal; at most all of it."""
         first, last = squared_length(before), squared_length(after)
         # first − 2 slope s + curvature s² = goal, at the smaller s.
         curvature = squared_length(after - before)
@@ -168,7 +168,7 @@ class GuideToContext:
     def _differentiated(
         self, parts: list[Tensor], build: Callable[[list[Tensor]], Any]
     ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b *o"], list[Tensor]]:
-        """The squared residual of each element, the residual, and the gradient of half the square."""
+        """Compute the squared residual of each element, the residual, and the gradient of half the square."""
         with torch.enable_grad():
             leaves = [part.detach().requires_grad_() for part in parts]
             residual = self._residual(build(leaves))
@@ -198,12 +198,12 @@ def squared_length(tensor: Tensor) -> Float[Tensor, " b"]:
 
 
 def _beside(values: Float[Tensor, " b"] | Bool[Tensor, " b"], tensor: Tensor) -> Tensor:
-    """Values of the elements of a batch, shaped to multiply a tensor."""
+    """Shape values of the elements of a batch to multiply a tensor."""
     return values.reshape(-1, *[1] * (tensor.ndim - 1))
 
 
 def _moved(parts: list[Tensor], slope: list[Tensor], step: Float[Tensor, " b"]) -> list[Tensor]:
-    """The parts of signals after a step of each down its slope."""
+    """Return the parts of signals after a step of each down its slope."""
     return [part - _beside(step, part) * down for part, down in zip(parts, slope, strict=True)]
 
 
@@ -212,6 +212,6 @@ def _float_tensors(signal: Any) -> list[Tensor]:
 
 
 def _with_float_tensors(signal: Any, parts: list[Tensor]) -> Any:
-    """The signal with other floating-point tensors, in the order of `_float_tensors`."""
+    """Replace the signal's floating-point tensors, in the order of `_float_tensors`."""
     others = iter(parts)
     return map_tensors(lambda tensor: next(others) if tensor.is_floating_point() else tensor, signal)

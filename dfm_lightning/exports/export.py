@@ -1,4 +1,4 @@
-"""What a sampled scene is written as."""
+"""The formats that a sampled scene is written in."""
 
 from pathlib import Path
 from typing import Literal, get_args

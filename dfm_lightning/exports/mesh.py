@@ -28,13 +28,13 @@ class Mesh(NamedTuple):
 
 
 def surface_density(scene: BakedScene) -> float:
-    """The density at which a ray loses half its light from one point of the coarse pass to the next."""
+    """Return the density at which a ray loses half its light from one coarse point to the next."""
     renderer = scene.renderer
     return math.log(2) * renderer.coarse_samples / (renderer.far - renderer.near)
 
 
 def surface(scene: BakedScene, cameras: Cameras, density: float | None = None) -> Mesh:
-    """The surface where the density has a value, by marching cubes (Lewiner et al. 2003): its largest parts.
+    """Extract the surface at a density by marching cubes (Lewiner et al. 2003); keep its largest parts.
 
     It is closed around what the views show from all sides; it ends where the scene goes on and no view shows how.
     What is hidden counts as full, so that things are not hollow.
@@ -73,7 +73,7 @@ def surface(scene: BakedScene, cameras: Cameras, density: float | None = None) -
 
 
 def _stored(field: BakedField, places: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
-    """Which places on the grid are in bricks that are stored: elsewhere surfaces are where knowledge ends."""
+    """Tell which places on the grid are in stored bricks: elsewhere surfaces mark where knowledge ends."""
     x, y, z = (places // BRICK).astype(int).clip(0, len(field.bricks) - 1).T
     return field.bricks.numpy()[z, y, x] >= 0
 

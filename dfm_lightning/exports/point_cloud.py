@@ -19,7 +19,7 @@ class PointCloud(NamedTuple):
 
 
 def point_cloud(scene: BakedScene, cameras: Cameras) -> PointCloud:
-    """Where the light of each pixel of the views comes from, no more than one point in each cell of the grid.
+    """Return where the light of the views' pixels comes from, at most one point in each cell of the grid.
 
     A pixel's point lies where half of what its ray sees is in front of it, so that rays which graze an edge give a
     point on one of its two sides and none in the air between; pixels that see mostly background give none. Points

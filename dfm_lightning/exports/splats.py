@@ -36,7 +36,7 @@ class Splats(NamedTuple):
 
 
 def splats(scene: BakedScene, cameras: Cameras, most: int = 150_000) -> Splats:
-    """A Gaussian for each cell that the views see.
+    """Make a Gaussian for each cell that the views see.
 
     A layer of cells of side a and density σ dims a ray by exp(−σa); Gaussians of deviation s and opacity o at
     their middles do so on average for −ln(1 − o) · 2πs² = σa · a².
@@ -91,7 +91,7 @@ def write_splats(path: Path, gaussians: Splats) -> None:
 
 
 def _cells(scene: BakedScene) -> Float[Tensor, "n 3"]:
-    """The middles (x, y, z, in cells) of all cells of the stored bricks."""
+    """Return the middles (x, y, z, in cells) of all cells of the stored bricks."""
     middles = torch.arange(BRICK) + 0.5
     return (scene.field.occupied()[:, None] * BRICK + torch.cartesian_prod(middles, middles, middles)).flatten(
         0, 1
@@ -99,7 +99,7 @@ def _cells(scene: BakedScene) -> Float[Tensor, "n 3"]:
 
 
 def _light(scene: BakedScene, cameras: Cameras, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
-    """The share of a pixel's light that gets through to each point, in the view where most does."""
+    """Return the share of a pixel's light that reaches each point, in the view where most does."""
     most = points.new_zeros(len(points))
     for view in range(cameras.pixels.shape[1]):
         camera = select_views(cameras, slice(view, view + 1))

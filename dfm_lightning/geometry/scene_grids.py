@@ -59,7 +59,7 @@ class CubeFrame(NamedTuple):
         return self.places_by_axis(points).mT
 
     def places_by_axis(self, points: Float[Tensor, "b n 3"]) -> Float[Tensor, "b 3 n"]:
-        """The same, a row an axis: in long rows all of this is several times faster."""
+        """Compute the same with a row for each axis: long rows are several times faster."""
         with torch.autocast(points.device.type, enabled=False):
             u = torch.baddbmm(self.to_cube[:, :3, 3:], self.to_cube[:, :3, :3], points.mT)
             far = u.abs().amax(dim=1, keepdim=True).clamp(min=1)

@@ -71,7 +71,7 @@ class GridEncoding(Recorded, nn.Module):
 
     @property
     def width(self) -> int:
-        """Numbers that a point is encoded by."""
+        """Return the length of a point's encoding."""
         return len(self.sizes) * self.features
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n w"]:
@@ -92,7 +92,7 @@ class GridEncoding(Recorded, nn.Module):
         return found.view(len(points), -1)
 
     def _rows(self, vertex: Int[Tensor, "n l 8 3"]) -> Int[Tensor, "n l 8"]:
-        """Which row of the table holds each vertex."""
+        """Return the row of the table that holds each vertex."""
         rows = []
         for level, (side, size) in enumerate(zip(self.sides, self.sizes, strict=True)):
             place, stride, index = vertex[:, level], 1, torch.zeros_like(vertex[:, level, :, 0])
@@ -110,5 +110,5 @@ class GridEncoding(Recorded, nn.Module):
 
 
 def _padded(side: int) -> int:
-    """The number of vertices of a grid, rounded up to whole groups."""
+    """Return the number of vertices of a grid, rounded up to whole groups."""
     return -(-(side**3) // _PADDING) * _PADDING

@@ -20,7 +20,7 @@ _FIRST_SCENE_CHOICE = -3.0
 
 
 class PointViews(NamedTuple):
-    """What v views show where n points project into them.
+    """The views' content at the projections of n points into v views.
 
     `seen` tells which views see a point at all. `depth` is the logarithm of its depth, 0 at the middle of the
     scene. `colour` is in [0, 1].

@@ -1,4 +1,4 @@
-"""What a scene has as a whole, and not point by point: a vector, and a few colours."""
+"""The properties of a scene as a whole: a vector, and a few colours."""
 
 import torch
 from jaxtyping import Float
@@ -47,6 +47,6 @@ class SceneSummary(nn.Module):
         return F.silu(self.views(torch.cat([context, target, condition], dim=-1)))
 
     def colours(self, vector: Float[Tensor, "b c"], volume: Float[Tensor, "b w"]) -> Float[Tensor, "b k 3"]:
-        """Colours in [0, 1] of the scene, from its vector and the summary of its volume."""
+        """Predict colours in [0, 1] of the scene from its vector and the summary of its volume."""
         found = self.to_colours(torch.cat([vector, volume], dim=-1))
         return found.float().sigmoid().unflatten(-1, (-1, 3))

@@ -1,4 +1,4 @@
-"""Which runs can be compared, on which scenes, and how their scores differ."""
+"""Compare runs: find comparable ones, their shared scenes, and the differences of their scores."""
 
 from typing import NamedTuple
 

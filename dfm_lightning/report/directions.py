@@ -1,4 +1,4 @@
-"""Whether a score is better when it is higher or lower, by the words in its name."""
+"""The direction of scores (higher or lower is better), by the words in their names."""
 
 _HIGHER = frozenset({"psnr", "ssim", "agree", "accuracy", "correct"})
 _LOWER = frozenset(

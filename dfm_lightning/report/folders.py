@@ -14,7 +14,7 @@ from dfm_lightning.report.test_folders import is_test_folder, read_test_folder
 
 
 class Reader(NamedTuple):
-    """How to recognise and read the folder of one kind of run."""
+    """The functions that recognise and read the folder of one kind of run."""
 
     recognises: Callable[[Path], bool]
     read: Callable[[Path, str], Run]

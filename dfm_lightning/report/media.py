@@ -13,7 +13,7 @@ from dfm_lightning.report.scene_cards import Card, layers_of
 
 
 class Quality(NamedTuple):
-    """How pictures are stored: WebP's quality (None: lossless), and the divisor of their sides."""
+    """The storage of pictures: WebP's quality (None: lossless), and the divisor of their sides."""
 
     quality: int | None
     reduction: int

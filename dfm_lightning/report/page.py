@@ -79,7 +79,7 @@ class ShownVideo(NamedTuple):
 
 
 class ShownRow(NamedTuple):
-    """What one run shows of a scene."""
+    """One run's part of a scene."""
 
     name: str
     figures: list[ShownFigure]

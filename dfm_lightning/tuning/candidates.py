@@ -1,4 +1,4 @@
-"""What `dfm tune-sampler` chooses from: samplers with levels of their own, and how one is changed at random."""
+"""The search space of `dfm tune-sampler`: samplers with their own levels, and their random changes."""
 
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -64,7 +64,7 @@ def fixed_choices(steps: int, process: NoiseProcess) -> dict[str, Candidate]:
 
 
 def searchable(candidate: Candidate) -> Candidate:
-    """The same sampler in the form that is varied: as a `DCSolver` if it is one of its kind."""
+    """Return the same sampler in the form that is varied: as a `DCSolver` if it is one of its kind."""
     inner = max(len(candidate.levels) - 2, 0)
     orders = {"DDIM": 1, "DPMSolver": 2, "UniPC": candidate.settings.get("order", 2)}.get(candidate.kind)
     if orders is None:

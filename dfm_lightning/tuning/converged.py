@@ -15,14 +15,14 @@ from dfm_lightning.types import Batch
 
 
 class Problem(NamedTuple):
-    """What a sampler is given for some scenes: a function to call, initial noise, names for further noise."""
+    """A sampler's inputs for some scenes: a function to call, initial noise, names for further noise."""
 
     names: NoiseNames
     denoise: Denoise
     noise: Float[Tensor, "b *o"]
 
     def sampled(self, sampler: Sampler, process: NoiseProcess) -> Float[Tensor, "b *o"]:
-        """The observations that a sampler ends with."""
+        """Return the observations that a sampler ends with."""
         draws = 0
 
         def draw_noise() -> Tensor:

@@ -1,4 +1,4 @@
-"""What a search has computed so far, on disk: converged samples, and the errors of samplers."""
+"""The stored results of a search: converged samples, and the errors of samplers."""
 
 import json
 from collections.abc import Callable
@@ -56,7 +56,7 @@ class Stored:
         return self.folder / "converged"
 
     def errors(self, candidate: Candidate, held_out: bool, compute: Callable[[], list[float]]) -> list[float]:
-        """The errors of a candidate on the scenes that are searched on, or on those held out."""
+        """Return the errors of a candidate on the scenes that are searched on, or on those held out."""
         key = json.dumps([*candidate, "held out" if held_out else "searched"])
         if key not in self.measured:
             self.measured[key] = compute()
@@ -64,7 +64,7 @@ class Stored:
         return self.measured[key]
 
     def sample(self, name: str, compute: Callable[[], Tensor]) -> Tensor:
-        """The converged sample of a scene."""
+        """Return the converged sample of a scene."""
         path = self._samples / f"{file_name(name)}.safetensors"
         if not path.exists():
             found = compute()

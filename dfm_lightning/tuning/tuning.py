@@ -32,7 +32,7 @@ _COMPARED = 5
 
 @dataclass
 class Tuning:
-    """What to search for, where to write it, and how long to search.
+    """The goal, output and effort of a search.
 
     Args:
         evaluations: number of evaluations of the denoiser that a sample may take.
@@ -140,13 +140,13 @@ def tune_sampler(
 
 
 def rows_of(batch: Batch) -> Iterator[Batch]:
-    """The scenes of a batch, each a batch of one."""
+    """Split a batch into its scenes, each a batch of one."""
     for row, key in enumerate(batch.key):
         yield map_tensors(lambda tensor, i=row: tensor[i : i + 1], batch._replace(key=()))._replace(key=[key])
 
 
 def validation_scenes(data: LightningDataModule, number: int, device: Any) -> list[Batch]:
-    """The first validation scenes of a data module, in its batches, on a device."""
+    """Return the first validation scenes of a data module, in its batches, on a device."""
     data.prepare_data()
     data.setup("validate")
     loaders = data.val_dataloader()

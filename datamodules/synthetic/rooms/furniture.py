@@ -21,7 +21,7 @@ WOODS: tuple[tuple[Colour, Colour], ...] = (
 
 
 def any_colour(random: Generator, saturation: float = 0.55, value: float = 0.75) -> Colour:
-    """A colour of random hue."""
+    """Draw a colour of random hue."""
     hue = random.uniform(0, 6)
     ramp = np.clip(np.abs(np.mod(hue + np.array([0.0, 4.0, 2.0]), 6) - 3) - 1, 0, 1)
     red, green, blue = (value * (1 - saturation * (1 - ramp))).tolist()
@@ -29,28 +29,28 @@ def any_colour(random: Generator, saturation: float = 0.55, value: float = 0.75)
 
 
 def box(x: float, y: float, z: float, size: tuple[float, float, float], surface: Surface) -> Solid:
-    """A box of a size centred on x, whose underside is y above the floor and whose back is at z."""
+    """Build a box of a size centred on x, whose underside is y above the floor and whose back is at z."""
     width, height, depth = size
     return Solid((x - width / 2, -y - height, z), (x + width / 2, -y, z + depth), surface)
 
 
 def moved(solids: list[Solid], x: float, z: float) -> list[Solid]:
-    """The same boxes further to the right and to the front."""
+    """Move boxes further to the right and to the front."""
     return [Solid((a + x, b, c + z), (d + x, e, f + z), surface) for (a, b, c), (d, e, f), surface in solids]
 
 
 def seed(random: Generator) -> int:
-    """A seed for a texture."""
+    """Draw a seed for a texture."""
     return int(random.integers(1_000_000))
 
 
 def wooden(random: Generator, texture: str = "wood") -> Surface:
-    """A wooden surface."""
+    """Draw a wooden surface."""
     return Surface(texture, WOODS[random.integers(len(WOODS))], seed(random))
 
 
 def cloth(random: Generator) -> Surface:
-    """A cloth of random colour, sometimes in checks."""
+    """Draw a cloth of random colour, sometimes in checks."""
     first = any_colour(random, random.uniform(0.15, 0.7), random.uniform(0.35, 0.85))
     if random.random() < 0.25:
         return Surface("checked", (first, any_colour(random, 0.3, 0.85)), seed(random))
@@ -58,7 +58,7 @@ def cloth(random: Generator) -> Surface:
 
 
 def legs(width: float, depth: float, height: float, surface: Surface) -> list[Solid]:
-    """Four legs under a top whose back is at z = 0."""
+    """Build four legs under a top whose back is at z = 0."""
     return [
         box(side * (width / 2 - 0.05), 0.0, z, (0.06, height, 0.06), surface)
         for side in (-1, 1)
@@ -67,7 +67,7 @@ def legs(width: float, depth: float, height: float, surface: Surface) -> list[So
 
 
 def sofa(random: Generator) -> list[Solid]:
-    """A sofa with two or three seats and a cushion."""
+    """Build a sofa with two or three seats and a cushion."""
     cover, cushion = cloth(random), cloth(random)
     width = random.uniform(1.6, 2.2)
     seats = 2 if width < 1.9 else 3
@@ -86,7 +86,7 @@ def sofa(random: Generator) -> list[Solid]:
 
 
 def armchair(random: Generator) -> list[Solid]:
-    """An armchair."""
+    """Build an armchair."""
     cover = cloth(random)
     return [
         box(0.0, 0.08, 0.05, (0.85, 0.32, 0.8), cover),
@@ -97,7 +97,7 @@ def armchair(random: Generator) -> list[Solid]:
 
 
 def table(random: Generator) -> list[Solid]:
-    """A table with something on it."""
+    """Build a table with something on it."""
     surface = wooden(random)
     width, depth = random.uniform(1.0, 1.6), random.uniform(0.7, 0.9)
     bowl = Surface("plain", (any_colour(random),), seed(random))
@@ -109,13 +109,13 @@ def table(random: Generator) -> list[Solid]:
 
 
 def dining_table(random: Generator) -> list[Solid]:
-    """A table with two chairs at its front."""
+    """Build a table with two chairs at its front."""
     seat = chair(random)
     return [*table(random), *moved(seat, -0.33, 0.75), *moved(seat, 0.33, 0.75)]
 
 
 def chair(random: Generator) -> list[Solid]:
-    """A chair whose back is at its front: it faces the wall, as chairs at a table do."""
+    """Build a chair whose back is at its front: it faces the wall, as chairs at a table do."""
     surface = wooden(random)
     return [
         box(0.0, 0.42, 0.0, (0.42, 0.05, 0.42), surface),
@@ -125,7 +125,7 @@ def chair(random: Generator) -> list[Solid]:
 
 
 def desk(random: Generator) -> list[Solid]:
-    """A desk with drawers, a screen on it and a chair before it."""
+    """Build a desk with drawers, a screen on it and a chair before it."""
     surface, monitor = wooden(random), Surface("screen", (), seed(random))
     return [
         box(0.0, 0.7, 0.0, (1.4, 0.05, 0.65), surface),
@@ -138,7 +138,7 @@ def desk(random: Generator) -> list[Solid]:
 
 
 def bed(random: Generator) -> list[Solid]:
-    """A bed, its head to the wall."""
+    """Build a bed, its head to the wall."""
     width = random.uniform(1.0, 1.7)
     frame, blanket = wooden(random), cloth(random)
     linen = Surface("fabric", ((0.9, 0.89, 0.86),), seed(random))
@@ -153,7 +153,7 @@ def bed(random: Generator) -> list[Solid]:
 
 
 def bookcase(random: Generator) -> list[Solid]:
-    """A bookcase full of books."""
+    """Build a bookcase full of books."""
     plank = WOODS[random.integers(len(WOODS))][0]
     range_ = (any_colour(random, 0.5, 0.6), any_colour(random, 0.4, 0.8))
     size = (random.uniform(0.8, 1.4), random.choice([1.09, 1.45, 1.81]), 0.3)
@@ -161,14 +161,14 @@ def bookcase(random: Generator) -> list[Solid]:
 
 
 def wardrobe(random: Generator) -> list[Solid]:
-    """A wardrobe."""
+    """Build a wardrobe."""
     return [
         box(0.0, 0.0, 0.0, (random.uniform(1.0, 1.8), random.uniform(1.9, 2.2), 0.6), wooden(random, "panels"))
     ]
 
 
 def sideboard(random: Generator) -> list[Solid]:
-    """A low cupboard with a television or a vase on it."""
+    """Build a low cupboard with a television or a vase on it."""
     body = box(0.0, 0.05, 0.0, (random.uniform(1.2, 1.7), 0.55, 0.45), wooden(random, "panels"))
     if random.random() < 0.6:
         return [
@@ -185,12 +185,12 @@ def sideboard(random: Generator) -> list[Solid]:
 
 
 def leaves(random: Generator) -> Surface:
-    """The green of a plant."""
+    """Draw the green of a plant."""
     return Surface("carpet", ((0.1, 0.3, 0.08), (0.35, 0.6, 0.22)), seed(random))
 
 
 def plant(random: Generator) -> list[Solid]:
-    """A plant in a pot, as high as a person."""
+    """Build a plant in a pot, as high as a person."""
     green = leaves(random)
     pot = Surface("plain", (any_colour(random, 0.5, 0.6),), seed(random))
     return [
@@ -202,7 +202,7 @@ def plant(random: Generator) -> list[Solid]:
 
 
 def kitchen(random: Generator) -> list[Solid]:
-    """A counter with wall cupboards and a refrigerator."""
+    """Build a counter with wall cupboards and a refrigerator."""
     front = wooden(random, "panels")
     width = random.uniform(1.6, 2.2)
     worktop = Surface("carpet", ((0.2, 0.2, 0.21), (0.4, 0.4, 0.41)), seed(random))
@@ -217,7 +217,7 @@ def kitchen(random: Generator) -> list[Solid]:
 
 
 def floor_lamp(random: Generator) -> list[Solid]:
-    """A lamp on a pole."""
+    """Build a lamp on a pole."""
     pole = Surface("plain", ((0.15, 0.15, 0.15),))
     return [
         box(0.0, 0.0, 0.1, (0.28, 0.03, 0.28), pole),

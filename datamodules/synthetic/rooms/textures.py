@@ -22,7 +22,7 @@ class Face(NamedTuple):
 
 
 def hashed(x: Values, y: Values, seed: int) -> Values:
-    """A pseudo-random number in [0, 1) for each pair of whole numbers."""
+    """Return a pseudo-random number in [0, 1) for each pair of whole numbers."""
     with np.errstate(over="ignore"):
         h = x.astype(np.int64).astype(np.uint32) * np.uint32(374761393)
         h += y.astype(np.int64).astype(np.uint32) * np.uint32(668265263)
@@ -50,13 +50,13 @@ def fractal(x: Values, y: Values, seed: int) -> Values:
 
 
 def blend(first: Colour | Colours, second: Colour | Colours, amount: Values) -> Colours:
-    """The first colour where the amount is 0, the second where it is 1."""
+    """Mix: the first colour where the amount is 0, the second where it is 1."""
     a, b = np.asarray(first, np.float32), np.asarray(second, np.float32)
     return a + (b - a) * np.clip(amount, 0.0, 1)[:, None]
 
 
 def shade(colours: Colours, factor: Values) -> Colours:
-    """Colours times a factor for each."""
+    """Multiply colours by a factor each."""
     return colours * factor[:, None]
 
 
@@ -277,5 +277,5 @@ TEXTURES: dict[str, Callable[[Face, tuple[Colour, ...], int], Colours]] = {
 
 
 def albedo(surface: Surface, face: Face) -> Colours:
-    """The colours of a surface at positions on its faces, linear, in [0, 1]."""
+    """Return the colours of a surface at positions on its faces, linear, in [0, 1]."""
     return np.clip(TEXTURES[surface.texture](face, surface.colours, surface.seed), 0.0, 1) ** np.float32(2.2)

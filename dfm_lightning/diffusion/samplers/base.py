@@ -1,4 +1,4 @@
-"""What all samplers share: the function they call, the steps they yield, and the levels they visit.
+"""The common part of samplers: the function they call, the steps they yield, the levels they visit.
 
 A sampler turns noise into a clean observation by asking `denoise` for estimates of it. It knows observations
 only. What an estimate is an observation of, the sampler passes on without looking at it.
@@ -59,7 +59,7 @@ class Point(NamedTuple):
 
     @property
     def is_clean(self) -> bool:
-        """Whether this is the clean observation itself."""
+        """Tell whether this is the clean observation itself."""
         return self.noise_rate == 0
 
     @property
@@ -82,7 +82,7 @@ class Evaluated(NamedTuple):
 
     @property
     def noise(self) -> Float[Tensor, "b *o"]:
-        """The noise ε that leads from the clean estimate to the noisy observation."""
+        """Return the noise ε that leads from the clean estimate to the noisy observation."""
         return (self.noisy - self.point.signal_rate * self.clean) / self.point.noise_rate
 
 
@@ -162,7 +162,7 @@ class Sampler(Recorded, ABC):
 
     @property
     def evaluations(self) -> int:
-        """How often one call of `sample` evaluates `denoise`."""
+        """Return how often one call of `sample` evaluates `denoise`."""
         return self.steps
 
     def levels(self, process: NoiseProcess) -> list[Number]:
@@ -210,7 +210,7 @@ class MultistepSampler(Sampler):
 
     @property
     def memory(self) -> int:
-        """How many evaluations the history keeps."""
+        """Return the number of evaluations that the history keeps."""
         return 1
 
     def run(

@@ -17,7 +17,7 @@ _PLUECKER = 6
 
 
 class EpipolarFeatures(NamedTuple):
-    """What is known of each of n rays: its colour in [0, 1] and features; and how they were weighed.
+    """The colours in [0, 1] and features of n rays, and the weights behind them.
 
     `depth_weights` sum to 1 over the depths of a ray, `view_weights` over the context views.
     """

@@ -17,7 +17,7 @@ from dfm_lightning.types import Cameras, Views
 
 
 class DepthRange(Recorded):
-    """Where along query rays points are placed: by default around the distance of the cameras from the origin.
+    """The range of points along query rays: by default around the cameras' distance from the origin.
 
     As in SparseFusion, s ± `half` with the mean distance s of cameras from the origin of the data set's world,
     which in Co3D is about where the object stands. Where a world's origin means nothing, give `near` and `far`.
@@ -64,7 +64,7 @@ class DepthRange(Recorded):
 
 
 class ContextMaps(NamedTuple):
-    """What is known of context views: features, images in [0, 1] and cameras.
+    """Context views: features, images in [0, 1] and cameras.
 
     `distance` is the mean distance of cameras from the world's origin, for `DepthRange`.
     """

@@ -27,7 +27,7 @@ class GainNorm(nn.Module):
 
 
 class _Attention(nn.Module):
-    """What both kinds of attention share: queries of normalised tokens, a null key, a normalised result."""
+    """The common part of both attentions: queries of normalised tokens, a null key, a normalised result."""
 
     def __init__(self, channels: int, heads: int, head_width: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class _Attention(nn.Module):
     def _attend(
         self, x: Float[Tensor, "b n c"], keys: Float[Tensor, "b h k e"], values: Float[Tensor, "b h k e"]
     ) -> Float[Tensor, "b n c"]:
-        """What tokens (normalised) find under the keys and the null key; with one head of keys, all share it."""
+        """Attend from normalised tokens to the keys and the null key; a single head of keys serves all heads."""
         queries = self.queries(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         null_key, null_value = self.null.expand(*keys.shape[:2], 2, -1).split(1, dim=2)
         keys, values = (

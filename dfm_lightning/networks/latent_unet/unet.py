@@ -161,7 +161,7 @@ class LatentUNet(Recorded, nn.Module):
 
     @property
     def factor(self) -> int:
-        """What the sides of latents must be multiples of."""
+        """Return the number that divides the sides of latents."""
         return 2 ** (len(self.down) - 1)
 
     def forward(
