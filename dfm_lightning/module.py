@@ -34,11 +34,12 @@ from dfm_lightning.interfaces import (
 )
 from dfm_lightning.observation_losses import DenoisedBatch, context_error, squared_errors
 from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice, settings_of
-from dfm_lightning.randomness import generator_for, seed_generators, seeded_generators
+from dfm_lightning.randomness import generator_for, seed_generators
 from dfm_lightning.ranges import check_at_least, check_within
-from dfm_lightning.sampling import NoiseNames, PredictingModule, draw_signals, evaluated, one_by_one
+from dfm_lightning.sampling import NoiseNames, draw_signals, evaluated, one_by_one
 from dfm_lightning.types import (
     Batch,
+    Level,
     LossTerm,
     Observed,
     Prediction,
@@ -47,13 +48,16 @@ from dfm_lightning.types import (
     Views,
     at_least_float32,
     concatenate,
-    map_tensors,
     repeat_batch,
     select_views,
 )
+from dfm_lightning.validation import TargetUse, ValidatingModule
+
+# What a forward model may raise at parameters that it was not made for.
+_NO_OBSERVATION = (TypeError, AttributeError, LookupError, RuntimeError, ValueError)
 
 
-class DiffusionWithForwardModel(PredictingModule):
+class DiffusionWithForwardModel(ValidatingModule):
     """Diffusion over observations whose denoiser predicts the signal behind them.
 
     Trained with ‖O − forward(S, φ)‖² at the target's φ and at novel φ (DFM eq. 8, 9). A task subclass adds
@@ -126,6 +130,8 @@ class DiffusionWithForwardModel(PredictingModule):
         self.context_weight = context_weight
         self.context_guidance = context_guidance
         self._stepped = False
+        self._levels: Level | None = None
+        self.target_use = TargetUse()
         # The losses of the last training batch by name, for reporting which of them failed.
         self.training_terms: dict[str, Tensor] = {}
 
@@ -173,24 +179,6 @@ class DiffusionWithForwardModel(PredictingModule):
         self._stepped = True
         return self._with_all_parameters(total)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the training losses on held-out scenes, at the same levels and noise every time.
-
-        They are computed scene by scene, so that they depend neither on the size of batches nor on the number of
-        processes.
-        """
-        each = []
-        for row, key in enumerate(batch.key):
-            scene = map_tensors(lambda t, i=row: t[i : i + 1], batch)._replace(key=[key])
-            # Levels, noise, patches and importance samples come from the global generators.
-            with seeded_generators(generator_for("validation", key).initial_seed()):
-                each.append(self.losses(scene))
-        terms = {
-            name: LossTerm(torch.stack([part[name].value for part in each]).mean(), term.weight)
-            for name, term in each[0].items()
-        }
-        self._log_total("val", terms, len(batch.key))
-
     def prepare_training_batch(self, batch: Batch) -> Batch:
         """Apply a task's random changes to a training batch; the context may be dropped afterwards."""
         return batch
@@ -209,13 +197,17 @@ class DiffusionWithForwardModel(PredictingModule):
             terms["context"] = LossTerm(context_error(self.forward_model, denoised), self.context_weight)
         return terms
 
-    def denoise_noised(self, batch: Batch) -> DenoisedBatch:
-        """Noise the target, predict the signal, and observe it as target and novel views (DFM eq. 4, 5)."""
+    def denoise_noised(self, batch: Batch, noised: Tensor | None = None) -> DenoisedBatch:
+        """Noise the target, predict the signal, and observe it as target and novel views (DFM eq. 4, 5).
+
+        With `noised`, these observations are noised in place of the target's, which they are compared with still.
+        """
         check_batch(batch, self.denoiser.target_views)
         if torch.is_grad_enabled() and not self._stepped:
             check_target_size(self.target_size(batch.context), batch)
-        clean = batch.target.observation
+        clean = batch.target.observation if noised is None else noised
         level = self.process.training_levels(len(clean))
+        self._levels = level
         # In float32 at least, as the noise process computes; the denoiser gets it in its own precision.
         noise = torch.randn_like(clean.to(at_least_float32(clean)))
         conditioning = self.denoiser.condition(batch.context, batch.target.params)
@@ -353,6 +345,21 @@ class DiffusionWithForwardModel(PredictingModule):
             Observations [1 v c h w].
         """
         return self.forward_model(signal, params)
+
+    def observe_context(self, signal: Any, context: Views) -> Tensor | None:
+        """See `PredictingModule`: None, with a warning, where the forward model cannot take the parameters."""
+        try:
+            observed = self.forward_model(signal, context.params)
+        except _NO_OBSERVATION as error:
+            rank_zero_warn(
+                f"draws are not compared with the context, which the forward model cannot observe: {error}"
+            )
+            return None
+        return observed if observed.shape == context.observation.shape else None
+
+    def context_deviation(self, context: Views) -> Tensor | None:
+        """See `PredictingModule`: what the forward model declares."""
+        return self.forward_model.noise_deviation(context.params)
 
     def target_size(self, context: Views) -> tuple[int, ...]:
         """Return the shape (c, h, w) of a target observation."""

@@ -79,12 +79,14 @@ class LookLaw(NamedTuple):
 class Request(NamedTuple):
     """The input of a predict step: the context, and the parameters under which the signals are to be observed.
 
-    `params` has leading dimensions `b v` like those of `Views`. `key` names each scene.
+    `params` has leading dimensions `b v` like those of `Views`. `key` names each scene. `truth` is for writers
+    only, which store it beside the samples; models never read it.
     """
 
     context: Views
     params: Any
     key: Sequence[str]
+    truth: dict[str, Tensor] = {}  # noqa: RUF012
 
 
 class Observed(NamedTuple):
@@ -105,7 +107,7 @@ class Prediction(NamedTuple):
     """One signal of one scene, as `dfm predict` passes it to a writer.
 
     `sample` counts the draws from 0, `signal` has a batch of one, `observation` is the signal observed under the
-    request's parameters `params`.
+    request's parameters `params`. `params`, `context` and `truth` have a batch of one too.
     """
 
     key: str
@@ -114,6 +116,7 @@ class Prediction(NamedTuple):
     observation: Float[Tensor, "v c h w"]
     params: Any
     context: Views
+    truth: dict[str, Tensor] = {}  # noqa: RUF012
 
 
 class LossTerm(NamedTuple):
@@ -189,4 +192,4 @@ def as_request(scenes: Batch) -> Request:
     """
     views = scenes.context.observation.ndim - 4
     params = concatenate([scenes.target.params, scenes.novel.params], dim=views)
-    return Request(scenes.context, params, scenes.key)
+    return Request(scenes.context, params, scenes.key, scenes.truth)

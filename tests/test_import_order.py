@@ -19,6 +19,7 @@ LEVELS: list[set[str]] = [
     {"denoisers", "diffusion", "losses", "metrics", "observation_losses", "optimizers"}
     | {"scene_scores", "weights", "weights_file", "baking"},
     {"sampling", "exports"},
+    {"validation"},
     {"module"},
     {"tasks"},
     {"callbacks", "checkpoints", "training"},

@@ -25,7 +25,7 @@ from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.observation_losses import context_error
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.tasks import GANInversion, InverseGraphics, MotionPrediction
-from dfm_lightning.types import Batch, Level, LossTerm, Request, Views, as_request
+from dfm_lightning.types import Batch, Level, LossTerm, Prediction, Request, Views, as_request
 
 
 class Line(NamedTuple):
@@ -386,7 +386,49 @@ def test_the_scores_of_test_are_those_of_what_predict_draws() -> None:
         between = [((draws[i] - draws[j]) ** 2).mean().sqrt().item() for i, j in ((0, 1), (0, 2), (1, 2))]
         energies.append(means[-1] - 0.5 * sum(between) / 3)
     expected = {"rmse_mean": means, "rmse_best": bests, "rmse_of_mean": centres, "energy_score": energies}
-    assert scores == pytest.approx({f"test/{name}": sum(v) / 4 for name, v in expected.items()}, rel=1e-5)
+    for name, values in expected.items():
+        assert scores[f"test/{name}"] == pytest.approx(sum(values) / 4, rel=1e-5)
+    stock = {"spread", "coverage", "coverage_expected", "rank", "consistency"}
+    assert set(scores) == {f"test/{name}" for name in stock | set(expected)}
+
+
+def test_draws_are_compared_with_the_context_and_by_measures_of_ones_own() -> None:
+    class Own(DiffusionWithForwardModel):
+        def score(self, draws: list[Prediction], scene: Batch) -> dict[str, float]:
+            assert [draw.key for draw in draws] == scene.key * 2
+            return {"slope": sum(draw.signal.slope.item() for draw in draws) / 2}
+
+    class Noisy(Points):
+        def noise_deviation(self, params: Tensor) -> Tensor:
+            return torch.full((*params.shape, 1, 1, 1), 0.25)
+
+    model = Own(LineDenoiser(), Noisy(), sampler=DDIM(3), samples=2)
+    (scores,) = trainer().test(model, Scenes(), verbose=False)
+    of, errors, slopes = batch(), [], []
+    for prediction in model.predictions(as_request(of)):
+        row = slice(*(of.key.index(prediction.key) + end for end in (0, 1)))
+        difference = Points()(prediction.signal, of.context.params[row]) - of.context.observation[row]
+        errors.append(difference.square().mean().sqrt().item())
+        slopes.append(prediction.signal.slope.item())
+    assert scores["test/consistency"] == pytest.approx(sum(errors) / 8, rel=1e-5)
+    assert scores["test/consistency_expected"] == pytest.approx(0.25)
+    assert scores["test/slope"] == pytest.approx(sum(slopes) / 8, rel=1e-5)
+    assert "test/rmse_mean" in scores
+
+
+def test_a_context_that_the_forward_model_cannot_observe_is_no_failure() -> None:
+    class Particular(Points):
+        def forward(self, signal: Line, params: Tensor) -> Tensor:
+            if params.shape[1] == 2:
+                raise KeyError("no such parameters")
+            return super().forward(signal, params)
+
+    with pytest.warns(UserWarning, match="no such parameters"):
+        (scores,) = trainer().test(
+            DiffusionWithForwardModel(LineDenoiser(), Particular(), sampler=DDIM(2)), Scenes(), verbose=False
+        )
+    assert "test/consistency" not in scores
+    assert "test/energy_score" in scores
 
 
 def test_a_single_draw_is_scored_by_its_error() -> None:

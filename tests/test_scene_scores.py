@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ball_scenes import BallDenoiser, batch, renderer
@@ -123,9 +124,14 @@ def test_the_report_of_any_problem_goes_on_where_it_stopped(tmp_path: Path) -> N
     assert once["average"]["all"]["rmse_mean"] == pytest.approx(mean)
     assert expected["test/rmse_mean"] == pytest.approx(mean)
     rows = list(csv.DictReader((tmp_path / "once" / "report.csv").open()))
-    assert [row["scene"] for row in rows] == ["a", "b", "c", "average"]
+    assert [row["scene"] for row in rows] == ["a", "b", "c", "average", "standard error"]
+    each = [once["scenes"][key]["all"]["rmse_mean"] for key in "abc"]
+    error = np.std(each, ddof=1) / 3**0.5
+    assert once["standard_error"]["all"]["rmse_mean"] == pytest.approx(error)
+    assert float(rows[-1]["rmse_mean"]) == pytest.approx(error)
     page = (tmp_path / "once" / "index.html").read_text()
     assert "rmse of mean" in page
+    assert f"{mean:.3f} ± {error:.3f}" in page
     assert "<img" not in page
 
 

@@ -22,6 +22,7 @@ from dfm_lightning.callbacks.report_tables import (
     average_scores,
     columns_of,
     print_table,
+    standard_errors,
 )
 from dfm_lightning.callbacks.sketches import Sketch, alike, sketches_by_key
 from dfm_lightning.errors import UserError
@@ -258,6 +259,7 @@ class EvaluationReport(Recorded, Callback, ABC):
         joint = self.together(self._read_kept(key) for key in scenes)
         report = {
             "average": average,
+            "standard_error": standard_errors(scenes.values()),
             "together": joint,
             "missing": self.missing,
             "notes": self.notes,
@@ -268,7 +270,7 @@ class EvaluationReport(Recorded, Callback, ABC):
         write_json(as_json, report)
         write_text(as_lines, as_csv(scenes, average, joint))
         write_page(page, "Test", self._page(scenes, average, joint))
-        print_table(self._table(average, average))
+        print_table(self._table(average, average, standard_errors(scenes.values())))
         if joint:
             print_table(joint_table(joint))
         for name, note in self.notes.items():
@@ -279,7 +281,7 @@ class EvaluationReport(Recorded, Callback, ABC):
         used = {**self._made_with, **self._measured_with}
         settings = ", ".join(f"{name} {value}" for name, value in used.items())
         missing = "".join(f" {name} is missing: {why}" for name, why in self.missing.items())
-        table = self._table(average, average)
+        table = self._table(average, average, standard_errors(scenes.values()))
         sections = [Section(f"Average of {len(scenes)} scenes", settings + "." + missing, table=table)]
         if joint:
             notes = " ".join(f"{name}: {note}" for name, note in self.notes.items())
@@ -290,8 +292,10 @@ class EvaluationReport(Recorded, Callback, ABC):
             sections.append(Section(key, figures=sheets, table=self._table(scores, average)))
         return sections
 
-    def _table(self, scores: dict[str, Scores], average: dict[str, Scores]) -> list[list[str]]:
-        return as_table(scores, self.headline or columns_of(list(average.values())))
+    def _table(
+        self, scores: dict[str, Scores], average: dict[str, Scores], errors: dict[str, Scores] | None = None
+    ) -> list[list[str]]:
+        return as_table(scores, self.headline or columns_of(list(average.values())), errors)
 
 
 def joint_table(joint: dict[str, Scores]) -> list[list[str]]:

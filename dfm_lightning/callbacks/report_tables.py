@@ -2,6 +2,8 @@
 
 import csv
 import io
+import math
+import statistics
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -25,15 +27,35 @@ def average_scores(scenes: Iterable[dict[str, Scores]]) -> dict[str, Scores]:
     }
 
 
+def standard_errors(scenes: Iterable[dict[str, Scores]]) -> dict[str, Scores]:
+    """Compute the standard error of each average of `average_scores`; it is left out for fewer than two scenes."""
+    collected: dict[str, dict[str, list[float]]] = {}
+    for scene in scenes:
+        for role, scores in scene.items():
+            for name, value in scores.items():
+                collected.setdefault(role, {}).setdefault(name, []).append(value)
+    return {
+        role: {
+            name: statistics.stdev(values) / math.sqrt(len(values))
+            for name, values in scores.items()
+            if len(values) > 1
+        }
+        for role, scores in collected.items()
+    }
+
+
 def columns_of(scores: list[Scores]) -> list[str]:
     """List the names of all scores, in order of first appearance."""
     return list(dict.fromkeys(name for row in scores for name in row))
 
 
 def as_csv(scenes: SceneScores, average: dict[str, Scores], joint: dict[str, Scores]) -> str:
-    """Write a line for each scene and role, then one for each role on average, and for all scenes together."""
+    """Write a line for each scene and role, then each role's average and its standard error, and all together."""
     lines = [(key, role, scores) for key, roles in scenes.items() for role, scores in roles.items()]
     lines += [("average", role, scores) for role, scores in average.items()]
+    lines += [
+        ("standard error", role, scores) for role, scores in standard_errors(scenes.values()).items() if scores
+    ]
     lines += [("together", role, scores) for role, scores in joint.items()]
     columns = columns_of([scores for _, _, scores in lines])
     text = io.StringIO()
@@ -44,13 +66,18 @@ def as_csv(scenes: SceneScores, average: dict[str, Scores], joint: dict[str, Sco
     return text.getvalue()
 
 
-def as_table(roles: dict[str, Scores], names: Sequence[str]) -> list[list[str]]:
-    """Tabulate some of the scores, a column for each role; the first row is the head."""
-    rows = [
-        [name.replace("_", " "), *(f"{scores[name]:.3f}" if name in scores else "–" for scores in roles.values())]
-        for name in names
-    ]
-    return [["", *roles], *rows]
+def as_table(
+    roles: dict[str, Scores], names: Sequence[str], errors: dict[str, Scores] | None = None
+) -> list[list[str]]:
+    """Tabulate some scores, a column for each role, with standard errors if given; the first row is the head."""
+
+    def cell(role: str, name: str) -> str:
+        if name not in roles[role]:
+            return "–"
+        error = (errors or {}).get(role, {}).get(name)
+        return f"{roles[role][name]:.3f}" + ("" if error is None else f" ± {error:.3f}")
+
+    return [["", *roles], *([name.replace("_", " "), *(cell(role, name) for role in roles)] for name in names)]
 
 
 def print_table(table: list[list[str]]) -> None:

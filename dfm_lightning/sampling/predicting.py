@@ -9,13 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.interfaces import check_kind, check_request
-from dfm_lightning.metrics.samples import energy_score
 from dfm_lightning.randomness import with_seed
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.record import CLASS, Recorded, flat
 from dfm_lightning.sampling.draws import draw_groups
 from dfm_lightning.sampling.evaluation import advanced_in_evaluation, differentiable, evaluated
 from dfm_lightning.sampling.plan import Plan
+from dfm_lightning.sampling.scoring import score_consistency, score_draws, score_signals
 from dfm_lightning.scene_scores import SceneScores, ScoresScenes
 from dfm_lightning.types import Batch, Prediction, Request, Views, as_request, concatenate, map_tensors
 from dfm_lightning.weights import check_finite
@@ -113,14 +113,15 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
     def _draw_pending(self, request: Request, pending_of: Callable[[str], list[int]]) -> Iterator[Prediction]:
         request = differentiable(request)
         for index, key in enumerate(request.key):
-            context, params = (
-                map_tensors(lambda t, i=index: t[i : i + 1], part) for part in (request.context, request.params)
+            context, params, truth = (
+                map_tensors(lambda t, i=index: t[i : i + 1], part)
+                for part in (request.context, request.params, request.truth)
             )
             pending = pending_of(key)
             for group in draw_groups(pending, self.draw_batch):
                 for prediction in self.predict_draws(key, context, params, group):
                     if prediction.sample in pending:
-                        yield prediction
+                        yield prediction._replace(truth=truth)
 
     @property
     def draws(self) -> int:
@@ -147,28 +148,59 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
     def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Score how well draws for held-out scenes, observed like target and novel views, agree with these.
 
-        rmse_mean: root mean square error of a draw, on average; rmse_best: of the best draw; rmse_of_mean: of the
-        draws' mean; energy_score: see `metrics.energy_score`. The second and third fall as the number of draws
-        grows, the others do not depend on it. The views are returned as "pictures" as well, for reports. A task
-        with scores of its own overrides this.
+        See `score_draws`; where `truth` has the true "signal", of a tensor's shape, drawn signals are scored too
+        (`score_signals`); and, where the context is an observation of the signal, how draws agree with it
+        (`score_consistency`). `score` adds a problem's own. The views are returned as "pictures" too, for reports.
         """
-        draws: dict[str, list[Tensor]] = {key: [] for key in batch.key}
+        draws: dict[str, list[Prediction]] = {key: [] for key in batch.key}
         for prediction in self.predictions(as_request(batch)):
-            draws[prediction.key].append(prediction.observation)
+            draws[prediction.key].append(prediction)
         truths = concatenate([batch.target, batch.novel], dim=1).observation
-        scores = {
-            key: score_draws(torch.stack(draws[key]), truth)
-            for key, truth in zip(batch.key, truths, strict=True)
-            if draws[key]  # a report has measured the others before
-        }
-        for key, scene in scores.items():
-            self.scene_scores.add(key, scene)
+        scores = {}
+        for row, key in enumerate(batch.key):
+            if draws[key]:  # a report has measured the others before
+                scene = map_tensors(lambda t, i=row: t[i : i + 1], batch)._replace(key=[key])
+                scores[key] = self._score_scene(draws[key], scene, truths[row])
+        for key, scene_scores in scores.items():
+            self.scene_scores.add(key, scene_scores)
         given = dict(zip(batch.key, batch.context.observation, strict=True))
         known = dict(zip(batch.key, truths, strict=True))
         pictures = {
-            key: {"context": given[key], "true": known[key], "sample": torch.stack(draws[key])} for key in scores
+            key: {
+                "context": given[key],
+                "true": known[key],
+                "sample": torch.stack([prediction.observation for prediction in draws[key]]),
+            }
+            for key in scores
         }
         return {"scores": scores, "pictures": pictures}
+
+    def _score_scene(self, draws: list[Prediction], scene: Batch, truth: Float[Tensor, "v *o"]) -> dict[str, Any]:
+        signals, context = [draw.signal for draw in draws], scene.context
+        scores: dict[str, Any] = score_draws(torch.stack([draw.observation for draw in draws]), truth)
+        scores |= score_signals(signals, scene.truth, 0)
+        observed = [self.observe_context(signal, context) for signal in signals]
+        seen = [each for each in observed if each is not None]
+        if seen and context.observation.numel():
+            scores |= score_consistency(seen, context.observation[0], self.context_deviation(context))
+        return {**scores, **self.score(draws, scene)}
+
+    def score(self, draws: list[Prediction], scene: Batch) -> dict[str, Any]:
+        """Return further scores of the draws of one scene, beside the stock ones: numbers by name.
+
+        Args:
+            draws: all draws of the scene; signals are batches of one.
+            scene: with what is true of it, a batch of one.
+        """
+        return {}
+
+    def observe_context(self, signal: Any, context: Views) -> Tensor | None:
+        """Observe a signal (a batch of one) under the context's parameters; None where that cannot be done."""
+        return None
+
+    def context_deviation(self, context: Views) -> Tensor | None:
+        """Return the noise's standard deviation in a context, shaped to be broadcast to it; None if not known."""
+        return None
 
     def predict_step(self, batch: Request, batch_idx: int) -> Iterator[Prediction] | list[Prediction]:
         """Return the `predictions` of a batch.
@@ -201,14 +233,3 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
     def check_weights(self) -> None:
         """Raise `UserError` if a weight is infinite or not a number."""
         check_finite(self.named_parameters(), "the model")
-
-
-def score_draws(draws: Float[Tensor, "s v c h w"], truth: Float[Tensor, "v c h w"]) -> dict[str, float]:
-    """Score one scene's draws, by name: see `PredictingModule.test_step`."""
-    errors = (draws - truth).square().flatten(1).mean(dim=1).sqrt()
-    return {
-        "rmse_mean": errors.mean().item(),
-        "rmse_best": errors.min().item(),
-        "rmse_of_mean": (draws.mean(dim=0) - truth).square().mean().sqrt().item(),
-        "energy_score": energy_score(draws, truth),
-    }

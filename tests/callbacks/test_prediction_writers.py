@@ -286,15 +286,20 @@ def test_transforms_are_opengl_cameras_in_pixels() -> None:
     np.testing.assert_allclose(content["frames"][1]["transform_matrix"], expected, atol=1e-6)
 
 
-def test_tensor_writer_keeps_signal_and_observation(tmp_path: Path) -> None:
-    sample = prediction()
+def test_tensor_writer_keeps_signal_observation_and_what_they_come_from(tmp_path: Path) -> None:
+    sample = prediction()._replace(truth={"mass": torch.tensor([[3.0]])})
     TensorWriter(str(tmp_path)).write(sample, tmp_path)
     with np.load(tmp_path / "sample.npz", allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["observation"], sample.observation.numpy())
         np.testing.assert_array_equal(arrays["signal.depth"], sample.signal.depth.numpy())
         np.testing.assert_array_equal(arrays["signal.field.colour"], sample.signal.field.colour.numpy())
-    assert len(list(tmp_path.glob("observation_*.png"))) == 4
+        np.testing.assert_array_equal(arrays["context"], sample.context.observation[0].numpy())
+        for name, params in (("params", sample.params), ("context_params", sample.context.params)):
+            np.testing.assert_array_equal(arrays[f"{name}.pixels"], params.pixels[0].numpy())
+        np.testing.assert_array_equal(arrays["truth.mass"], [3.0])
     assert (tmp_path / "context_00.png").exists()
+    assert (tmp_path / "overview.png").exists()
+    assert len(list(tmp_path.glob("observation_*.png"))) == 4
 
 
 def test_the_page_shows_every_sample(tmp_path: Path) -> None:

@@ -96,8 +96,10 @@ def test_average_and_table_say_what_is_missing() -> None:
     average = average_scores(scenes.values())
     assert average == {"target": {"psnr_mean": 15.0, "spread": 0.1}}
     rows = list(csv.DictReader(io.StringIO(as_csv(scenes, average, {"target": {"fid": 3.0}}))))
-    assert [row["scene"] for row in rows] == ["a", "b", "average", "together"]
-    assert rows[3]["fid"] == "3.0"
+    assert [row["scene"] for row in rows] == ["a", "b", "average", "standard error", "together"]
+    assert rows[4]["fid"] == "3.0"
+    # Of 10 and 20; of one value there is none.
+    assert (rows[3]["psnr_mean"], rows[3]["spread"]) == ("5.0", "missing")
     assert rows[1]["spread"] == "missing"
     assert rows[2]["psnr_mean"] == "15.0"
 

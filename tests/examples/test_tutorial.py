@@ -101,7 +101,11 @@ def test_its_commands_work_in_a_folder_of_the_users(tmp_path: Path) -> None:
                 "context_00.png",
                 "observation_00.png",
                 "observation_01.png",
+                "overview.png",
             }
+            assert arrays["context"].shape == (1, 1, 16, 16)
+            assert arrays["context_params"].shape == (1, 16, 16)
+            assert arrays["params"].shape == (2, 16, 16)
 
 
 @pytest.mark.slow
@@ -122,6 +126,12 @@ def test_the_tones_train_test_and_predict(tmp_path: Path) -> None:
         "signal.decay": (1,),
         "signal.loudness": (1,),
         "observation": (4, 1, 1, 32),
+        "context": (1, 1, 1, 32),
+        "context_params.start": (1,),
+        "context_params.gain": (1,),
+        "params.start": (4,),
+        "params.gain": (4,),
+        "truth.pitch": (),
     }
     # The arrays are what the forward model makes of the stored signal.
     pitch, decay, loudness = (arrays[f"signal.{name}"] for name in ("pitch", "decay", "loudness"))

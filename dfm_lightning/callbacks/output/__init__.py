@@ -1,6 +1,7 @@
 """Write results to disk for people: whole files and folders, pictures, videos, a page."""
 
 from dfm_lightning.callbacks.output.page import Picture, Section, Video, write_page
+from dfm_lightning.callbacks.output.panels import Panel, panel_of, write_panels
 from dfm_lightning.callbacks.output.pictures import (
     colour_map,
     image_to_uint8,
@@ -12,6 +13,7 @@ from dfm_lightning.callbacks.output.pictures import (
 from dfm_lightning.callbacks.output.video import write_video
 
 __all__ = [
+    "Panel",
     "Picture",
     "Section",
     "Video",
@@ -19,8 +21,10 @@ __all__ = [
     "image_to_uint8",
     "images_to_uint8",
     "labelled_grid",
+    "panel_of",
     "side_by_side",
     "write_page",
+    "write_panels",
     "write_png",
     "write_video",
 ]
