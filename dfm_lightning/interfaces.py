@@ -1,6 +1,7 @@
 """The two parts of a stochastic inverse problem: a forward model and a denoiser of signals."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -36,6 +37,15 @@ class RadianceField(Protocol):
 
     def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
         """Compute the field's values at points in the scene."""
+        ...
+
+
+@runtime_checkable
+class RecallingField(RadianceField, Protocol):
+    """A radiance field that may know something of points which it, or one like it, was asked for before."""
+
+    def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
+        """Compute values at points that will be asked for again; equal to `query` up to rounding."""
         ...
 
 
@@ -117,6 +127,14 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
 
     def use_forward_model(self, forward_model: ForwardModel) -> None:
         """Take the conventions shared with the model's forward model; called once."""
+
+    def remembering(self) -> Callable[[Any], Any]:
+        """Return a function that prepares signals of one sampling run to be observed under the same parameters.
+
+        What it gives is observed as the signal itself would be, up to rounding, and may be quicker from the second
+        signal on. Here it gives the signal.
+        """
+        return lambda signal: signal
 
     def auxiliary_losses(self, batch: Batch, level: Level, conditioning: Any, signal: Any) -> dict[str, LossTerm]:
         """Compute the denoiser's own losses in training, by name, besides those of the signal's observations.

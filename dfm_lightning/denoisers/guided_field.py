@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.interfaces import FieldStage, FieldValues, RadianceField
+from dfm_lightning.interfaces import FieldStage, FieldValues, RadianceField, RecallingField
 
 
 class GuidedField(NamedTuple):
@@ -44,7 +44,18 @@ class GuidedField(NamedTuple):
 
     def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
         """Compute values of the guided field."""
-        u, c = self.unconditional.query(points, stage), self.conditional.query(points, stage)
+        return self._guided(self.unconditional.query(points, stage), self.conditional.query(points, stage))
+
+    def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
+        """Compute the same values, with what the two fields know of the points."""
+        parts = (self.unconditional, self.conditional)
+        u, c = (
+            part.query_again(points, stage) if isinstance(part, RecallingField) else part.query(points, stage)
+            for part in parts
+        )
+        return self._guided(u, c)
+
+    def _guided(self, u: FieldValues, c: FieldValues) -> FieldValues:
         density = (u.density + self.scale * (c.density - u.density)).clamp(min=0)
         scale = self._colour_scale(c.density, density)[..., None]
         colour, features = (a + scale * (b - a) for a, b in ((u.colour, c.colour), (u.features, c.features)))

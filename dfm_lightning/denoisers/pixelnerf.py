@@ -1,5 +1,6 @@
 """The denoiser of inverse graphics: from context images and a noisy target to a radiance field (DFM, 4.1)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField, pixelnerf_field
+from dfm_lightning.denoisers.remembered_context import ContextMemory, RememberingField
 from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
@@ -53,7 +55,13 @@ class PixelNeRFDenoiser(SceneDenoiser):
             mirrored, as in the authors' models. Otherwise such a view contributes the point's position alone.
         smooth_levels: whether the networks are told a level by its signal-to-noise ratio, so that their outputs at
             neighbouring levels do not jitter. The authors' networks are told its number.
+        context_memory_mb: memory for what the context views contribute at the coarse points of rays, which a
+            sampling run then computes once instead of in every evaluation: for the coarse and the fine MLP
+            `mlp_width` numbers a point each, 1.0 GB a sample at 64×64 pixels, 64 points and width 512. What does
+            not fit is computed each time. 0 for none.
     """
+
+    without_effect = frozenset({"context_memory_mb"})
 
     def __init__(
         self,
@@ -66,10 +74,12 @@ class PixelNeRFDenoiser(SceneDenoiser):
         octaves: int = 6,
         project_behind: bool = False,
         smooth_levels: bool = False,
+        context_memory_mb: float = 2048.0,
     ) -> None:
         super().__init__()
         check_at_least(1, estimate_reduction=estimate_reduction, mlp_width=mlp_width, mlp_blocks=mlp_blocks)
         check_at_least(0, mlp_blocks_per_view=mlp_blocks_per_view, octaves=octaves)
+        check_at_least(0, context_memory_mb=context_memory_mb)
         if estimate_renderer.fine_samples:
             raise ValueError(
                 "the deterministic estimate is rendered from coarse samples only: "
@@ -90,11 +100,19 @@ class PixelNeRFDenoiser(SceneDenoiser):
         self.estimate_renderer = estimate_renderer
         self.estimate_reduction = estimate_reduction
         self.project_behind = project_behind
+        self.context_memory_mb = context_memory_mb
         self.deterministic_mlp = mlp()
         self.coarse_mlp = mlp()
         self.fine_mlp = mlp()
         if smooth_levels:
             embed_smoothly(self)
+
+    def remembering(self) -> Callable[[PixelNeRFField], PixelNeRFField | RememberingField]:
+        """See `SignalDenoiser`: the context views' share of the MLPs at coarse points is computed once."""
+        if self.context_memory_mb == 0:
+            return lambda field: field
+        memory = ContextMemory(int(self.context_memory_mb * 2**20))
+        return lambda field: RememberingField(field, memory)
 
     def use_forward_model(self, forward_model: ForwardModel) -> None:
         """Adopt the forward model's conventions for the estimate. Raises `UserError` if they disagree."""

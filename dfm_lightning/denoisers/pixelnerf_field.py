@@ -42,11 +42,35 @@ class PixelNeRFField(NamedTuple):
 
     def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
         """Compute values at points of the scene: each view's features at the point's projection, then the MLP."""
+        views, local, features = self._seen(points, stage, slice(None))
+        return self._values(views.mlp(local, features, views.modulation), points)
+
+    def per_view(
+        self, points: Float[Tensor, "b n 3"], stage: FieldStage, chosen: slice
+    ) -> Float[Tensor, "b v n d"]:
+        """Compute what some of the views know of points: the first half of `query`, up to the mean over views."""
+        views, local, features = self._seen(points, stage, chosen)
+        return views.mlp.per_view(local, features, views.modulation[:, chosen])
+
+    def joined(
+        self, mean: Float[Tensor, "b n d"], points: Float[Tensor, "b n 3"], stage: FieldStage
+    ) -> FieldValues:
+        """Compute values from the mean over views: the second half of `query`."""
         views = self.coarse if stage == "coarse" else self.fine
-        local = transform_points(self.world_to_camera, points)
+        return self._values(views.mlp.joined(mean, views.modulation[:, -1]), points)
+
+    def _seen(
+        self, points: Float[Tensor, "b n 3"], stage: FieldStage, chosen: slice
+    ) -> tuple[ViewFeatures, Float[Tensor, "b v n 3"], Float[Tensor, "b v n d"]]:
+        """Look points up in some of the views: the views' features, the points in their axes, what they show."""
+        views = self.coarse if stage == "coarse" else self.fine
+        local = transform_points(self.world_to_camera[:, chosen], points)
         seen = None if self.project_behind else local[..., 2] > 0
-        features = lookup_features(views.projected_maps, project_points(self.intrinsics, local), seen)
-        raw = views.mlp(local, features, views.modulation).to(points.dtype)
+        positions = project_points(self.intrinsics[:, chosen], local)
+        return views, local, lookup_features(views.projected_maps[:, chosen], positions, seen)
+
+    def _values(self, raw: Float[Tensor, "b n o"], points: Float[Tensor, "b n 3"]) -> FieldValues:
+        raw = raw.to(points.dtype)
         return FieldValues(raw[..., :3].sigmoid(), raw[..., 3].relu(), raw[..., 4:])
 
 

@@ -55,6 +55,9 @@ class ObservationDenoiser:
         self.target_params = repeat_batch(target_params, samples)
         self.target_views = denoiser.target_views
         self.precision = context.observation.dtype
+        # One for each branch: their contexts differ. Gradient steps towards the context move all of a signal.
+        remembers = context_guidance is None
+        self._remembering, self._other = (denoiser.remembering() if remembers else _unchanged for _ in range(2))
 
     def __call__(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> Estimate:
         """Estimate the clean target observation; the estimate's source is the signal."""
@@ -62,7 +65,7 @@ class ObservationDenoiser:
         noisy = noisy.to(self.precision)
         if not self.guided:
             signal = self._moved(self.denoiser(noisy, level, self.conditioning))
-            return Estimate(self.forward_model(signal, self.target_params), signal)
+            return Estimate(self.forward_model(self._remembering(signal), self.target_params), signal)
 
         noisy, level = (concatenate([part, part], dim=0) for part in (noisy, level))
         signals = self.denoiser(noisy, level, self.conditioning)
@@ -70,9 +73,13 @@ class ObservationDenoiser:
         params = map_tensors(lambda tensor: tensor.chunk(2)[0], self.target_params)
         if self.guidance_space == "signal":
             signal = self._moved(self.denoiser.guide(unconditional, conditional, self.guidance_scale))
-            return Estimate(self.forward_model(signal, params), signal)
+            if self._towards_context is not None:
+                return Estimate(self.forward_model(signal, params), signal)
+            parts = self._other(unconditional), self._remembering(conditional)
+            observed = self.forward_model(self.denoiser.guide(*parts, self.guidance_scale), params)
+            return Estimate(observed, signal)
         if self._towards_context is None:
-            c, u = self.forward_model(signals, self.target_params).chunk(2)
+            c, u = self.forward_model(self._remembering(signals), self.target_params).chunk(2)
         else:
             # Only the signal that knows the context.
             conditional = self._moved(conditional)
@@ -81,3 +88,7 @@ class ObservationDenoiser:
 
     def _moved(self, signal: Any) -> Any:
         return signal if self._towards_context is None else self._towards_context(signal)
+
+
+def _unchanged(signal: Any) -> Any:
+    return signal

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfm_lightning.forward_models.compositing import composite, compositing_weights
@@ -13,7 +13,7 @@ from dfm_lightning.forward_models.ray_sampling import (
     importance_distances,
     jittered_between_ends,
 )
-from dfm_lightning.interfaces import FieldStage, FieldValues, RadianceField
+from dfm_lightning.interfaces import FieldStage, FieldValues, RadianceField, RecallingField
 
 
 class RayRendering(NamedTuple):
@@ -63,6 +63,32 @@ def query_along_rays(
     return field.query(points.flatten(1, 2), stage)
 
 
+def query_again_along_rays(
+    field: RadianceField,
+    origins: Float[Tensor, "b n 3"],
+    directions: Float[Tensor, "b n 3"],
+    distances: Float[Tensor, "b n s"],
+    stage: FieldStage,
+) -> FieldValues:
+    """`query_along_rays` at distances that do not depend on the field: at those of the coarse pass."""
+    if not isinstance(field, RecallingField):
+        return query_along_rays(field, origins, directions, distances, stage)
+    points = origins[:, :, None] + distances[..., None] * directions[:, :, None]
+    return field.query_again(points.flatten(1, 2), stage)
+
+
+def merged(parts: tuple[FieldValues, FieldValues], order: Int[Tensor, "b n s"]) -> FieldValues:
+    """Put the values at two sets of points of each ray into one order along the rays."""
+    rays, samples = order.shape[1:]
+
+    def sorted_values(first: Tensor, second: Tensor) -> Tensor:
+        both = torch.cat([part.unflatten(1, (rays, -1)) for part in (first, second)], dim=2)
+        index = order.view(*order.shape, *[1] * (both.ndim - 3)).expand(-1, -1, samples, *both.shape[3:])
+        return both.gather(2, index).flatten(1, 2)
+
+    return FieldValues(*(sorted_values(*pair) for pair in zip(*parts, strict=True)))
+
+
 def composite_rays(
     values: FieldValues, distances: Float[Tensor, "b n s"], background: tuple[float, float, float]
 ) -> RenderedRays:
@@ -92,15 +118,21 @@ def render_rays(
         distances = jittered_between_ends(distances)
     if settings.fine_samples == 0:
         return composite_rays(
-            query_along_rays(field, origins, directions, distances, "coarse"), distances, settings.background
+            query_again_along_rays(field, origins, directions, distances, "coarse"), distances, settings.background
         )
     with torch.set_grad_enabled(torch.is_grad_enabled() and settings.train_proposal):
-        values = query_along_rays(field, origins, directions, distances, "coarse")
+        values = query_again_along_rays(field, origins, directions, distances, "coarse")
         coarse = composite_rays(values, distances, settings.background)
     fine = importance_distances(distances, coarse.weights, settings.fine_samples, settings.random_importance)
-    distances = torch.cat([distances, fine], dim=-1).sort(dim=-1).values
-    values = query_along_rays(field, origins, directions, distances, "fine")
-    return composite_rays(values, distances, settings.background)._replace(proposal_colour=coarse.colour)
+    every, order = torch.cat([distances, fine], dim=-1).sort(dim=-1)
+    if isinstance(field, RecallingField):
+        # What is known is known of the coarse points alone: they are asked for apart, and only what comes of it,
+        # a few numbers a point, is put in order.
+        known = query_again_along_rays(field, origins, directions, distances, "fine")
+        values = merged((known, query_along_rays(field, origins, directions, fine, "fine")), order)
+    else:
+        values = query_along_rays(field, origins, directions, every, "fine")
+    return composite_rays(values, every, settings.background)._replace(proposal_colour=coarse.colour)
 
 
 def rays_per_chunk(field: RadianceField, settings: RayRendering, batch: int, budget: int, item: int) -> int:

@@ -100,17 +100,26 @@ class RadianceMLP(nn.Module):
 
         `points` are in each view's camera axes, `projected` are the projected maps at the points.
         """
-        batch, views, count, _ = points.shape
+        return self.joined(self.per_view(points, projected, modulation).mean(dim=1), modulation[:, -1])
+
+    def per_view(
+        self,
+        points: Float[Tensor, "b v n 3"],
+        projected: Float[Tensor, "b v n d"],
+        modulation: Float[Tensor, "b v k 2 d"],
+    ) -> Float[Tensor, "b v n d"]:
+        """Run the blocks before the mean over the views."""
         x = projected + self.position_in(positional_encoding(points, self.octaves))
         x = x.flatten(0, 1)
-        for index, block in enumerate(self.blocks):
-            if index == self.blocks_per_view:
-                x = x.view(batch, views, count, -1).mean(dim=1)
-            level = (
-                modulation[:, :, index].flatten(0, 1) if index < self.blocks_per_view else modulation[:, -1, index]
-            )
-            x = block(x, level)
-        return self.output(F.relu(x))
+        for index, block in enumerate(self.blocks[: self.blocks_per_view]):
+            x = block(x, modulation[:, :, index].flatten(0, 1))
+        return x.view(projected.shape)
+
+    def joined(self, mean: Float[Tensor, "b n d"], modulation: Float[Tensor, "b k 2 d"]) -> Float[Tensor, "b n o"]:
+        """Run the blocks after the mean over the views, under the modulation of the last view."""
+        for index in range(self.blocks_per_view, len(self.blocks)):
+            mean = self.blocks[index](mean, modulation[:, index])
+        return self.output(F.relu(mean))
 
     @property
     def floats_per_point(self) -> int:

@@ -227,9 +227,9 @@ def test_guidance_doubles_the_noisy_branch_and_no_more() -> None:
         def count(mlp: RadianceMLP, name: str, counts: dict[str, int] = counts) -> object:
             def counted(points: Tensor, *others: Tensor) -> Tensor:
                 counts[name] += points[..., 0].numel()
-                return RadianceMLP.forward(mlp, points, *others)
+                return RadianceMLP.per_view(mlp, points, *others)
 
-            return patch.object(mlp, "forward", counted)
+            return patch.object(mlp, "per_view", counted)
 
         with (
             patch.object(denoiser.encoder, "encode_target", wraps=denoiser.encoder.encode_target) as calls,

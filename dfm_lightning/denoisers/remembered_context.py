@@ -1,0 +1,78 @@
+"""The share of the context views in a field, computed once for points that are asked for again and again."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField
+from dfm_lightning.interfaces import FieldStage, FieldValues
+
+
+class ContextMemory:
+    """Sums over the context views, by points and stage, as long as they fit into a budget.
+
+    For the fields of one sampling run: their context views are the same, their noisy views are not.
+
+    Args:
+        budget: bytes that may be kept.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.used = 0
+        self._kept: dict[tuple[FieldStage, int, tuple[float, ...]], tuple[Tensor, Tensor]] = {}
+
+    def find(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> Float[Tensor, "b n d"] | None:
+        """Return what was kept for these very points, if anything."""
+        kept = self._kept.get(_name(points, stage))
+        return kept[1] if kept is not None and torch.equal(kept[0], points) else None
+
+    def keep(self, points: Float[Tensor, "b n 3"], stage: FieldStage, sums: Float[Tensor, "b n d"]) -> None:
+        """Keep sums for points that have none yet, if there is room."""
+        name = _name(points, stage)
+        size = sum(tensor.numel() * tensor.element_size() for tensor in (points, sums))
+        if name not in self._kept and self.used + size <= self.budget:
+            self._kept[name] = points, sums
+            self.used += size
+
+
+def _name(points: Float[Tensor, "b n 3"], stage: FieldStage) -> tuple[FieldStage, int, tuple[float, ...]]:
+    # Chunks of rays differ in their ends; whether it is really the same chunk is checked.
+    ends = points[:, [0, -1]].flatten().tolist()
+    return stage, points.shape[1], tuple(ends)
+
+
+class RememberingField:
+    """A field of context views and, last, a noisy one, that does not compute the context's share twice.
+
+    A `RecallingField`: `query_again` gives what `query` gives, up to rounding.
+
+    Args:
+        field: the field of all views, at least one of them context.
+        memory: of the sampling run that the field belongs to.
+    """
+
+    def __init__(self, field: PixelNeRFField, memory: ContextMemory) -> None:
+        self.field = field
+        self.memory = memory
+
+    @property
+    def floats_per_point(self) -> int:
+        """Return the numbers that a query holds for each point."""
+        return self.field.floats_per_point
+
+    def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
+        """Compute values at points of the scene."""
+        return self.field.query(points, stage)
+
+    def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
+        """Compute values at points, but for what is known of them from an earlier call."""
+        if torch.is_grad_enabled():
+            return self.field.query(points, stage)
+        contexts = self.field.intrinsics.shape[1] - 1
+        sums = self.memory.find(points, stage)
+        if sums is None:
+            sums = self.field.per_view(points, stage, slice(contexts)).sum(dim=1)
+            self.memory.keep(points, stage, sums)
+        own = self.field.per_view(points, stage, slice(contexts, None))[:, 0]
+        return self.field.joined((sums + own) / (contexts + 1), points, stage)
