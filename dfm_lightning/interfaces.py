@@ -49,6 +49,17 @@ class RecallingField(RadianceField, Protocol):
         ...
 
 
+@runtime_checkable
+class BoundedField(RadianceField, Protocol):
+    """A radiance field that ends somewhere: rays need points only between where they enter it and leave it."""
+
+    def crossing(
+        self, origins: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"]
+    ) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]]:
+        """Multiples of the directions at which rays enter and leave; the first is the greater if they miss it."""
+        ...
+
+
 class ForwardModel(Recorded, nn.Module, ABC):
     """A map from a signal S and the parameters φ of observations to the observations O (DFM eq. 5).
 

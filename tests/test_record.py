@@ -79,14 +79,19 @@ from dfm_lightning.networks.epipolar import (
 from dfm_lightning.networks.grid_encoding import GridEncoding
 from dfm_lightning.networks.grid_field import GridField
 from dfm_lightning.networks.image_encoder import ImageEncoder
+from dfm_lightning.networks.latent_codec import SmallCodec, StableDiffusionCodec
 from dfm_lightning.networks.latent_unet import LatentUNet
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.record import CLASS, Recorded, describe, flat
 from dfm_lightning.sampling import PredictingModule
 from dfm_lightning.tasks import (
     DeterministicInverseGraphics,
+    Distillation,
+    DistilledScenes,
+    EpipolarViews,
     GANInversion,
     InverseGraphics,
+    LatentViews,
     LinearInverseProblem,
     MotionObjective,
     MotionPrediction,
@@ -107,6 +112,13 @@ def estimate_renderer(**options: Any) -> VolumeRendering:
 SMALL_OPERATOR: dict[str, Any] = {
     "depths": (1,), "widths": (24,), "windows": (0,), "joint": (True,), "mapping_width": 16, "head_width": 8,
 }  # fmt: skip
+
+
+SMALL_LATENT: dict[str, Any] = {
+    "transformer": lambda: EpipolarTransformer(ResNetPyramid(1), 8, 1, depths=4),
+    "unet": lambda: LatentUNet(8, 4, 8, (1,), 1, (False,), 2, 4),
+    "codec": lambda: SmallCodec(width=4),
+}
 
 
 # Arguments that a small object of each class is made with; values that an argument may have besides.
@@ -164,6 +176,11 @@ SMALL: dict[type, dict[str, Any]] = {
         "heads": 2,
         "head_width": 4,
     },
+    StableDiffusionCodec: {"widths": (32, 32), "layers": 1},
+    SmallCodec: {"width": 4},
+    EpipolarViews: {"transformer": lambda: EpipolarTransformer(ResNetPyramid(1), 8, 1, depths=4)},
+    LatentViews: {**SMALL_LATENT},
+    DistilledScenes: {**SMALL_LATENT, "field": lambda: GridField(GridEncoding(2, 2, 2, 8, 5), width=8)},
     GridEncoding: {"levels": 2, "base": 2, "resolution": 8, "log2_table": 5},
     GridField: {"grid": lambda: GridEncoding(2, 2, 2, 8, 5), "width": 8},
     TensorWriter: {"output": "predictions"},
@@ -258,6 +275,17 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
     (GridEncoding, "log2_table"): 6,
     (GridField, "grid"): lambda: GridEncoding(2, 2, 2, 8, 6),
     (LogSNRCosine, "last_training_time"): 0.5,
+    (StableDiffusionCodec, "widths"): (32, 64),
+    (EpipolarViews, "transformer"): lambda: EpipolarTransformer(ResNetPyramid(1), 16, 1, depths=4),
+    (LatentViews, "transformer"): lambda: EpipolarTransformer(ResNetPyramid(1), 8, 2, depths=4),
+    (LatentViews, "unet"): lambda: LatentUNet(8, 4, 8, (1,), 2, (False,), 2, 4),
+    (LatentViews, "codec"): lambda: SmallCodec(width=8),
+    (LatentViews, "process"): lambda: LogSNRCosine(least_log_snr=-20.0),
+    (LatentViews, "condition_dropout"): 0.5,
+    (DistilledScenes, "field"): lambda: GridField(GridEncoding(2, 2, 2, 8, 5), width=16),
+    (DistilledScenes, "renderer"): lambda: VolumeRendering(0.2, 50.0),
+    (DistilledScenes, "distillation"): lambda: Distillation(jitter=0.1),
+    (DistilledScenes, "lpips_weights"): "vgg.pth",
     (DPS, "steps"): 7,
     (REDDiff, "steps"): 7,
     (DAPS, "noises"): (50.0, 0.1),

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from datamodules.co3d.object_crops import ObjectCrop
 from datamodules.co3d.reader import Co3DReader, Co3DScene
 from datamodules.co3d.scales import SceneScale
 from datamodules.co3d.scenes import (
@@ -23,7 +24,7 @@ from datamodules.co3d.scenes import (
     require_scenes,
     select_sequences,
 )
-from datamodules.co3d.truth import known_of_views
+from datamodules.co3d.truth import known_of_views, valid_of_views
 from datamodules.hidden_looks import HiddenLooks, open_looks
 from datamodules.posed.back_from_target import BackFromTarget, NovelFrames
 from datamodules.posed.camera_moves import CameraMove
@@ -32,6 +33,7 @@ from datamodules.posed.evaluation import KnownTruth, nothing_known
 from datamodules.posed.scenes import MissingScenes, Scene, Split
 from datamodules.posed.training import Attempts
 from datamodules.posed.trajectories import AroundScene
+from datamodules.posed.view_choice import ViewChoice
 from dfm_lightning.geometry.cameras import look_at
 from dfm_lightning.ranges import check_above, check_ascending, check_at_least
 
@@ -39,6 +41,8 @@ from dfm_lightning.ranges import check_above, check_ascending, check_at_least
 _SPLITS: dict[str | None, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
 # Frames of each training scene that the mean image is taken over.
 _FRAMES_IN_MEAN = 10
+# How far away the middle of a photograph is where scenes keep their own units, in Co3D's.
+_DEPTH_OF_PHOTOGRAPHS = 10.0
 
 
 class Co3DDataModule(PosedImagesDataModule):
@@ -58,7 +62,8 @@ class Co3DDataModule(PosedImagesDataModule):
         novel_frames: where training takes novel views from: between the target and a context, as in the paper, or
             anywhere in the sequence, so that the loss covers what neither of them shows.
         target_scale: the scene's scale after scaling; near and far planes are given in these units. The centre of
-            a photograph is assumed to be this far away.
+            a photograph is assumed to be this far away. Null leaves scenes in the data set's own units, as
+            SparseFusion's released weights need them.
         scale_augmentation: in training each scene is scaled by a random factor between this and its inverse; 1 for
             none.
         train_scenes: number of training sequences of each category, those with the best camera quality score; all
@@ -74,6 +79,10 @@ class Co3DDataModule(PosedImagesDataModule):
             an unreadable frame: "error", or "skip" them and report their number. Without "skip", training replaces
             draws of missing sequences, as it does those of unreadable frames.
         camera_move: how the camera moves away from the context; once around the centre of the scene if null.
+        views: which views have which role, instead of `context_views`, `novel_views`, `frame_distance` and
+            `novel_frames`; such as `SparseViews`.
+        object_crop: cuts views out around the object, by its mask; their central squares if null. Tests know what
+            of the crops lies in the pictures.
         common: the settings that all data sets of posed images share.
     """
 
@@ -90,7 +99,7 @@ class Co3DDataModule(PosedImagesDataModule):
         novel_views: int = 1,
         frame_distance: tuple[int, int] = (20, 40),
         novel_frames: NovelFrames = "between",
-        target_scale: float = 10.0,
+        target_scale: float | None = 10.0,
         scale_augmentation: float = 1.0,
         train_scenes: int | None = 500,
         val_scenes: int | None = 8,
@@ -100,6 +109,8 @@ class Co3DDataModule(PosedImagesDataModule):
         cache_dir: str | None = None,
         missing_scenes: MissingScenes = "error",
         camera_move: CameraMove | None = None,
+        views: ViewChoice | None = None,
+        object_crop: ObjectCrop | None = None,
         **common: Any,
     ) -> None:
         check_at_least(1, context_views=context_views)
@@ -109,7 +120,7 @@ class Co3DDataModule(PosedImagesDataModule):
         check_ascending(1, frame_distance=frame_distance)
         super().__init__(
             reader=self._open_split,
-            views=BackFromTarget(context_views, novel_views, frame_distance, novel_frames),
+            views=views or BackFromTarget(context_views, novel_views, frame_distance, novel_frames),
             scale_augmentation=scale_augmentation,
             val_scenes=0,
             test_scenes=None,
@@ -117,9 +128,11 @@ class Co3DDataModule(PosedImagesDataModule):
             trajectory=trajectory,
             missing_scenes=missing_scenes,
             camera_move=camera_move or CameraMove("orbit", 2 * math.pi),
-            scene_depth=target_scale,
+            scene_depth=target_scale or _DEPTH_OF_PHOTOGRAPHS,
             **common,
         )
+        self.target_scale = target_scale
+        self.object_crop = object_crop
         self.root = Path(root)
         self.source = root
         self.categories = [category] if isinstance(category, str) else list(category)
@@ -172,7 +185,8 @@ class Co3DDataModule(PosedImagesDataModule):
             skip = self.missing_scenes == "skip"
             selected, _ = select_sequences(self._category(name), "train", self.counts["train"], skip)
             for sequence, frames in selected:
-                scene = Co3DScene(ScaledSequence(sequence, unscaled, frames, []), self.scene_depth)
+                scaled = ScaledSequence(sequence, unscaled, frames, [])
+                scene = Co3DScene(scaled, self.scene_depth, self.object_crop)
                 for position in frames[:: max(1, len(frames) // _FRAMES_IN_MEAN)]:
                     yield scene, [position]
 
@@ -190,6 +204,8 @@ class Co3DDataModule(PosedImagesDataModule):
 
     def known_truth(self, split: Split) -> KnownTruth:
         """See `PosedImagesDataModule`: for tests of synthetic scenes, the hidden look and distances."""
+        if self.object_crop is not None:
+            return valid_of_views if split == "test" else nothing_known
         looks = self.hidden_looks() if split == "test" else None
         return nothing_known if looks is None else partial(known_of_views, looks)
 
@@ -200,7 +216,7 @@ class Co3DDataModule(PosedImagesDataModule):
     # --- inner workings -----------------------------------------------------------------------------------
 
     def _open_split(self, split: Split) -> Co3DReader:
-        return Co3DReader(self.scenes(split), self.scene_depth)
+        return Co3DReader(self.scenes(split), self.target_scale, self.object_crop)
 
     def _category(self, name: str) -> Category:
         if name not in self._opened:

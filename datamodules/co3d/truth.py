@@ -27,6 +27,14 @@ def known_of_views(looks: HiddenLooks, scene: Scene, positions: list[int], size:
     return {**truth, "distance": torch.stack([read_distance(scene, position, size) for position in positions])}
 
 
+def valid_of_views(scene: Scene, positions: list[int], size: int) -> dict[str, Tensor]:
+    """Read what of views cut out around an object lies in their pictures. Raises UnreadableError."""
+    assert isinstance(scene, Co3DScene)
+    assert scene.crop is not None
+    frames = [scene.source.sequence.frames[position] for position in positions]
+    return {"valid": torch.stack([scene.crop.valid(frame, size) for frame in frames])}
+
+
 def read_distance(scene: Co3DScene, position: int, size: int) -> Float[Tensor, "1 {size} {size}"]:
     """Read distances along the rays through the pixels of a frame's square view, in scene units; 0 if unknown.
 

@@ -38,6 +38,7 @@ class ChosenViews(Protocol):
 
     def keys(self, known: list[str]) -> list[str]:
         """List all scenes."""
+        self.choice.begin(known)
         return known
 
     def roles(self, scene: Scene) -> Roles:

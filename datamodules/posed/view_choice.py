@@ -25,6 +25,9 @@ class ViewChoice(ABC):
         self.novel = novel
         self.distance = distance
 
+    def begin(self, keys: list[str]) -> None:  # noqa: B027  # most choices need not know
+        """Be told all scenes of an evaluation, in their order: for choices that depend on a scene's place."""
+
     @abstractmethod
     def draw(self, scene: Scene) -> Roles:
         """Draw the roles of a training item from torch's global generator.

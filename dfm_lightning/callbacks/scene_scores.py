@@ -8,6 +8,9 @@ from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.metrics import ImageMetrics, best_and_mean, psnr, spread
 from dfm_lightning.tasks import EvaluatedScene
 
+# Degrees that scores are put together over.
+ANGLE_BIN = 30
+
 
 def score_scene(
     scene: EvaluatedScene, metrics: ImageMetrics, mean_image: Float[Tensor, "3 h w"] | None
@@ -21,11 +24,53 @@ def score_scene(
     and the baselines `repeat_context_psnr`, the first context image for every camera, and `mean_image_psnr`, the
     training set's mean. The context views have no baselines.
 
+    If the angles of views to the nearest context view are known, the scores of all unseen views, and of those
+    in each part of the angles, are given as roles of their own. What of a crop lies outside of its picture counts
+    as black in truth and samples (SparseFusion's masked metrics).
+
     If true distances are known, `distance_error` is the mean relative error of the samples', and
     `estimate_distance_error` the estimate's.
     """
+    scene = _within_picture(scene)
     roles = list(dict.fromkeys(scene.roles))
-    return {role: _score_role(scene, role, metrics, mean_image) for role in roles}
+    scores = {role: _score_role(scene, role, metrics, mean_image) for role in roles}
+    for group, names in _groups_by_angle(scene).items():
+        regrouped = scene._replace(roles=names)
+        scores[group] = _score_role(regrouped, group, metrics, mean_image)
+    return scores
+
+
+def _within_picture(scene: EvaluatedScene) -> EvaluatedScene:
+    """The scene with all that lies outside of the pictures that its views were cut out of made black."""
+    if "valid" not in scene.known:
+        return scene
+    outside = scene.known["valid"] < 0.5
+    return scene._replace(
+        truth=scene.truth.masked_fill(outside, -1),
+        samples=scene.samples.masked_fill(outside, -1),
+        estimate=scene.estimate.masked_fill(outside, -1),
+    )
+
+
+def _groups_by_angle(scene: EvaluatedScene) -> dict[str, list[str]]:
+    """All unseen views, and those of them by the angle to the nearest context view: for each, new roles."""
+    if "angle" not in scene.known:
+        return {}
+    angles = scene.known["angle"].tolist()
+    labels = ["" if role == "context" else _angle_label(a) for a, role in zip(angles, scene.roles, strict=True)]
+    groups = {"unseen": ["unseen" if label else "" for label in labels]}
+    groups |= {label: labels for label in sorted(set(labels), key=_by_angle) if label}
+    return {group: names for group, names in groups.items() if group in names}
+
+
+def _angle_label(angle: float) -> str:
+    """The part of 0 to 180 degrees that an angle lies in, as a role."""
+    part = min(int(angle // ANGLE_BIN), 180 // ANGLE_BIN - 1)
+    return f"{part * ANGLE_BIN} to {(part + 1) * ANGLE_BIN} degrees"
+
+
+def _by_angle(label: str) -> int:
+    return int(label.split(" ")[0]) if label else -1
 
 
 def _score_role(

@@ -16,7 +16,7 @@ from dfm_lightning.exports import Export, export_scene
 from dfm_lightning.files import write_json
 from dfm_lightning.geometry.cameras import flip_opengl_opencv, intrinsics_in_pixels
 from dfm_lightning.ranges import check_at_least
-from dfm_lightning.tasks import SampledScene
+from dfm_lightning.tasks import SampledScene, SynthesisedViews
 from dfm_lightning.types import Cameras, Prediction, map_tensors, on_cpu
 
 DEPTH_MEANING = "distance along the unit ray, scene units; pixel value times scale; 0 where nothing is"
@@ -61,7 +61,7 @@ class SceneWriter(PredictionWriter):
     def write(self, prediction: Prediction, folder: Path) -> None:
         """See `PredictionWriter`."""
         scene = prediction.signal
-        if not isinstance(scene, SampledScene):
+        if not isinstance(scene, (SampledScene, SynthesisedViews)):
             raise UserError(f"SceneWriter writes sampled scenes, got {type(scene).__name__}: use TensorWriter")
         frames = images_to_uint8(prediction.observation)
         write_video(folder / "video.mp4", frames, self.frame_rate)
@@ -74,6 +74,8 @@ class SceneWriter(PredictionWriter):
         cameras = map_tensors(lambda t: t[0], prediction.params)
         write_json(folder / "transforms.json", transforms(cameras))
         if self.export:
+            if not isinstance(scene, SampledScene):
+                raise UserError("views that are predicted one by one have no scene to export: leave out --export")
             self._export(prediction, scene, folder)
 
     def _export(self, prediction: Prediction, scene: SampledScene, folder: Path) -> None:

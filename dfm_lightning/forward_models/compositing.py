@@ -5,17 +5,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def compositing_weights(density: Float[Tensor, "*r s"], distances: Float[Tensor, "*r s"]) -> Float[Tensor, "*r s"]:
+def compositing_weights(
+    density: Float[Tensor, "*r s"], distances: Float[Tensor, "*r s"], last: Float[Tensor, "*r 1"] | None = None
+) -> Float[Tensor, "*r s"]:
     """Compute the share of each point in its ray's observation: its opacity times the transmittance before it.
 
-    Distances increase along the ray. The interval of a point reaches to the next one; the last interval is as long
-    as the one before it. Negative densities count as zero.
+    Distances increase along the ray. The interval of a point reaches to the next one; the last interval is `last`,
+    or as long as the one before it. Negative densities count as zero.
     """
     intervals = distances.diff(dim=-1)
-    intervals = torch.cat([intervals, intervals[..., -1:]], dim=-1)
+    intervals = torch.cat([intervals, intervals[..., -1:] if last is None else last], dim=-1)
     opacity = 1 - torch.exp(-torch.relu(density) * intervals)
-    # Kept off zero, so that the gradient of the product exists behind an opaque point.
-    passing = torch.cumprod(1 - opacity + 1e-10, dim=-1)
+    # Kept off zero, so that the gradient of the product exists behind an opaque point: by as much as the authors'
+    # codes do, DFM's and (with ends of rays' own) SparseFusion's.
+    passing = torch.cumprod(1 - opacity + (1e-10 if last is None else 1e-15), dim=-1)
     transmittance = torch.cat([torch.ones_like(passing[..., :1]), passing[..., :-1]], dim=-1)
     return opacity * transmittance
 

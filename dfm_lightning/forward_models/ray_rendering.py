@@ -11,9 +11,10 @@ from dfm_lightning.forward_models.ray_sampling import (
     Spacing,
     coarse_distances,
     importance_distances,
+    jittered,
     jittered_between_ends,
 )
-from dfm_lightning.interfaces import FieldStage, FieldValues, RadianceField, RecallingField
+from dfm_lightning.interfaces import BoundedField, FieldStage, FieldValues, RadianceField, RecallingField
 
 
 class RayRendering(NamedTuple):
@@ -90,12 +91,15 @@ def merged(parts: tuple[FieldValues, FieldValues], order: Int[Tensor, "b n s"]) 
 
 
 def composite_rays(
-    values: FieldValues, distances: Float[Tensor, "b n s"], background: tuple[float, float, float]
+    values: FieldValues,
+    distances: Float[Tensor, "b n s"],
+    background: tuple[float, float, float],
+    last: Float[Tensor, "b n 1"] | None = None,
 ) -> RenderedRays:
-    """Composite values at n · s points: the result of one pass alone."""
+    """Composite values at n · s points: the result of one pass alone. See `compositing_weights` for `last`."""
     per_ray = distances.shape[1:]
     colour, features = values.colour.unflatten(1, per_ray), values.features.unflatten(1, per_ray)
-    weights = compositing_weights(values.density.unflatten(1, per_ray), distances)
+    weights = compositing_weights(values.density.unflatten(1, per_ray), distances, last)
     opacity = weights.sum(dim=-1, keepdim=True)
     seen = composite(weights, colour) + (1 - opacity) * colour.new_tensor(background)
     depth = (weights * distances).sum(dim=-1, keepdim=True)
@@ -108,22 +112,35 @@ def render_rays(
     directions: Float[Tensor, "b n 3"],
     settings: RayRendering,
 ) -> RenderedRays:
-    """Render rays with the given origins and unit directions through the field."""
+    """Render rays with the given origins and unit directions through the field.
+
+    Distances are multiples of the directions, whatever their length. In a `BoundedField` points lie between where
+    each ray enters and leaves it, within near and far.
+    """
     batch, rays, _ = directions.shape
-    distances = coarse_distances(
-        settings.near, settings.far, settings.coarse_samples, settings.spacing, directions
-    )
+    samples, last = settings.coarse_samples, None
+    if isinstance(field, BoundedField):
+        near, far = _within(field, origins, directions, settings)
+        last = (far - near) / samples
+        distances = coarse_distances(near, far, samples, settings.spacing, directions)
+    else:
+        distances = coarse_distances(settings.near, settings.far, samples, settings.spacing, directions)
     distances = distances.expand(batch, rays, -1)
     if settings.jitter:
-        distances = jittered_between_ends(distances)
+        distances = jittered(distances) if last is not None else jittered_between_ends(distances)
     if settings.fine_samples == 0:
         return composite_rays(
-            query_again_along_rays(field, origins, directions, distances, "coarse"), distances, settings.background
+            query_again_along_rays(field, origins, directions, distances, "coarse"),
+            distances,
+            settings.background,
+            last,
         )
     with torch.set_grad_enabled(torch.is_grad_enabled() and settings.train_proposal):
         values = query_again_along_rays(field, origins, directions, distances, "coarse")
-        coarse = composite_rays(values, distances, settings.background)
-    fine = importance_distances(distances, coarse.weights, settings.fine_samples, settings.random_importance)
+        coarse = composite_rays(values, distances, settings.background, last)
+    fine = importance_distances(
+        distances, coarse.weights, settings.fine_samples, settings.random_importance, middles=last is not None
+    )
     every, order = torch.cat([distances, fine], dim=-1).sort(dim=-1)
     if isinstance(field, RecallingField):
         # What is known is known of the coarse points alone: they are asked for apart, and only what comes of it,
@@ -132,7 +149,19 @@ def render_rays(
         values = merged((known, query_along_rays(field, origins, directions, fine, "fine")), order)
     else:
         values = query_along_rays(field, origins, directions, every, "fine")
-    return composite_rays(values, every, settings.background)._replace(proposal_colour=coarse.colour)
+    return composite_rays(values, every, settings.background, last)._replace(proposal_colour=coarse.colour)
+
+
+def _within(
+    field: BoundedField,
+    origins: Float[Tensor, "b n 3"],
+    directions: Float[Tensor, "b n 3"],
+    settings: RayRendering,
+) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]]:
+    """Find where rays begin and end: at one place if they miss the field."""
+    near, far = field.crossing(origins, directions)
+    near, far = near.clamp(settings.near, settings.far), far.clamp(settings.near, settings.far)
+    return near, torch.maximum(near, far)
 
 
 def rays_per_chunk(field: RadianceField, settings: RayRendering, batch: int, budget: int, item: int) -> int:

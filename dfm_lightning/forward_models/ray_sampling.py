@@ -10,9 +10,12 @@ Spacing = Literal["distance", "inverse_distance"]
 
 
 def coarse_distances(
-    near: float, far: float, samples: int, spacing: Spacing, like: Float[Tensor, "..."]
-) -> Float[Tensor, " s"]:
-    """Return distances from `near` to `far`, both included, equally spaced in distance or in inverse distance."""
+    near: float | Tensor, far: float | Tensor, samples: int, spacing: Spacing, like: Float[Tensor, "..."]
+) -> Float[Tensor, "*r s"]:
+    """Return distances from `near` to `far`, both included, equally spaced in distance or in inverse distance.
+
+    Both may be tensors [*r 1]: rays then have ends of their own.
+    """
     fractions = torch.linspace(0, 1, samples, dtype=like.dtype, device=like.device)
     if spacing == "distance":
         return near * (1 - fractions) + far * fractions
@@ -39,13 +42,18 @@ def jittered_between_ends(distances: Float[Tensor, "*r s"]) -> Float[Tensor, "*r
 
 @torch.no_grad()
 def importance_distances(
-    distances: Float[Tensor, "*r s"], weights: Float[Tensor, "*r s"], samples: int, random: bool
+    distances: Float[Tensor, "*r s"],
+    weights: Float[Tensor, "*r s"],
+    samples: int,
+    random: bool,
+    middles: bool = False,
 ) -> Float[Tensor, "*r samples"]:
     """Draw distances distributed as the compositing weights of coarse points (NeRF, section 5.2); detached.
 
     The weights of the first and last point are left out, and 1e-5 is added to the others. The density is constant
     between the middles of neighbouring points. The quantiles are equally spaced from 0 to 1, or random except for
-    these two, which are the same in training and evaluation.
+    these two, which are the same in training and evaluation; with `middles`, they are the middles of equal parts,
+    or all random.
     """
     dtype = distances.dtype
     # Whether an interval at the end is nearly empty depends on digits that float32 lacks near 1.
@@ -58,10 +66,12 @@ def importance_distances(
     shape = (*distances.shape[:-1], samples)
     if random:
         quantiles = torch.rand(shape, dtype=dtype, device=distances.device).to(distances.dtype)
-        if samples > 1:
+        if samples > 1 and not middles:
             quantiles[..., 0], quantiles[..., -1] = 0, 1
     else:
-        quantiles = torch.linspace(0, 1, samples, dtype=distances.dtype, device=distances.device).expand(shape)
+        half = 0.5 / samples if middles else 0.0
+        ends = (half, 1 - half)
+        quantiles = torch.linspace(*ends, samples, dtype=distances.dtype, device=distances.device).expand(shape)
     upper = torch.searchsorted(cumulative, quantiles.contiguous())
     upper, lower = upper.clamp(max=cumulative.shape[-1] - 1), (upper - 1).clamp(min=0)
     cumulative_lower, cumulative_upper = (cumulative.gather(-1, index) for index in (lower, upper))

@@ -63,6 +63,8 @@ class VolumeRendering(ForwardModel):
             then takes little more memory than a chunk, and a third more time.
         corner_aligned: whether the outer pixels' centres lie at 0 and 1 of the intrinsics, as in the authors'
             models, instead of at (i + ½)/N; they do not if null.
+        along_axis: whether points are spaced, and densities integrated, in depth along the camera's axis, as in
+            SparseFusion's code, instead of distance along the ray; near and far are then such depths.
     """
 
     fixed_by_checkpoint = frozenset({"background", "corner_aligned"})
@@ -85,6 +87,7 @@ class VolumeRendering(ForwardModel):
         memory_budget_mb: float | None = None,
         checkpointing: bool = False,
         corner_aligned: bool | None = None,
+        along_axis: bool = False,
     ) -> None:
         super().__init__()
         check_above(0, near=near, far=far, memory_budget_mb=memory_budget_mb)
@@ -108,6 +111,7 @@ class VolumeRendering(ForwardModel):
         self.train_proposal = train_proposal
         self.patch_size = patch_size
         self.memory_budget_mb = memory_budget_mb
+        self.along_axis = along_axis
         self.checkpointing = checkpointing
         self.corner_aligned = bool(corner_aligned)
 
@@ -152,12 +156,12 @@ class VolumeRendering(ForwardModel):
         rays = concatenate(self._render(signal, params, lambda rays: rays), dim=1)
         shape = params.pixels.shape[:-1]
         details = RenderingDetails(
-            depth=self._as_images(rays.depth, params),
+            depth=self._as_images(rays.depth, params) * self._directions(params).norm(dim=-1)[:, :, None],
             opacity=self._as_images(rays.opacity, params),
             features=self._as_images(rays.features, params),
             proposal_observation=self._as_images(rays.proposal_colour, params) * 2 - 1,
             weights=rays.weights.unflatten(1, shape[1:]),
-            distances=rays.distances.unflatten(1, shape[1:]),
+            distances=rays.distances.unflatten(1, shape[1:]) * self._directions(params).norm(dim=-1)[..., None],
         )
         return Observed(self._as_images(rays.colour, params) * 2 - 1, details)
 
@@ -180,12 +184,13 @@ class VolumeRendering(ForwardModel):
             spacing=self.spacing,
             background=self.background,
             memory_budget_mb=self.memory_budget_mb,
+            along_axis=self.along_axis,
         ).eval()
 
     def _render(self, field: RadianceField, cameras: Cameras, select: Callable[[RenderedRays], Any]) -> list[Any]:
         """Collect what `select` takes from each chunk of rays; the rays of all views share one dimension."""
         settings = self._settings()
-        directions = ray_directions(self.aligned(cameras))
+        directions = self._directions(cameras)
         origins = ray_origins(cameras)[:, :, None, None].expand_as(directions)
         rays = origins.flatten(1, 3), directions.flatten(1, 3)
         size = rays_per_chunk(
@@ -198,6 +203,14 @@ class VolumeRendering(ForwardModel):
             return select(render_rays(field, origins, directions, settings))
 
         return list(in_chunks(render, rays, size, dim=1))
+
+    def _directions(self, cameras: Cameras) -> Float[Tensor, "b v h w 3"]:
+        """Return the vectors that distances are multiples of: unit vectors, or vectors one unit deep."""
+        directions = ray_directions(self.aligned(cameras))
+        if not self.along_axis:
+            return directions
+        axis = cameras.camera_to_world[:, :, None, None, :3, 2]
+        return directions / (directions * axis).sum(dim=-1, keepdim=True)
 
     def _settings(self) -> RayRendering:
         self.require_ends()

@@ -67,7 +67,12 @@ class GridEncoding(Recorded, nn.Module):
         self.sizes = sizes
         starts = torch.tensor([0, *sizes]).cumsum(dim=0)
         self.register_buffer("offsets", starts.int(), persistent=False)
-        self.table = nn.Parameter(torch.empty(int(starts[-1]), features).uniform_(-_INITIAL, _INITIAL))
+        self.table = nn.Parameter(torch.empty(int(starts[-1]), features))
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew with next to nothing, by torch's global generator."""
+        nn.init.uniform_(self.table, -_INITIAL, _INITIAL)
 
     @property
     def width(self) -> int:

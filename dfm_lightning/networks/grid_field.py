@@ -16,6 +16,8 @@ from dfm_lightning.record import Recorded
 _LARGEST_EXPONENT = 15.0
 # Points are on the cube's surface up to rounding.
 _TOLERANCE = 1e-4
+# No ray is quite parallel to a side of the cube.
+_LEAST_DIRECTION = 1e-12
 
 
 class _Exponential(torch.autograd.Function):
@@ -70,6 +72,12 @@ class GridField(Recorded, nn.Module):
         # From scene axes into the grid's: a rotation with a factor, and a translation.
         self.register_buffer("to_grid", torch.eye(4))
 
+    def reset(self) -> None:
+        """Begin anew, by torch's global generator."""
+        self.grid.reset()
+        for layer in self.layers:
+            layer.reset_parameters()  # type: ignore[operator]  # it is a linear layer
+
     @property
     def floats_per_point(self) -> int:
         """See `RadianceField`: corners of all levels with their rows, and hidden layers."""
@@ -84,6 +92,17 @@ class GridField(Recorded, nn.Module):
         scale = torch.linalg.det(self.to_grid[:3, :3]).abs() ** (1 / 3)
         density = torch.where(inside, density * scale, 0.0).unflatten(0, shape)
         return FieldValues(colour.unflatten(0, shape), density, density.new_zeros(*shape, 0))
+
+    def crossing(
+        self, origins: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"]
+    ) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]]:
+        """See `BoundedField`: of the grid's cube."""
+        turn = self.to_grid[:3, :3].mT
+        start, along = origins @ turn + self.to_grid[:3, 3], directions @ turn
+        along = torch.where(along.abs() < _LEAST_DIRECTION, _LEAST_DIRECTION, along)
+        meets = torch.stack([(side * self.grid.extent - start) / along for side in (-1, 1)])
+        near, far = meets.amin(dim=0), meets.amax(dim=0)
+        return near.amax(dim=-1, keepdim=True), far.amin(dim=-1, keepdim=True)
 
     def in_grid(self, points: Float[Tensor, "n 3"]) -> tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]:
         """Give colours and densities at points of the grid's world, by features of 0 outside of its cube."""

@@ -20,7 +20,7 @@ from dfm_lightning.optimizers import OptimizerChoice
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.sampling import evaluated, one_by_one
 from dfm_lightning.tasks.objectives import SceneObjective
-from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene, render_views
+from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene, angles_to_nearest, render_views
 from dfm_lightning.types import (
     Batch,
     Cameras,
@@ -238,11 +238,18 @@ class InverseGraphics(DiffusionWithForwardModel):
                 estimate=estimate.image[row],
                 estimate_depth=estimate.depth[row],
                 seen=seen[row].float().mean(dim=0) > 0.5,
-                known={name: value[row].cpu() for name, value in batch.truth.items()},
+                known=self._known(batch, views.params, row),
             )
             for row, key in enumerate(batch.key)
         ]
         return {"scenes": scenes}
+
+    def _known(self, batch: Batch, cameras: Cameras, row: int) -> dict[str, Tensor]:
+        """Collect the truth of a scene's views; of crops around an object, the angles to the context views too."""
+        known = {name: value[row].cpu() for name, value in batch.truth.items()}
+        if "valid" in known:
+            known["angle"] = angles_to_nearest(cameras, batch.context.observation.shape[1])[row].cpu()
+        return known
 
     def _seen_from_context(self, rendered: RenderedViews, cameras: Cameras, contexts: int) -> Tensor:
         """Find what the first `contexts` of the rendered views show, in all of them."""

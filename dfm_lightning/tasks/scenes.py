@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -33,13 +34,22 @@ class SampledScene(NamedTuple):
     renderer: VolumeRendering
 
 
+class SynthesisedViews(NamedTuple):
+    """Views that no one scene is behind, as `dfm predict` gives them to a writer beside their images."""
+
+    views: Views
+    depth: Float[Tensor, "v 1 h w"]
+    opacity: Float[Tensor, "v 1 h w"]
+
+
 class EvaluatedScene(NamedTuple):
     """A test scene's true views, and the same views of samples and of the deterministic estimate. On the CPU.
 
     `roles` says of each of the v views whether it is a "context", the "target" or a "novel" one; images are in
     [-1, 1], depth as in `RenderedViews`. `seen` marks what a context view also shows, by the depth of most
-    samples. `known` holds the truth of a synthetic scene, all views in one tensor: `distance` [v 1 h w] along the
-    unit ray in scene units, 0 if unknown; see `LookLaw` for the others.
+    samples. `known` holds what is known to be true of a scene, all views in one tensor: of a synthetic one
+    `distance` [v 1 h w] along the unit ray in scene units, 0 where there is none (see `LookLaw` for the others);
+    of crops `valid` [v 1 h w], what of them lies in the picture; and `angle` [v] (see `angles_to_nearest`).
     """
 
     key: str
@@ -51,6 +61,16 @@ class EvaluatedScene(NamedTuple):
     estimate_depth: Float[Tensor, "v 1 h w"]
     seen: Bool[Tensor, "v 1 h w"]
     known: dict[str, Tensor]
+
+
+def angles_to_nearest(cameras: Cameras, contexts: int) -> Float[Tensor, "b v"]:
+    """Degrees between the directions from the world's origin to each camera and to its nearest context camera.
+
+    Of v cameras of each scene, of which the first `contexts` are those of the context.
+    """
+    direction = torch.nn.functional.normalize(cameras.absolute_pose[..., :3, 3].double(), dim=-1)
+    cosine = direction @ direction[:, :contexts].mT
+    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1))).amin(dim=-1).float()
 
 
 def render_views(

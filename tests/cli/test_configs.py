@@ -66,6 +66,8 @@ OVERLAYS = {
     "co3d_demo_finetune": "co3d_demo",
     "pixelnerf_co3d": "co3d",
     "realestate10k_finetune_128": "realestate10k",
+    "sparsefusion_demo_distil": "sparsefusion_demo",
+    "sparsefusion_distil": "sparsefusion_co3d",
     "vimeo90k_demo_regression": "vimeo90k_demo",
 }
 """Configs that are complete only together with another, by that other's name."""
