@@ -55,6 +55,7 @@ from dfm_lightning.diffusion import (
     Sampler,
     Spacing,
 )
+from dfm_lightning.diffusion.reward_guidance import SVDD, NearColour, TreeSearch
 from dfm_lightning.diffusion.zero_shot import DAPS, DPS, REDDiff
 from dfm_lightning.forward_models import ImageGeneration, ImageWarping, VolumeRendering
 from dfm_lightning.forward_models.linear import LinearMeasurements
@@ -148,6 +149,9 @@ SMALL: dict[type, dict[str, Any]] = {
     },
     ObjectCube: {"distance": 4.0, "half": 2.0},
     ViewFrustum: {"near": 1.0, "far": 5.0},
+    NearColour: {"colour": (0.1, 0.2, 0.3)},
+    SVDD: {"reward": lambda: NearColour((0.1, 0.2, 0.3))},
+    TreeSearch: {"reward": lambda: NearColour((0.1, 0.2, 0.3))},
     GivenLevels: {"levels": [900, 400]},
     OperatorDenoiser: SMALL_OPERATOR,
     LinearInverseProblem: {"denoiser": lambda: OperatorDenoiser(**SMALL_OPERATOR, directions=2)},
@@ -246,6 +250,9 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
     (GANInversion, "denoiser"): lambda: PatchToCode(code_width=6, layers=8, width=16, depth=1, heads=2),
     (PatchToCode, "patch"): 2,
     (GivenLevels, "levels"): [900, 300],
+    (NearColour, "colour"): (0.3, 0.2, 0.1),
+    (SVDD, "reward"): lambda: NearColour((0.3, 0.2, 0.1)),
+    (TreeSearch, "reward"): lambda: NearColour((0.3, 0.2, 0.1)),
     (DCSolver, "orders"): [1] * 48,
     (DCSolver, "compensation"): [0.9] * 48,
     (DPMSolverSDE, "second_order"): "integral",

@@ -50,6 +50,13 @@ def part(kind: type[Sampler], **fixed: Any) -> Make:
     return lambda steps, **settings: kind(steps, **fixed, **settings)
 
 
+def dc_solver(steps: int, **settings: Any) -> Sampler:
+    """One whose orders and compensations differ from step to step."""
+    inner = max(steps - 2, 0)
+    orders, compensation = [1, 3, 2, 3, 2] * 10, [0.9, 1.1, 1.0, 0.95, 0.8] * 10
+    return DCSolver(steps, orders[:inner], compensation[:inner], **settings)
+
+
 SAMPLERS: dict[str, Make] = {
     "ddim": part(DDIM),
     "ddpm": part(DDIM, eta=1.0),
@@ -63,11 +70,7 @@ SAMPLERS: dict[str, Make] = {
     "unipc 3": part(UniPC, order=3),
     "unipc bh1": part(UniPC, normaliser="bh1"),
     "unipc without corrector": part(UniPC, corrector=False),
-    "dc solver": lambda steps, **settings: (
-        DCSolver(steps, [1, 3, 2, 3, 2][: steps - 2], [0.9, 1.1, 1.0, 0.95, 0.8][: steps - 2], **settings)
-        if steps < 8
-        else DCSolver(steps, **settings)
-    ),
+    "dc solver": lambda steps, **settings: dc_solver(steps, **settings),
     "deis 2": part(DEIS),
     "deis 3": part(DEIS, order=3),
     "deis 2 rho": part(DEIS, polynomial_in="rho"),
