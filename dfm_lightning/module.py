@@ -32,11 +32,11 @@ from dfm_lightning.interfaces import (
     check_observed,
     check_targets,
 )
-from dfm_lightning.observation_losses import DenoisedBatch, context_error, squared_errors
+from dfm_lightning.observation_losses import DenoisedBatch, Teaching, context_error, squared_errors
 from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice, settings_of
 from dfm_lightning.randomness import generator_for, seed_generators
 from dfm_lightning.ranges import check_at_least, check_within
-from dfm_lightning.sampling import NoiseNames, draw_signals, evaluated, one_by_one
+from dfm_lightning.sampling import NoiseNames, draw_signals, evaluated, one_by_one, scores_of
 from dfm_lightning.types import (
     Batch,
     Level,
@@ -129,6 +129,8 @@ class DiffusionWithForwardModel(ValidatingModule):
         self.guidance_space = guidance_space
         self.context_weight = context_weight
         self.context_guidance = context_guidance
+        # What trains it in place of the data, if anything (`callbacks.ProgressiveDistillation`).
+        self.teaching: Teaching | None = None
         self._stepped = False
         self._levels: Level | None = None
         self.target_use = TargetUse()
@@ -206,12 +208,15 @@ class DiffusionWithForwardModel(ValidatingModule):
         if torch.is_grad_enabled() and not self._stepped:
             check_target_size(self.target_size(batch.context), batch)
         clean = batch.target.observation if noised is None else noised
-        level = self.process.training_levels(len(clean))
+        count, teaching = len(clean), self.teaching
+        level = self.process.training_levels(count) if teaching is None else teaching.levels(count, clean.device)
         self._levels = level
         # In float32 at least, as the noise process computes; the denoiser gets it in its own precision.
         noise = torch.randn_like(clean.to(at_least_float32(clean)))
         conditioning = self.denoiser.condition(batch.context, batch.target.params)
         noisy = self.process.add_noise(clean, noise, level).to(clean.dtype)
+        if teaching is not None:
+            batch = teaching.taught(batch, noisy, level)
         signal = self.denoiser(*self.process.denoiser_input(noisy, level), conditioning)
         compared, observed = self.compare(signal, batch)
         return DenoisedBatch(batch, level, conditioning, signal, compared, observed)
@@ -310,9 +315,11 @@ class DiffusionWithForwardModel(ValidatingModule):
             draw_noise: gives fresh noise of the same shape to samplers that need it.
 
         Raises:
-            UserError: the model is in training mode, in which an evaluation cannot be repeated; or the sampler
-                needs fresh noise and is given none.
+            UserError: the model is in training mode, in which an evaluation cannot be repeated; it has context
+                guidance; or the sampler needs fresh noise and is given none.
         """
+        if self.context_guidance is not None:
+            raise UserError("steps of context guidance have no gradient: set context_guidance to null")
         if self.training:
             raise UserError("gradients through sampling need evaluation mode: call eval() of the model first")
         with torch.enable_grad():
@@ -384,5 +391,5 @@ class DiffusionWithForwardModel(ValidatingModule):
         observations = self.forward_model(drawn.signal, repeat_batch(params, len(draws)))
         self.plan.worked(len(draws))
         signals = one_by_one(drawn.signal, len(draws))
-        for draw, signal, observation in zip(draws, signals, observations, strict=True):
-            yield Prediction(key, draw, signal, observation, params, context)
+        for row, (draw, signal, observation) in enumerate(zip(draws, signals, observations, strict=True)):
+            yield Prediction(key, draw, signal, observation, params, context, scores=scores_of(drawn, row))

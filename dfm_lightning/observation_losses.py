@@ -1,7 +1,8 @@
 """One evaluation of the denoiser in training, and how far what it predicts is from what was observed."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,6 +25,18 @@ class DenoisedBatch(NamedTuple):
     compared: Views
     observed: Observed
     context_dropped: bool = False
+
+
+class Teaching(Protocol):
+    """What a model is trained with in place of the data, if anything: other levels, and other observations."""
+
+    def levels(self, batch: int, device: torch.device) -> Level:
+        """Draw the levels of a training batch."""
+        ...
+
+    def taught(self, batch: Batch, noisy: Float[Tensor, "b v c h w"], level: Level) -> Batch:
+        """The batch with what is to be predicted, given its target noised at these levels."""
+        ...
 
 
 def squared_errors(observed: Tensor, true: Tensor) -> Float[Tensor, "b v"]:

@@ -97,17 +97,22 @@ class Observed(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One draw for each element of a batch: the signal, and the target observation it came with."""
+    """One draw for each element of a batch: the signal, and the target observation it came with.
+
+    `scores` say by name how far each draw is to be trusted, [b].
+    """
 
     signal: Any
     observation: Float[Tensor, "b v c h w"]
+    scores: dict[str, Float[Tensor, " b"]] = {}  # noqa: RUF012 (nobody changes it)
 
 
 class Prediction(NamedTuple):
     """One signal of one scene, as `dfm predict` passes it to a writer.
 
     `sample` counts the draws from 0, `signal` has a batch of one, `observation` is the signal observed under the
-    request's parameters `params`. `params`, `context` and `truth` have a batch of one too.
+    request's parameters `params`. `params`, `context` and `truth` have a batch of one too. `scores` say by
+    name how far it is to be trusted.
     """
 
     key: str
@@ -117,6 +122,7 @@ class Prediction(NamedTuple):
     params: Any
     context: Views
     truth: dict[str, Tensor] = {}  # noqa: RUF012
+    scores: dict[str, float] = {}  # noqa: RUF012 (nobody changes it)
 
 
 class LossTerm(NamedTuple):

@@ -182,6 +182,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         with whole_folder(self.folder(prediction.key, prediction.sample)) as folder:
             self.write(prediction, folder)
             manifest = {"key": prediction.key, "sample": prediction.sample, "version": VERSION}
+            manifest["scores"] = dict(prediction.scores)
             write_json(folder / MANIFEST, {**manifest, "request": request, "made_with": self._made_with})
 
     def _find_finished(self) -> Iterator[tuple[tuple[str, int], Sketch]]:

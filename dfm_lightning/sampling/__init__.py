@@ -1,7 +1,8 @@
 """Sampling: the contract of models that can be tested and predicted with, and its implementation."""
 
-from dfm_lightning.sampling.draws import NoiseNames, draw_groups, draw_signals, one_by_one
+from dfm_lightning.sampling.draws import NoiseNames, draw_groups, draw_signals, one_by_one, scores_of
 from dfm_lightning.sampling.evaluation import advanced_in_evaluation, evaluated, evaluating
+from dfm_lightning.sampling.next_observation import disagreement, ranked
 from dfm_lightning.sampling.plan import Plan
 from dfm_lightning.sampling.predicting import PredictingModule
 from dfm_lightning.sampling.protocol import Predictor, as_predictor
@@ -13,9 +14,12 @@ __all__ = [
     "Predictor",
     "advanced_in_evaluation",
     "as_predictor",
+    "disagreement",
     "draw_groups",
     "draw_signals",
     "evaluated",
     "evaluating",
     "one_by_one",
+    "ranked",
+    "scores_of",
 ]

@@ -9,10 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion import Estimate, NoiseProcess, ObservationDenoiser, Sampler
-from dfm_lightning.diffusion.samplers import last_step
 from dfm_lightning.errors import UserError
 from dfm_lightning.randomness import named_noise
-from dfm_lightning.types import Level, Sample, map_tensors, named_tensors
+from dfm_lightning.types import Level, Sample, at_least_float32, map_tensors, named_tensors
 
 NoiseNames = list[tuple[str | int, ...]]
 
@@ -49,8 +48,25 @@ def draw_signals(
         worked(len(names))
         return estimate
 
-    last = last_step(sampler, evaluate, draw_noise(), process, draw_noise)
-    return Sample(last.source, last.noisy)
+    cleans: list[Tensor] = []
+    for step in sampler.sample(evaluate, draw_noise(), process, draw_noise):
+        cleans = [*cleans, step.clean][-max(sampler.steps // 2, 1) :]
+    return Sample(step.source, step.noisy, {"hallucination": hallucination(cleans)})
+
+
+def hallucination(estimates: list[Float[Tensor, "b *o"]]) -> Float[Tensor, " b"]:
+    """Tell how much the clean estimates at the last levels differ: their variance, averaged over the observation.
+
+    Samples that a model makes up between what it has learnt settle late: the hallucination score of Aithal et al.
+    (2024, section 5). Comparable between samples of the same model, levels and sampler only.
+    """
+    stacked = torch.stack(estimates)
+    return stacked.to(at_least_float32(stacked)).var(dim=0, correction=0).flatten(1).mean(dim=1)
+
+
+def scores_of(sample: Sample, row: int) -> dict[str, float]:
+    """Give the scores of one draw of a batch."""
+    return {name: score[row].item() for name, score in sample.scores.items()}
 
 
 def draw_groups(pending: list[int], size: int) -> Iterator[range]:

@@ -45,9 +45,10 @@ class DeterministicInverseGraphics(InverseGraphics):
 
     def sample_around(
         self, context: Views, trajectory: Cameras, names: Sequence[tuple[str | int, ...]]
-    ) -> tuple[RadianceField, Views]:
+    ) -> tuple[Sample, Views]:
         """Return the deterministic scene of the context alone: its own views would add nothing."""
-        return self._fields(context, len(names)), repeat_batch(context, len(names))
+        views = repeat_batch(context, len(names))
+        return Sample(self._fields(context, len(names)), views.observation), views
 
     def work(self, batch: Batch | Request) -> int:
         """See `Predictor`: a piece is a rendering of one view."""

@@ -18,7 +18,7 @@ from dfm_lightning.metrics.visibility import seen_from
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import OptimizerChoice
 from dfm_lightning.ranges import check_at_least
-from dfm_lightning.sampling import evaluated, one_by_one
+from dfm_lightning.sampling import evaluated, one_by_one, scores_of
 from dfm_lightning.tasks.objectives import SceneObjective
 from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene, angles_to_nearest, render_views
 from dfm_lightning.types import (
@@ -27,6 +27,7 @@ from dfm_lightning.types import (
     LossTerm,
     Prediction,
     Request,
+    Sample,
     Views,
     concatenate,
     map_tensors,
@@ -276,7 +277,8 @@ class InverseGraphics(DiffusionWithForwardModel):
     def predict_draws(self, key: str, context: Views, params: Cameras, draws: range) -> Iterator[Prediction]:
         """Sample some scenes around the trajectory at once, and render them along all of it."""
         count = len(draws)
-        field, views = self.sample_around(context, params, [("predict", key, draw) for draw in draws])
+        drawn, views = self.sample_around(context, params, [("predict", key, draw) for draw in draws])
+        field = drawn.signal
         rendered = self.render(field, repeat_batch(params, count))
         # The cameras as used in rendering: those written beside the frames must project what they show.
         seen_by = self.forward_model.aligned(params)
@@ -284,25 +286,29 @@ class InverseGraphics(DiffusionWithForwardModel):
         each = zip(one_by_one(field, count), one_by_one(views, count), strict=True)
         for place, (one, seen) in enumerate(each):
             signal = SampledScene(one, seen, rendered.depth[place], rendered.opacity[place], renderer)
-            yield Prediction(key, draws[place], signal, rendered.image[place], seen_by, context)
+            scores = scores_of(drawn, place)
+            yield Prediction(key, draws[place], signal, rendered.image[place], seen_by, context, scores=scores)
 
     def sample_around(
         self, context: Views, trajectory: Cameras, names: list[tuple[str | int, ...]]
-    ) -> tuple[RadianceField, Views]:
+    ) -> tuple[Sample, Views]:
         """Sample views of one scene along a trajectory, each with those before it as context; a batch of draws.
 
         Returns:
-            The fields made from all context and sampled views but the last, together with the last, and the
-            sampled views.
+            The last sample, whose fields are made of all context and sampled views, with the scores' mean over all
+            samples; and these views.
         """
+        scores: list[dict[str, Tensor]] = []
         views = repeat_batch(context, len(names))
         for step, frame in enumerate(self.target_frames(trajectory.camera_to_world[0])):
             camera = select_views(trajectory, slice(frame, frame + 1))
             # Sampled at the context's resolution, which may differ from that of the rendered frames.
             target: Cameras = repeat_batch(camera._replace(pixels=context.params.pixels[:, :1]), len(names))
             drawn = self.sample(views, target, [(*name, step) for name in names], self.target_size(context))
+            scores.append(drawn.scores)
             views = concatenate([views, Views(drawn.observation, target)], dim=1)
-        return drawn.signal, views
+        mean = {name: torch.stack([each[name] for each in scores]).mean(dim=0) for name in drawn.scores}
+        return drawn._replace(scores=mean), views
 
     def target_frames(self, camera_to_world: Float[Tensor, "v 4 4"]) -> list[int]:
         """Choose the frames of a trajectory to sample; it begins at the context.
