@@ -2,6 +2,7 @@
 
 from dfm_lightning.callbacks.code_report import CodeReport
 from dfm_lightning.callbacks.code_writer import CodeWriter
+from dfm_lightning.callbacks.distillation import ProgressiveDistillation
 from dfm_lightning.callbacks.evaluation_report import EvaluationReport
 from dfm_lightning.callbacks.linear_writer import LinearWriter
 from dfm_lightning.callbacks.motion_report import MotionReport
@@ -21,6 +22,7 @@ __all__ = [
     "MotionReport",
     "MotionWriter",
     "PredictionWriter",
+    "ProgressiveDistillation",
     "SamplePictures",
     "SceneReport",
     "SceneWriter",

@@ -63,6 +63,7 @@ def test_the_checkout_has_its_configs_at_the_root() -> None:
 
 OVERLAYS = {
     "co3d_demo_deterministic": "co3d_demo",
+    "co3d_demo_distilled": "co3d_demo",
     "co3d_demo_finetune": "co3d_demo",
     "pixelnerf_co3d": "co3d",
     "realestate10k_finetune_128": "realestate10k",
