@@ -300,7 +300,7 @@ class DiffusionWithForwardModel(ValidatingModule):
         self,
         context: Views,
         target_params: Any,
-        noise: Float[Tensor, "b 1 c h w"],
+        noise: Float[Tensor, "b v c h w"],
         draw_noise: DrawNoise | None = None,
     ) -> Sample:
         """Draw signals from given noise, so that they can be differentiated.
@@ -310,7 +310,7 @@ class DiffusionWithForwardModel(ValidatingModule):
 
         Args:
             context: observations of scenes that the signals are to agree with.
-            target_params: parameters of one target view for each scene.
+            target_params: parameters of the target view (of as many as are diffused together) of each scene.
             noise: initial noise, standard normal, one for each draw; the draws of a scene side by side.
             draw_noise: gives fresh noise of the same shape to samplers that need it.
 

@@ -74,7 +74,8 @@ class ProgressiveDistillation(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the model be as it was."""
-        pl_module.teaching = None
+        if isinstance(pl_module, DiffusionWithForwardModel):
+            pl_module.teaching = None
 
 
 class Teacher:

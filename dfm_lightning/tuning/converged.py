@@ -46,7 +46,9 @@ def problems_of(model: DiffusionWithForwardModel, batches: Iterable[Batch], draw
         names: NoiseNames = [("tune", key, draw) for key in batch.key for draw in range(draws)]
         denoise = model.observation_denoiser(batch.context, batch.target.params, len(names))
         size = model.target_size(batch.context)
-        yield Problem(names, denoise, named_noise(names, (1, *size), batch.context.observation.device))
+        yield Problem(
+            names, denoise, named_noise(names, (denoise.target_views, *size), batch.context.observation.device)
+        )
 
 
 def errors(
