@@ -1,4 +1,4 @@
-"""What a student of 4 evaluations loses, at the target and at novel parameters, beside its teacher at 4.
+"""Loss of a student of 4 evaluations, at the target and at novel parameters, beside its teacher at 4.
 
     python benchmarks/distillation.py
 

@@ -1,4 +1,4 @@
-"""How near samplers come to the converged samples of a trained model, by number of evaluations: tables for docs.
+"""Distance of samplers from the converged samples of a trained model, by number of evaluations: tables for docs.
 
     python benchmarks/sampler_errors.py co3d_demo --root demo/co3d
     python benchmarks/sampler_errors.py closed_form

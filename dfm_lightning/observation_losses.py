@@ -28,7 +28,7 @@ class DenoisedBatch(NamedTuple):
 
 
 class Teaching(Protocol):
-    """What a model is trained with in place of the data, if anything: other levels, and other observations."""
+    """A teacher that takes the place of the data in training: it gives other levels and other observations."""
 
     def levels(self, batch: int, device: torch.device) -> Level:
         """Draw the levels of a training batch."""

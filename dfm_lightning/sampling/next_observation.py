@@ -1,4 +1,4 @@
-"""Which observation to make next: the one that samples disagree about most (active diffusion subsampling)."""
+"""The observation to make next: the one that samples disagree about most (active diffusion subsampling)."""
 
 import math
 

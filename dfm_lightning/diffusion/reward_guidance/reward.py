@@ -24,7 +24,7 @@ class Reward(Recorded, ABC):
 
 
 class NearColour(Reward):
-    """How near an observation's mean colour is to a given one: minus the squared distance, colours in [0, 1].
+    """Nearness of an observation's mean colour to a given one: minus the squared distance, colours in [0, 1].
 
     Args:
         colour: red, green and blue, each from 0 to 1.

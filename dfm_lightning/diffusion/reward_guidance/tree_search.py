@@ -16,7 +16,7 @@ from dfm_lightning.ranges import check_above, check_at_least
 
 
 class Nodes:
-    """What is known at one level of the trees of a batch: n nodes in each, with the same number in all of them.
+    """One level of the trees of a batch: n nodes in each, the same number in all of them.
 
     `parents` are the places of the nodes' parents at the level above, which differ from tree to tree.
     """
@@ -34,7 +34,7 @@ class Nodes:
         self.parents.append(parent)
 
     def children_of(self, parent: Int[Tensor, " b"]) -> Bool[Tensor, "n b"]:
-        """Which nodes are children of one node of each tree."""
+        """Tell which nodes are children of one node of each tree."""
         return torch.stack(self.parents) == parent
 
     def at(self, point: Point, place: Int[Tensor, " b"]) -> Evaluated:
