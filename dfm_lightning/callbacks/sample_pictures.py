@@ -107,7 +107,7 @@ def sampled_views(model: Predictor, batch: Batch) -> Float[Tensor, "b v c h w"]:
     if isinstance(model, DiffusionWithForwardModel):
         # At the target itself: what `predict` diffuses may be another view, or several.
         size = model.target_size(batch.context)
-        names = [("picture", key) for key in batch.key]
+        names: list[tuple[str | int, ...]] = [("picture", key) for key in batch.key]
         drawn = model.sample(batch.context, batch.target.params, names, size)
         return model.forward_model(drawn.signal, request.params)
     withdraw = model.plan.leave_out(lambda key, sample: sample > 0)
