@@ -23,7 +23,7 @@ LEVELS: list[set[str]] = [
     {"module"},
     {"tasks"},
     {"callbacks", "checkpoints", "training"},
-    {"report"},
+    {"report", "viewer"},
     {"tuning"},
     {"cli"},
     {"__main__", "api"},

@@ -1,4 +1,4 @@
-"""The commands that are plain functions: `dfm data COMMAND`, `dfm convert COMMAND` and `dfm report`."""
+"""The commands that are plain functions: `dfm data COMMAND`, `dfm convert COMMAND`, `dfm report`, `dfm view`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from dfm_lightning.cli import convert, data
 from dfm_lightning.cli.parser import DfmParser, add_functions
 from dfm_lightning.report import report_runs
+from dfm_lightning.viewer.server import view
 
 
 class Group(NamedTuple):
@@ -25,6 +26,8 @@ GROUPS = {
     if group.functions
 }
 
+VIEW = "view"
+VIEW_SUMMARY = "Look at the samples of a scene side by side in the browser."
 REPORT = "report"
 REPORT_SUMMARY = "Make one page of results from the folders of tests, predictions and trainings."
 REPORT_FOLDERS = (
@@ -40,6 +43,19 @@ def run_command(group: str, arguments: list[str]) -> None:
     parsed = parser.parse_args(arguments or ["--help"])
     settings = parser.instantiate(parsed)[parsed.subcommand]
     GROUPS[group].functions[parsed.subcommand](**settings.as_dict())
+
+
+def view_parser(**options: Any) -> DfmParser:
+    """Make the parser of `dfm view`."""
+    parser = DfmParser(description=VIEW_SUMMARY, **options)
+    parser.add_function_arguments(view, as_positional=True)
+    return parser
+
+
+def run_view(arguments: list[str]) -> None:
+    """Parse the arguments after `dfm view`, and serve the page."""
+    parser = view_parser(prog=f"dfm {VIEW}")
+    view(**parser.instantiate(parser.parse_args(arguments or ["--help"])).as_dict())
 
 
 def report_parser(**options: Any) -> DfmParser:

@@ -88,7 +88,7 @@ def _run(arguments: list[str]) -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     # Imported here, where an interruption is caught: the import takes seconds.
-    from dfm_lightning.cli.commands import GROUPS, REPORT, run_command, run_report
+    from dfm_lightning.cli.commands import GROUPS, REPORT, VIEW, run_command, run_report, run_view
     from dfm_lightning.cli.configs import with_config_paths
     from dfm_lightning.cli.lightning_cli import run_lightning
     from dfm_lightning.cli.messages import is_wrong_input
@@ -97,6 +97,9 @@ def _run(arguments: list[str]) -> None:
     first = arguments[0] if arguments else "--help"
     if first in GROUPS:
         run_command(first, arguments[1:])
+        return
+    if first == VIEW:
+        run_view(arguments[1:])
         return
     if first == REPORT:
         run_report(arguments[1:])

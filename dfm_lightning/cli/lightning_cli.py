@@ -26,7 +26,15 @@ from dfm_lightning.callbacks.progress import TimeLeft
 from dfm_lightning.checkpoints.shipped import find_checkpoint, shipped_models
 from dfm_lightning.checkpoints.stored_config import holds_weights_only, load_weights, stored_config
 from dfm_lightning.cli.architecture import EmbedConfig, architecture_of, differences
-from dfm_lightning.cli.commands import GROUPS, REPORT, REPORT_SUMMARY, report_parser
+from dfm_lightning.cli.commands import (
+    GROUPS,
+    REPORT,
+    REPORT_SUMMARY,
+    VIEW,
+    VIEW_SUMMARY,
+    report_parser,
+    view_parser,
+)
 from dfm_lightning.cli.configs import name_of_run, shipped_configs
 from dfm_lightning.cli.earlier_settings import classes_of, with_current_options
 from dfm_lightning.cli.messages import missing_class, wrong_input_named, wrong_settings_named
@@ -177,6 +185,7 @@ class DfmCLI(LightningCLI):
             child = DfmParser(description=group.summary)
             commands.add_subcommand(name, child, help=group.summary)
             add_functions(child, group.functions)
+        commands.add_subcommand(VIEW, view_parser(), help=VIEW_SUMMARY)
         commands.add_subcommand(REPORT, report_parser(), help=REPORT_SUMMARY)
 
     def _tuning_parser(self, **kwargs: Any) -> LightningArgumentParser:

@@ -1,0 +1,1 @@
+"""`dfm view`: sampled scenes in the browser."""
