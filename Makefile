@@ -62,7 +62,7 @@ demo-from-scratch: demo/.trained
 	$(DFM) test $(CONFIG) --data.root demo/co3d_1200 --ckpt_path demo/fit/last.ckpt
 
 results: demo/.training_data
-	$(DFM) test $(CONFIG) $(WEIGHTS) --data.root demo/co3d_1200 --model.samples 8 --trainer.callbacks.output demo/results
+	$(DFM) test $(CONFIG) --config configs/co3d_demo_results.yaml $(WEIGHTS)
 	$(BIN)/dfm report demo/results --title "The shipped model on 50 held-out scenes" --scenes 12 \
 		--output docs/results/co3d_demo.html
 

@@ -66,20 +66,36 @@ def convert_sparsefusion(eft: Path, diffusion: Path, vae: Path, destination: Pat
         **{f"unet.{key}": value for key, value in unet.state.items()},
         **{f"codec.network.{key}": value for key, value in codec_state.items()},
     }
-    checkpoint = {
-        "state_dict": state,
-        CONFIG_KEY: {
-            VERSION_KEY: CONFIG_VERSION,
-            "model": _class("dfm_lightning.tasks.LatentViews", model),
-            "data": {"init_args": {"image_size": _IMAGE_SIZE, "target_scale": None}},
-        },
-        "pytorch-lightning_version": lightning.__version__,
-        "epoch": 0,
-        "global_step": 0,
+    config = {
+        VERSION_KEY: CONFIG_VERSION,
+        "model": _class("dfm_lightning.tasks.LatentViews", model),
+        "data": {"init_args": {"image_size": _IMAGE_SIZE, "target_scale": None}},
     }
-    with whole_file(destination) as aside:
-        torch.save(checkpoint, aside)
+    _write(destination, {"state_dict": state, CONFIG_KEY: config})
     print("\n".join(_report(destination, {eft: transformer, diffusion: unet}, state)))
+
+
+def convert_stable_diffusion_codec(vae: Path, destination: Path) -> None:
+    """Convert Stable Diffusion's autoencoder to initial weights of a LatentViews model.
+
+    A new training begins with them by `dfm fit --initial_weights DESTINATION --new_parts true`: the autoencoder is
+    theirs, all else begins untrained. The file is checked; nothing in it is run.
+
+    Args:
+        vae: Stable Diffusion's autoencoder, sd-v1-3-vae.ckpt.
+        destination: the file to write.
+    """
+    if destination.resolve() == vae.resolve():
+        raise UserError(f"{destination} is the file to convert: give another name for the result")
+    state, _ = _read(vae, _codec)
+    _write(destination, {"state_dict": {f"codec.network.{key}": value for key, value in state.items()}})
+    print(f"{destination}: an autoencoder of {len(state)} tensors")
+
+
+def _write(destination: Path, content: dict[str, Any]) -> None:
+    beside = {"pytorch-lightning_version": lightning.__version__, "epoch": 0, "global_step": 0}
+    with whole_file(destination) as aside:
+        torch.save({**content, **beside}, aside)
 
 
 def _read(path: Path, convert: Any) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from dfm_lightning.checkpoints.from_original import convert_dfm
-from dfm_lightning.checkpoints.from_sparsefusion import convert_sparsefusion
+from dfm_lightning.checkpoints.from_sparsefusion import convert_sparsefusion, convert_stable_diffusion_codec
 from dfm_lightning.checkpoints.shipped import export_weights
 from dfm_lightning.checkpoints.stylegan2 import convert_stylegan2
 from dfm_lightning.checkpoints.to_original import convert_to_dfm
@@ -14,5 +14,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "to-dfm": convert_to_dfm,
     "stylegan2": convert_stylegan2,
     "sparsefusion": convert_sparsefusion,
+    "stable-diffusion-codec": convert_stable_diffusion_codec,
     "to-safetensors": export_weights,
 }

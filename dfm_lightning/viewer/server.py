@@ -34,6 +34,13 @@ class Viewer:
         self.height = height
         self.server: Any = viser.ViserServer(host=host, port=port, verbose=False)
         self.server.scene.set_up_direction("-y")
+        # Where the first context camera was, looking at the middle of the scene.
+        renderer = samples.scenes[0].renderer
+        first = self.server.initial_camera
+        first.position = (0.0, 0.0, 0.0)
+        first.look_at = (0.0, 0.0, (renderer.near + renderer.far) / 2)
+        first.up = (0.0, -1.0, 0.0)
+        first.fov = samples.vertical
         count = len(samples.names)
         self.sample = self.server.gui.add_slider(
             "sample (0: all)", min=0, max=count, step=1, initial_value=0, hint=", ".join(samples.names)
@@ -57,13 +64,7 @@ class Viewer:
         client.scene.set_background_image(picture, format="jpeg")
 
     def _welcome(self, client: Any) -> None:
-        """Put the camera where the first context camera was, looking at the middle of the scene."""
-        renderer = self.samples.scenes[0].renderer
-        middle = (renderer.near + renderer.far) / 2
-        client.camera.up_direction = (0.0, -1.0, 0.0)
-        client.camera.position = (0.0, 0.0, 0.0)
-        client.camera.look_at = (0.0, 0.0, middle)
-        client.camera.fov = self.samples.vertical
+        """Send a new client pictures, the first one now."""
         client.camera.on_update(lambda _: self.show(client))
         self.show(client)
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from sparsefusion_reference import PRECISIONS, check, reference, state_by_recipe
 from torch import Tensor
 
-from dfm_lightning.checkpoints.from_sparsefusion import convert_sparsefusion
-from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
+from dfm_lightning.checkpoints.from_sparsefusion import convert_sparsefusion, convert_stable_diffusion_codec
+from dfm_lightning.checkpoints.stored_config import CONFIG_KEY, load_weights
 from dfm_lightning.cli import main
 from dfm_lightning.errors import UserError
 from dfm_lightning.networks.epipolar import DepthRange, EpipolarTransformer
@@ -57,6 +58,13 @@ def write(folder: Path, files: list[dict[str, Any]]) -> list[Path]:
     return paths
 
 
+def widths(converted: Path) -> list[int]:
+    """The channels of the autoencoder's levels."""
+    state = torch.load(converted, weights_only=True)["state_dict"]
+    name = "codec.network.encoder.down_blocks.{}.resnets.0.conv1.weight"
+    return [len(state[name.format(level)]) for level in range(5) if name.format(level) in state]
+
+
 def test_a_whole_model_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = write(tmp_path, contents())
     out = tmp_path / "out.ckpt"
@@ -70,7 +78,11 @@ def test_a_whole_model_is_converted(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert transformer.pop("depth_range")["init_args"] == {"least": None}
     assert transformer["corner_aligned"]
     assert settings["rays_at_corners"]
-    unet = LatentUNet(**{**settings["unet"]["init_args"], "condition_channels": 6})
+    sizes = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in settings["unet"]["init_args"].items()
+    }
+    unet = LatentUNet(**{**sizes, "condition_channels": 6})
     model = LatentViews.__new__(LatentViews)
     torch.nn.Module.__init__(model)
     model.transformer = EpipolarTransformer(**transformer, depth_range=DepthRange(least=None))
@@ -82,6 +94,22 @@ def test_a_whole_model_is_converted(tmp_path: Path, capsys: pytest.CaptureFixtur
     with torch.no_grad():
         found = unet.eval()(case["x"], case["cond"], case["float32"]["log_snr"])
     check(found, case["float32"]["output"], tolerance)
+
+
+def test_the_autoencoder_alone_begins_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, vae = write(tmp_path, contents())
+    out = tmp_path / "codec.ckpt"
+    assert main(["convert", "stable-diffusion-codec", str(vae), str(out)]) == 0, capsys.readouterr().err
+    model = LightningModule()
+    model.codec = StableDiffusionCodec(widths(out))
+    model.head = torch.nn.Linear(1, 1)
+    before = model.head.weight.clone()
+    assert load_weights(model, out, new_parts=True) == ["head"]
+    assert torch.equal(model.head.weight, before)
+    encoder = autoencoder()["encoder.conv_in.weight"]
+    assert torch.equal(model.codec.network.encoder.conv_in.weight, encoder)
+    with pytest.raises(UserError, match="another name"):
+        convert_stable_diffusion_codec(vae, vae)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

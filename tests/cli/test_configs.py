@@ -65,6 +65,7 @@ OVERLAYS = {
     "co3d_demo_deterministic": "co3d_demo",
     "co3d_demo_distilled": "co3d_demo",
     "co3d_demo_finetune": "co3d_demo",
+    "co3d_demo_results": "co3d_demo",
     "pixelnerf_co3d": "co3d",
     "realestate10k_finetune_128": "realestate10k",
     "sparsefusion_demo_distil": "sparsefusion_demo",
