@@ -63,7 +63,7 @@ demo-from-scratch: demo/.trained
 
 results: demo/.training_data
 	$(DFM) test $(CONFIG) --config configs/co3d_demo_results.yaml $(WEIGHTS)
-	$(BIN)/dfm report demo/results --title "The shipped model on 50 held-out scenes" --scenes 12 \
+	$(BIN)/dfm report demo/results --title "The shipped model on 50 held-out scenes" --scenes 6 \
 		--output docs/results/co3d_demo.html
 
 test: lint

@@ -14,11 +14,19 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
 
 SUFFIX = ".safetensors"
+# The trained models that come with the program.
+PRETRAINED = Path(__file__).parent / "pretrained"
 # The name of the config in a checkpoint and, as JSON, in the metadata of a safetensors file.
 CONFIG_KEY = "dfm_config"
 # Further texts that a model keeps in its checkpoints (see `write_weights_file`). They are stored within the
 # config, since the order of several metadata entries would vary.
 _BESIDE = "beside"
+
+
+def name_of(path: str | Path) -> str:
+    """Return the name of a model that comes with the program for its file, and any other path as it is."""
+    path = Path(path)
+    return path.stem if path.suffix == SUFFIX and path.absolute().parent == PRETRAINED.absolute() else str(path)
 
 
 def write_weights_file(

@@ -33,6 +33,7 @@ from dfm_lightning.sampling import Predictor, as_predictor
 from dfm_lightning.sampling.plan import Withdraw
 from dfm_lightning.scene_scores import ScoresScenes
 from dfm_lightning.types import Batch
+from dfm_lightning.weights_file import name_of
 
 Arrays = dict[str, np.ndarray]
 
@@ -252,7 +253,7 @@ class EvaluationReport(Recorded, Callback, ABC):
             "resolution": self._resolution,
             **({} if self._evaluations is None else {"evaluations": self._evaluations}),
             "processes": trainer.world_size,
-            "checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path),
+            "checkpoint": None if trainer.ckpt_path is None else name_of(trainer.ckpt_path),
             "config": config_of(trainer),
         }
         average = average_scores(scenes.values())

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import torch
 
-import dfm_lightning
 from dfm_lightning.checkpoints.stored_config import read_checkpoint
 from dfm_lightning.errors import UserError
-from dfm_lightning.weights_file import CONFIG_KEY, SUFFIX, write_weights_file
+from dfm_lightning.weights_file import CONFIG_KEY, PRETRAINED, SUFFIX, write_weights_file
 
-PRETRAINED = Path(dfm_lightning.__file__).parent / "pretrained"
 # Lightning's own texts in a checkpoint.
 _LIGHTNINGS = frozenset({"pytorch-lightning_version", "hparams_name"})
 # The part of the training run's config that a shipped model keeps.

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 from toy_runs import Run, checkpoint, load
 
-from dfm_lightning.checkpoints.shipped import export_weights, find_checkpoint
+from dfm_lightning.checkpoints.shipped import export_weights, find_checkpoint, shipped_models
 from dfm_lightning.checkpoints.stored_config import read_checkpoint
 from dfm_lightning.cli import main
 from dfm_lightning.errors import UserError
+from dfm_lightning.weights_file import name_of
 
 WRITER: Any = "dfm_lightning.callbacks.TensorWriter"
 
@@ -98,6 +99,13 @@ def test_a_name_finds_a_shipped_model_and_an_unknown_one_lists_them(
         error = capsys.readouterr().err
         assert "toy_dem'" in error
         assert "toy_demo" in error
+
+
+def test_a_shipped_models_file_has_its_name() -> None:
+    for name, path in shipped_models().items():
+        assert name_of(path) == name
+        assert name_of(path.parent / "other.ckpt") == str(path.parent / "other.ckpt")
+    assert name_of("runs/co3d_demo.safetensors") == "runs/co3d_demo.safetensors"
 
 
 def test_a_path_is_taken_as_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
