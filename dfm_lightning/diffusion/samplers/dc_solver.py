@@ -24,7 +24,8 @@ class DCSolver(UniPC):
     Args:
         steps: number of steps, and of evaluations.
         orders: order of each step but the first and the last, 1 to 3 (those are of first order); 2 if none are
-        given. compensation: γ of each evaluation but the first and the last, 0 to 2; 1 if none are given.
+            given.
+        compensation: γ of each evaluation but the first and the last, 0 to 2; 1 if none are given.
         corrector: whether to correct; with strong guidance rather not.
         normaliser: B(h) of UniPC: "bh2" is e^(−h) − 1, "bh1" is −h.
         temperature: factor on the initial noise; below 1 gives less varied samples.
