@@ -16,8 +16,6 @@ from dfm_lightning.types import Cameras
 
 # A view shows nothing nearer to its camera's plane than this, in units of the scene's distance.
 _LEAST_DEPTH = 0.02
-# A camera stands in free space: nothing is nearer to one, in units of the scene's distance.
-_FREE_RADIUS = 0.1
 
 
 class LiftedViews(NamedTuple):
@@ -42,12 +40,6 @@ class LiftedViews(NamedTuple):
         found = lookup_features(self.maps, positions)
         features, colour = found.split([found.shape[-1] - 3, 3], dim=-1)
         return PointViews(features, colour, depth.clamp(min=_LEAST_DEPTH).log(), seen & self.present[..., None])
-
-    def stands_at(self, points: Float[Tensor, "b n 3"], radius: float) -> Bool[Tensor, "b n"]:
-        """Tell which points are within a radius of a camera."""
-        rotation, translation = self.world_to_camera[..., :3, :3], self.world_to_camera[..., :3, 3:]
-        centres = -(rotation.mT @ translation)[..., 0]
-        return (torch.cdist(points, centres.to(points.dtype)) < radius).any(dim=-1)
 
 
 def lifted_views(
@@ -84,5 +76,4 @@ class VolumeField(NamedTuple):
         shown = self.views.at(points, self.distance)
         local = lookup_volume(self.volume, self.frame.places(points))
         colour, density = self.decoder(local, shown, self.views.level, self.summary, self.palette)
-        density = density.masked_fill(self.views.stands_at(points, _FREE_RADIUS * self.distance), 0)
         return FieldValues(colour.to(points.dtype), density.to(points.dtype), points[..., :0])

@@ -88,17 +88,6 @@ def test_the_estimate_is_the_field_without_a_target() -> None:
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
 
 
-def test_cameras_stand_in_free_space() -> None:
-    model, context = denoiser(), views_of(2)
-    field = model.deterministic_field(context)
-    away = torch.tensor([[0.0, 0.0, 0.0], [0.3, 0, 0], [0, 0, -0.38], [0.5, 0, 0], [0, -0.42, 0]])
-    for view in range(2):
-        points = context.params.camera_to_world[:, view, None, :3, 3] + away
-        density = field.query(points, "coarse").density
-        assert (density[:, :3] == 0).all()
-        assert (density[:, 3:] > 0).all()
-
-
 def test_in_training_the_target_is_left_out_as_often_as_asked() -> None:
     model = denoiser(target_dropout=0.25).train()
     context = views_of(1, scenes=400)
