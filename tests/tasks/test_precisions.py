@@ -156,7 +156,8 @@ def arrays(folder: Path) -> dict[str, np.ndarray]:
 def test_a_problem_of_ones_own(tmp_path: Path, precision: Precision) -> None:
     trainer = run(*own_problem(), precision, [TensorWriter(str(tmp_path))])
     written = arrays(tmp_path)
-    assert len(written) == 4
+    # Of each of two samples: signal, observations and their parameters, and both of the context.
+    assert len(written) == 10
     assert all(np.isfinite(array.astype(float)).all() for array in written.values())
     assert all(array.dtype in (np.float16, np.float32, np.float64) for array in written.values())
     assert all(bool(torch.as_tensor(value).isfinite()) for value in trainer.callback_metrics.values())
