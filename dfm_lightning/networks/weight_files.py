@@ -25,10 +25,16 @@ def find_weights(name: str, url: str, purpose: str, given: str | Path | None = N
     path = Path(given).expanduser() if given else cache
     if not path.is_file():
         raise UserError(
-            f"{purpose}: expected them at {path}, found no file. "
-            f"Get {url} and put it at {cache}, or give its path as `weights`."
+            f"{purpose}: expected them at {_from_home(path)}, found no file. "
+            f"Get {url} and put it at {_from_home(cache)}, or give its path as `weights`."
         )
     return path
+
+
+def _from_home(path: Path) -> str:
+    """Return a path as one writes it: reports hold these messages, and are shown on other machines."""
+    home = Path.home()
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
 
 
 def read_weights(path: Path, content: str, url: str) -> dict[str, Tensor]:
