@@ -19,7 +19,10 @@ from dfm_lightning.types import as_request
 
 pytestmark = pytest.mark.slow
 
-STOCK = ("rmse_mean", "rmse_best", "rmse_of_mean", "energy_score")
+STOCK = {
+    "rmse_mean", "rmse_best", "rmse_of_mean", "energy_score", "consistency", "spread", "coverage",
+    "coverage_expected", "rank",
+}  # fmt: skip
 
 
 class Items(torch.utils.data.Dataset):

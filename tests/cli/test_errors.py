@@ -51,7 +51,7 @@ def line_of(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> st
         ((*TOY, "--trainer.val_check_interval", "0"), "val_check_interval must be above 0, got 0"),
         ((*TOY, "--trainer.gradient_clip_val", "-1"), "gradient_clip_val must be at least 0, got -1"),
         ((*TOY, "--trainer.precision", "transformer-engine"), "not installed: Requirement 'transformer_engine"),
-        ((*TOY, "--model.sampler.help"), "--model.sampler.help=DDIM: one of DDIM, "),
+        ((*TOY, "--model.sampler.help"), "one of DCSolver, DDIM, "),
         ((*TOY, "--model.denoiser.help", "--trainer.max_steps=1"), "MLPDenoiser"),
         ((*TOY, "--model.optimizer.lr", "1"), "model.optimizer has learning_rate, betas, "),
         ((*TOY, "--model.denoiser", "UNet"), "no class 'UNet'; there are "),

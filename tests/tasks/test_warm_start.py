@@ -93,4 +93,10 @@ def test_two_processes_train_the_weights_that_one_trains() -> None:
     """Of the same batch. Two give each other a gradient of every parameter, of idle ones too: of zero."""
     one, two = (trained(processes).state_dict() for processes in (1, 2))
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=2e-5, msg=lambda text, n=name: f"{n}: {text}")
+        same = torch.ones_like(value, dtype=torch.bool)
+        if name.endswith("attn.qkv.bias"):
+            # The softmax cancels the keys' biases: Adam steps by the sign of what rounding leaves of their slope.
+            same.chunk(3)[1].zero_()
+        torch.testing.assert_close(
+            two[name][same], value[same], rtol=1e-4, atol=2e-5, msg=lambda text, n=name: f"{n}: {text}"
+        )
