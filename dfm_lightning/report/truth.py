@@ -9,6 +9,8 @@ _NORMAL = 1.96
 AGREE = "agree"
 # Suffix of a share's name, for its expected value.
 _EXPECTED = "_expected"
+# The share of samples below the truth, 0.5 on average if the samples are of the true distribution.
+_RANK = "rank"
 # Suffix of the name of a share of all scenes, for its probability.
 _LAW = "_law"
 
@@ -18,9 +20,12 @@ def truth_charts(runs: list[Run]) -> list[ShareChart]:
     laws = [share for run in runs for share in _shares(run)]
     agreements = [share for run in runs for share in _agreements(run)]
     expected = [share for run in runs for share in _expected(run)]
+    ranks = [share for run in runs for share in _ranks(run)]
     charts = []
     if expected:
         charts.append(share_chart("Coverage and what samples of the truth would have", expected))
+    if ranks:
+        charts.append(share_chart("Rank of the truth among samples: the share of samples below it", ranks))
     if laws:
         charts.append(share_chart("Sampled attributes and their law", laws))
     if agreements:
@@ -59,9 +64,22 @@ def _expected(run: Run) -> list[Share]:
             estimate, expectation = estimate_of(run, score), estimate_of(run, law)
             assert estimate is not None
             assert expectation is not None
-            label = score.name if score.role == "all" else f"{score.name} ({score.role})"
-            found.append(Share(label, run.name, *estimate[:3], expectation.mean))
+            found.append(Share(_label(score), run.name, *estimate[:3], expectation.mean))
     return found
+
+
+def _ranks(run: Run) -> list[Share]:
+    """Find the mean ranks of the truth among the samples, of the observation and of the signal."""
+    found = []
+    for score in scores_of(run):
+        estimate = estimate_of(run, score) if _RANK in score.name.split("_") else None
+        if estimate is not None:
+            found.append(Share(_label(score), run.name, *estimate[:3], 0.5))
+    return found
+
+
+def _label(score: Score) -> str:
+    return score.name if score.role == "all" else f"{score.name} ({score.role})"
 
 
 def _agreements(run: Run) -> list[Share]:

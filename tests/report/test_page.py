@@ -27,6 +27,7 @@ from dfm_lightning.report.runs import Run
 from dfm_lightning.report.scene_cards import cards_of
 from dfm_lightning.report.scene_pictures import pictures_of
 from dfm_lightning.report.truth import truth_charts
+from dfm_lightning.sampling.scoring import score_draws
 from dfm_lightning.types import LookLaw
 
 GOOD = {f"s{number}": 20.0 + number for number in range(6)}
@@ -218,6 +219,21 @@ def test_coverage_stands_beside_its_expectation(tmp_path: Path) -> None:
     }
     (chart,) = truth_charts([Run("linear", tmp_path, "test", {}, scenes=scenes)])
     assert "coverage, linear: 0.500 [0.400, 0.600], law 0.600." in chart.description
+
+
+def test_the_truths_rank_stands_beside_one_half(tmp_path: Path) -> None:
+    """Of the law's own draws the interval holds ½; draws that are all too large are seen to be."""
+    generator = torch.Generator().manual_seed(0)
+    for shift, right in ((0.0, True), (1.0, False)):
+        scenes = {}
+        for scene in range(40):
+            draws, truth = torch.randn(8, 5, generator=generator) + shift, torch.randn(5, generator=generator)
+            scenes[str(scene)] = {"all": score_draws(draws, truth, "signal_")}
+        charts = truth_charts([Run("linear", tmp_path, "test", {}, scenes=scenes)])
+        (chart,) = [each for each in charts if "Rank" in each.title]
+        (bar,) = chart.bars
+        assert None not in (bar.low, bar.law, bar.high)
+        assert (bar.low < bar.law < bar.high) == right
 
 
 def test_the_command(folders: list[Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
