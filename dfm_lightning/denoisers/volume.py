@@ -83,9 +83,11 @@ class VolumeDenoiser(SceneDenoiser):
             `SceneSummary`); 0 for a denoiser whose points know no more of the target than the volume tells.
         image_weight: weight of the squared error of the target's 2D estimate, in units of what is left to estimate
             (EDM's λ), at most 12.5 times itself.
+        novel_image_weight: weight of the same error for the novel images of a training batch, each noised by
+            itself. So the 2D network learns from all images of a scene, where the volume learns from one target.
     """
 
-    without_effect = frozenset({"target_dropout", "image_weight"})
+    without_effect = frozenset({"target_dropout", "image_weight", "novel_image_weight"})
 
     cells: Float[Tensor, "n 3"]
 
@@ -104,10 +106,12 @@ class VolumeDenoiser(SceneDenoiser):
         image_weight: float = 0.5,
         scene_colours: int = 0,
         blurred_inputs: bool = False,
+        novel_image_weight: float = 0.0,
     ) -> None:
         super().__init__()
         check_below_one(target_dropout=target_dropout)
         check_at_least(0, image_weight=image_weight, scene_colours=scene_colours)
+        check_at_least(0, novel_image_weight=novel_image_weight)
         check_at_least(1, features=features, lifted_channels=lifted_channels, volume_channels=volume_channels)
         check_at_least(1, resolution=resolution, decoder_width=decoder_width, condition_width=condition_width)
         check_at_least(1, image_widths=image_widths, volume_widths=volume_widths)
@@ -115,6 +119,7 @@ class VolumeDenoiser(SceneDenoiser):
         self.resolution = resolution
         self.target_dropout = target_dropout
         self.image_weight = image_weight
+        self.novel_image_weight = novel_image_weight
         self.level = nn.Sequential(
             nn.Linear(2 * _LEVEL_WAVES, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
         )
@@ -199,32 +204,27 @@ class VolumeDenoiser(SceneDenoiser):
     def auxiliary_losses(
         self, batch: Batch, level: Level, conditioning: VolumeConditioning, signal: VolumeField
     ) -> dict[str, LossTerm]:
-        """Compute the squared error of the target's 2D estimate, if there is a target.
+        """Compute the squared error of the target's 2D estimate, if there is a target, and of novel images'.
 
         Its weight is 1/out² (see `preconditioning`), up to a factor: what is asked of the network is then the same
         at all levels, and a little noise is removed as faithfully as much.
         """
-        if self.image_weight == 0:
-            return {}
-        error = self._image_error(signal.views.maps[:, -1], batch.target.observation[:, 0], level)
-        return {"image": LossTerm((error * signal.views.present[:, -1]).mean(), self.image_weight)}
+        terms = {}
+        if self.image_weight > 0:
+            error = self._image_error(signal.views.maps[:, -1], batch.target.observation[:, 0], level)
+            terms["image"] = LossTerm((error * signal.views.present[:, -1]).mean(), self.image_weight)
+        if self.novel_image_weight > 0:
+            error = self._error_of_noised(batch.novel.observation, conditioning.summary)
+            terms["novel_image"] = LossTerm(error, self.novel_image_weight)
+        return terms
 
     def warm_start_losses(self, batch: Batch) -> dict[str, LossTerm]:
         """Return the squared error of the 2D estimates of all target and novel images, each noised by itself.
 
         No volume and no rendering has a part in it: per iteration, the 2D network sees many times the images.
         """
-        (process,) = self._process
         clean = torch.cat([batch.target.observation, batch.novel.observation], dim=1)
-        views = clean.shape[1]
-        clean = clean.flatten(0, 1)
-        level = process.training_levels(len(clean))
-        noise = torch.randn_like(clean.to(at_least_float32(clean)))
-        noisy = process.add_noise(clean, noise, level).to(clean.dtype)
-        rates = self._rates(level)
-        summary = self._coarse(batch.context.observation)[1].repeat_interleave(views, dim=0)
-        maps, _ = self._encode(noisy, *rates, self._level_condition(*rates) + summary)
-        return {"image": LossTerm(self._image_error(maps, clean, level).mean(), 1.0)}
+        return {"image": LossTerm(self._error_of_noised(clean, self._coarse(batch.context.observation)[1]), 1.0)}
 
     # --- parts ------------------------------------------------------------------------------------------
 
@@ -248,6 +248,20 @@ class VolumeDenoiser(SceneDenoiser):
         weight = (DATA_DEVIATION / out).square().clamp(max=_GREATEST_WEIGHT)
         estimate = maps[..., -3:].movedim(-1, 1) * 2 - 1
         return (estimate - clean).float().square().flatten(1).mean(dim=1) * weight
+
+    def _error_of_noised(
+        self, clean: Float[Tensor, "b v 3 h w"], summary: Float[Tensor, "b s"]
+    ) -> Float[Tensor, ""]:
+        """Compute the mean error of the 2D estimates of images, each noised at a level of its own."""
+        (process,) = self._process
+        summary = summary.repeat_interleave(clean.shape[1], dim=0)
+        clean = clean.flatten(0, 1)
+        level = process.training_levels(len(clean))
+        noise = torch.randn_like(clean.to(at_least_float32(clean)))
+        noisy = process.add_noise(clean, noise, level).to(clean.dtype)
+        rates = self._rates(level)
+        maps, _ = self._encode(noisy, *rates, self._level_condition(*rates) + summary)
+        return self._image_error(maps, clean, level).mean()
 
     def _level_condition(
         self, signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]

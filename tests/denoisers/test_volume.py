@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dfm_lightning.denoisers.view_encoding import blurs, preconditioning
 from dfm_lightning.denoisers.volume import VolumeDenoiser
@@ -135,6 +135,33 @@ def test_the_image_loss_weighs_errors_by_what_is_left_to_estimate() -> None:
     assert denoiser(image_weight=0.0).auxiliary_losses(batch, levels, conditioning, field) == {}
 
 
+class At700(CosineProcess):
+    """Every image at one level, and without noise."""
+
+    def training_levels(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
+        return torch.full((batch,), 700)
+
+    def add_noise(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        return super().add_noise(clean, torch.zeros_like(noise), level)
+
+
+def test_novel_images_count_as_the_target_would_in_their_place() -> None:
+    model, views, process = denoiser(novel_image_weight=0.3), views_of(4), At700()
+    model.use_process(process)
+    parts = [select_views(views, part) for part in (slice(1), slice(1, 2), slice(2, 4))]
+    conditioning = model.condition(parts[0], parts[1].params)
+    level, found = torch.full((2,), 700), []
+    for number in (2, 3):
+        target = select_views(views, slice(number, number + 1))
+        field = model(process.add_noise(target.observation, target.observation, level), level, conditioning)
+        terms = model.auxiliary_losses(
+            Batch(parts[0], target, parts[2], ["a", "b"], {}), level, conditioning, field
+        )
+        found.append(terms["image"].value.item())
+    assert terms["novel_image"].weight == 0.3
+    assert terms["novel_image"].value.item() == pytest.approx(sum(found) / 2, rel=1e-5)
+
+
 def test_blurred_inputs_have_the_noise_of_means_and_unit_variance() -> None:
     torch.manual_seed(0)
     signal_rate, noise_rate = torch.tensor([0.0, 0.1, 1.0]), torch.tensor([1.0, 0.9, 0.0])
@@ -239,7 +266,10 @@ def test_the_summary_takes_nothing_from_a_target_that_is_not_there() -> None:
         assert torch.allclose(fields[0].summary, fields[1].summary) is alike
 
 
-@pytest.mark.parametrize("settings", [{"target_dropout": 1.0}, {"image_weight": -1.0}, {"scene_colours": -1}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"target_dropout": 1.0}, {"image_weight": -1.0}, {"novel_image_weight": -1.0}, {"scene_colours": -1}],
+)
 def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         denoiser(**settings)
