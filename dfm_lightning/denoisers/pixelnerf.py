@@ -6,12 +6,11 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField, pixelnerf_field
 from dfm_lightning.denoisers.remembered_context import ContextMemory, RememberingField
+from dfm_lightning.denoisers.rendered_estimate import enlarge, reduce_cameras
 from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
-from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
 from dfm_lightning.interfaces import ForwardModel
 from dfm_lightning.networks.embeddings import embed_smoothly
@@ -172,41 +171,3 @@ class PixelNeRFDenoiser(SceneDenoiser):
             level = torch.zeros(maps.shape[:2], dtype=torch.long, device=maps.device)
         cameras = self.estimate_renderer.aligned(cameras)
         return pixelnerf_field(coarse, fine, maps, cameras, level, self.project_behind)
-
-
-def reduce_cameras(cameras: Cameras, times: int) -> Cameras:
-    """Return the same views with fewer pixels along each side by a factor, each in the middle of those it
-    replaces.
-
-    For corner-aligned cameras, the outer ones stay where they are. Raises `UserError` if the factor does not
-    divide height and width, or leaves less than two pixels along a side.
-    """
-    if times == 1:
-        return cameras
-    height, width = cameras.pixels.shape[2:4]
-    if min(height, width) < 2 * times:
-        raise UserError(
-            f"estimate_reduction {times} leaves less than 2×2 of the target's {height}×{width} pixels: "
-            "choose a smaller one"
-        )
-    if height % times or width % times:
-        raise UserError(
-            f"estimate_reduction {times} does not divide the target's {height}×{width} pixels: choose another"
-        )
-    blocks = cameras.pixels.unflatten(3, (-1, times)).unflatten(2, (-1, times))
-    return cameras._replace(pixels=blocks.mean(dim=(3, 5)))
-
-
-def enlarge(
-    images: Float[Tensor, "b v c h w"], times: int, corner_aligned: bool = False
-) -> Float[Tensor, "b v c h2 w2"]:
-    """Enlarge images by a factor along each side, by bilinear interpolation.
-
-    This inverts `reduce_cameras`: pixel i of N sees position (i + ½)/N, beyond the outermost of the small image
-    what that sees; with corner-aligned cameras it sees i/(N − 1).
-    """
-    if times == 1:
-        return images
-    size = [side * times for side in images.shape[-2:]]
-    enlarged = F.interpolate(images.flatten(0, 1), size=size, mode="bilinear", align_corners=corner_aligned)
-    return enlarged.unflatten(0, images.shape[:2])

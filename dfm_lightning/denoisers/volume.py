@@ -7,11 +7,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dfm_lightning.denoisers.rendered_estimate import EstimateInput, rendered_estimate
 from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.denoisers.view_encoding import BLURS, DATA_DEVIATION, blurs, preconditioning
 from dfm_lightning.denoisers.volume_field import LiftedViews, VolumeField, lifted_views
 from dfm_lightning.errors import UserError
+from dfm_lightning.forward_models.volume_rendering import VolumeRendering
 from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
+from dfm_lightning.interfaces import ForwardModel
 from dfm_lightning.networks.dit import zero_parameters
 from dfm_lightning.networks.embeddings import ratio_sinusoids
 from dfm_lightning.networks.point_decoder import PointDecoder
@@ -41,7 +44,8 @@ class VolumeConditioning(NamedTuple):
     """The denoiser's conditioning, computed once for a sampling run.
 
     `points` are the cells of the grid in the scene; `lifted` holds mean and variance over the context views of
-    what each of them sees there, `encoded` the mean of the encoder's summaries of them.
+    what each of them sees there, `encoded` the mean of the encoder's summaries of them. `estimate` is None if the
+    denoiser does not use it.
     """
 
     frame: GridFrame
@@ -52,6 +56,7 @@ class VolumeConditioning(NamedTuple):
     encoded: Float[Tensor, "b e"]
     summary: Float[Tensor, "b s"]
     palette: Float[Tensor, "b p 3"]
+    estimate: Float[Tensor, "b 1 e h w"] | None = None
 
 
 class VolumeDenoiser(SceneDenoiser):
@@ -85,6 +90,10 @@ class VolumeDenoiser(SceneDenoiser):
             (EDM's λ), at most 12.5 times itself.
         novel_image_weight: weight of the same error for the novel images of a training batch, each noised by
             itself. So the 2D network learns from all images of a scene, where the volume learns from one target.
+        estimate_renderer: renders the deterministic estimate at the target's camera for the 2D network, which
+            then knows what the context tells of each pixel; without fine samples. Its near, far, background and
+            corner_aligned are the forward model's where they are null. If null, the network goes without.
+        estimate_reduction: the estimate is rendered at 1/this of the target's resolution and enlarged.
     """
 
     without_effect = frozenset({"target_dropout", "image_weight", "novel_image_weight"})
@@ -107,11 +116,16 @@ class VolumeDenoiser(SceneDenoiser):
         scene_colours: int = 0,
         blurred_inputs: bool = False,
         novel_image_weight: float = 0.0,
+        estimate_renderer: VolumeRendering | None = None,
+        estimate_reduction: int = 1,
     ) -> None:
         super().__init__()
         check_below_one(target_dropout=target_dropout)
         check_at_least(0, image_weight=image_weight, scene_colours=scene_colours)
         check_at_least(0, novel_image_weight=novel_image_weight)
+        check_at_least(1, estimate_reduction=estimate_reduction)
+        if estimate_renderer is not None and estimate_renderer.fine_samples:
+            raise ValueError(f"estimate_renderer.fine_samples must be 0, got {estimate_renderer.fine_samples}")
         check_at_least(1, features=features, lifted_channels=lifted_channels, volume_channels=volume_channels)
         check_at_least(1, resolution=resolution, decoder_width=decoder_width, condition_width=condition_width)
         check_at_least(1, image_widths=image_widths, volume_widths=volume_widths)
@@ -126,6 +140,9 @@ class VolumeDenoiser(SceneDenoiser):
         self.level_of_view = nn.Linear(condition_width, _LEVEL_CHANNELS)
         image_widths = image_widths or [32, 64, 96]
         self.encoder = UNet(2, 3, features + 3, image_widths, condition_width)
+        self.estimate_renderer = estimate_renderer
+        self.estimate_reduction = estimate_reduction
+        self.estimated = EstimateInput(image_widths[0]) if estimate_renderer is not None else None
         self.blurred: nn.Conv2d | None = None
         if blurred_inputs:
             self.blurred = nn.Conv2d(3 * len(BLURS), image_widths[0], 3, padding=1)
@@ -163,8 +180,17 @@ class VolumeDenoiser(SceneDenoiser):
         # In a tuple, so as to be no child of two modules: the model owns it.
         self._process = (process,)
 
+    def use_forward_model(self, forward_model: ForwardModel) -> None:
+        """Adopt the forward model's conventions for the estimate. Raises `UserError` if they disagree."""
+        if self.estimate_renderer is not None and isinstance(forward_model, VolumeRendering):
+            self.estimate_renderer.share(forward_model, "denoiser.estimate_renderer")
+
     def condition(self, context: Views, target_params: Cameras) -> VolumeConditioning:
-        """Encode the context, and lift it into the grid."""
+        """Encode the context, lift it into the grid, and render the estimate at the target's camera."""
+        conditioning = self._lift_context(context, target_params)
+        return conditioning._replace(estimate=self._estimate(conditioning, target_params))
+
+    def _lift_context(self, context: Views, target_params: Cameras) -> VolumeConditioning:
         images = context.observation
         scenes, views = images.shape[:2]
         coarse, summary = self._coarse(images)
@@ -195,11 +221,7 @@ class VolumeDenoiser(SceneDenoiser):
 
     def deterministic_field(self, context: Views) -> VolumeField:
         """Return the scene as the context alone determines it: the same networks without a target."""
-        first = select_views(context.params, slice(1))
-        images = context.observation
-        absent = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        rates = images.new_zeros(len(images)), images.new_ones(len(images))
-        return self._field(torch.zeros_like(images[:, 0]), rates, absent, self.condition(context, first))
+        return self._without_target(self._lift_context(context, select_views(context.params, slice(1))))
 
     def auxiliary_losses(
         self, batch: Batch, level: Level, conditioning: VolumeConditioning, signal: VolumeField
@@ -214,7 +236,8 @@ class VolumeDenoiser(SceneDenoiser):
             error = self._image_error(signal.views.maps[:, -1], batch.target.observation[:, 0], level)
             terms["image"] = LossTerm((error * signal.views.present[:, -1]).mean(), self.image_weight)
         if self.novel_image_weight > 0:
-            error = self._error_of_noised(batch.novel.observation, conditioning.summary)
+            estimate = self._estimate(conditioning, batch.novel.params)
+            error = self._error_of_noised(batch.novel.observation, conditioning.summary, estimate)
             terms["novel_image"] = LossTerm(error, self.novel_image_weight)
         return terms
 
@@ -223,8 +246,13 @@ class VolumeDenoiser(SceneDenoiser):
 
         No volume and no rendering has a part in it: per iteration, the 2D network sees many times the images.
         """
-        clean = torch.cat([batch.target.observation, batch.novel.observation], dim=1)
-        return {"image": LossTerm(self._error_of_noised(clean, self._coarse(batch.context.observation)[1]), 1.0)}
+        views = concatenate([batch.target, batch.novel], dim=1)
+        estimate = None
+        if self.estimated is not None:
+            with torch.no_grad():
+                estimate = self._estimate(self._lift_context(batch.context, batch.target.params), views.params)
+        summary = self._coarse(batch.context.observation)[1]
+        return {"image": LossTerm(self._error_of_noised(views.observation, summary, estimate), 1.0)}
 
     # --- parts ------------------------------------------------------------------------------------------
 
@@ -250,7 +278,10 @@ class VolumeDenoiser(SceneDenoiser):
         return (estimate - clean).float().square().flatten(1).mean(dim=1) * weight
 
     def _error_of_noised(
-        self, clean: Float[Tensor, "b v 3 h w"], summary: Float[Tensor, "b s"]
+        self,
+        clean: Float[Tensor, "b v 3 h w"],
+        summary: Float[Tensor, "b s"],
+        estimate: Float[Tensor, "b v e h w"] | None,
     ) -> Float[Tensor, ""]:
         """Compute the mean error of the 2D estimates of images, each noised at a level of its own."""
         (process,) = self._process
@@ -260,7 +291,8 @@ class VolumeDenoiser(SceneDenoiser):
         noise = torch.randn_like(clean.to(at_least_float32(clean)))
         noisy = process.add_noise(clean, noise, level).to(clean.dtype)
         rates = self._rates(level)
-        maps, _ = self._encode(noisy, *rates, self._level_condition(*rates) + summary)
+        condition = self._level_condition(*rates) + summary
+        maps, _ = self._encode(noisy, *rates, condition, None if estimate is None else estimate.flatten(0, 1))
         return self._image_error(maps, clean, level).mean()
 
     def _level_condition(
@@ -270,13 +302,21 @@ class VolumeDenoiser(SceneDenoiser):
         return self.level(ratio_sinusoids(signal_rate, noise_rate, 2 * _LEVEL_WAVES))
 
     def _encode(
-        self, images: Tensor, signal_rate: Tensor, noise_rate: Tensor, condition: Tensor
+        self,
+        images: Tensor,
+        signal_rate: Tensor,
+        noise_rate: Tensor,
+        condition: Tensor,
+        estimate: Tensor | None = None,
     ) -> tuple[Float[Tensor, "b h w f"], Float[Tensor, "b e"]]:
         """Feature maps whose last channels are the estimated clean colours in [0, 1]; summaries of the views."""
         factors = preconditioning(signal_rate, noise_rate)
         beside = None
         if self.blurred is not None:
             beside = self.blurred(blurs(images, signal_rate, noise_rate))
+        if self.estimated is not None and estimate is not None:
+            shown = self.estimated(estimate, signal_rate, noise_rate)
+            beside = shown if beside is None else beside + shown
         out, summary = self.encoder.with_summary(factors.into * images, condition, beside)
         out = out.float()
         features, correction = out.split([out.shape[1] - 3, 3], dim=1)
@@ -290,6 +330,24 @@ class VolumeDenoiser(SceneDenoiser):
         parts = [shown.features, shown.colour, shown.depth, seen.to(shown.depth.dtype)]
         return F.relu(self.lift(torch.cat(parts, dim=-1))) * seen
 
+    def _estimate(self, conditioning: VolumeConditioning, cameras: Cameras) -> Float[Tensor, "b v e h w"] | None:
+        """Render the scene without a target for the 2D network, if that is to see it."""
+        if self.estimate_renderer is None:
+            return None
+        with torch.no_grad():
+            field = self._without_target(conditioning)
+        return rendered_estimate(
+            self.estimate_renderer, field, cameras, self.estimate_reduction, self.grid.distance
+        )
+
+    def _without_target(self, conditioning: VolumeConditioning) -> VolumeField:
+        """Return the scene as the context alone determines it."""
+        scenes, _, height, width, _ = conditioning.views.maps.shape
+        like = conditioning.views.maps
+        absent = torch.zeros(scenes, dtype=torch.bool, device=like.device)
+        rates = like.new_zeros(scenes), like.new_ones(scenes)
+        return self._field(like.new_zeros(scenes, 3, height, width), rates, absent, conditioning)
+
     def _field(
         self,
         noisy: Float[Tensor, "b 3 h w"],
@@ -302,7 +360,8 @@ class VolumeDenoiser(SceneDenoiser):
         signal_rate, noise_rate = signal_rate * present, torch.where(present, noise_rate, 1.0)
         level = self._level_condition(signal_rate, noise_rate)
         condition = level + conditioning.summary
-        maps, encoded = self._encode(noisy, signal_rate, noise_rate, condition)
+        estimate = None if conditioning.estimate is None else conditioning.estimate[:, 0]
+        maps, encoded = self._encode(noisy, signal_rate, noise_rate, condition, estimate)
         told = self.level_of_view(level)
         own = lifted_views(conditioning.target, maps[:, None], told[:, None], present[:, None])
         target = self._seen_from(conditioning.points, own)[:, 0]

@@ -7,7 +7,7 @@ from known_fields import cameras_at
 from torch import Tensor, nn
 
 from dfm_lightning.denoisers import PixelNeRFDenoiser
-from dfm_lightning.denoisers.pixelnerf import enlarge, reduce_cameras
+from dfm_lightning.denoisers.rendered_estimate import enlarge, reduce_cameras
 from dfm_lightning.diffusion import DDIM, CosineProcess, ObservationDenoiser
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dfm_lightning.denoisers.rendered_estimate import EstimateInput
 from dfm_lightning.denoisers.view_encoding import blurs, preconditioning
 from dfm_lightning.denoisers.volume import VolumeDenoiser
 from dfm_lightning.diffusion import CosineProcess, VarianceExploding
@@ -189,22 +190,75 @@ def test_blurred_inputs_change_nothing_at_first() -> None:
     torch.testing.assert_close(values(grown.eval(), context, noisy, 300), values(plain, context, noisy, 300))
 
 
-def test_the_warm_start_trains_the_2d_network_alone() -> None:
-    model = model_of(warm_start_steps=1).train()
+ESTIMATE: dict[str, Any] = {"estimate_reduction": 2}
+
+
+def estimate_renderer(**settings: Any) -> VolumeRendering:
+    return VolumeRendering(2.0, 8.0, 6, **{"fine_samples": 0, "jitter": False, **settings})
+
+
+def test_the_estimate_changes_nothing_at_first_and_something_later() -> None:
+    plain = denoiser()
+    sizes = {"volume_channels": 5, "decoder_width": 8, "condition_width": 12}
+    grown = VolumeDenoiser(
+        CUBE, 4, 4, [8, 8], 6, [8, 8], **sizes, estimate_renderer=estimate_renderer(), **ESTIMATE
+    )
+    missing = grown.load_state_dict(plain.state_dict(), strict=False)
+    assert {name.split(".")[0] for name in missing.missing_keys} == {"estimated"}
+    grown.use_process(CosineProcess())
+    context, noisy = views_of(2), torch.randn(2, 1, 3, SIZE, SIZE)
+    expected = values(plain, context, noisy, 300)
+    torch.testing.assert_close(values(grown.eval(), context, noisy, 300), expected)
+    torch.nn.init.ones_(grown.estimated.features.weight)
+    assert not torch.allclose(values(grown, context, noisy, 300), expected, atol=1e-3)
+
+
+def test_the_estimate_is_the_deterministic_field_at_the_targets_camera() -> None:
+    renderer = estimate_renderer()
+    model = denoiser(estimate_renderer=renderer)
+    context, target = views_of(2), select_views(views_of(3), slice(2, 3)).params
+    estimate = model.condition(context, target).estimate
+    rendered = renderer.observe(model.deterministic_field(context), target)
+    expected = [rendered.observation, rendered.auxiliary.opacity, rendered.auxiliary.depth / 4.0]
+    torch.testing.assert_close(estimate, torch.cat(expected, dim=2))
+    assert not estimate.requires_grad
+
+
+def test_one_convolution_can_take_the_estimate_from_the_noisy_image() -> None:
+    """Of a noisy image whose clean one the estimate is, only the noise is left, at every resolution."""
+    torch.manual_seed(0)
+    signal_rate, noise_rate = torch.tensor([0.3, 0.9]), torch.tensor([1 - 0.09, 1 - 0.81]).sqrt()
+    estimate = torch.randn(2, 5, 16, 16)
+    shown = EstimateInput(21)
+    with torch.no_grad():
+        # One feature for each channel that the convolution is given.
+        shown.features.weight[:, :, 1, 1] = torch.eye(17)[torch.arange(21) % 17]
+        channels = shown(estimate, signal_rate, noise_rate)
+    clean = signal_rate.view(-1, 1, 1, 1) * estimate[:, :3]
+    into = preconditioning(signal_rate, noise_rate).into
+    torch.testing.assert_close(channels[:, :5], estimate)
+    torch.testing.assert_close(channels[:, 5:8], into * clean)
+    torch.testing.assert_close(channels[:, 8:17], blurs(clean, signal_rate, noise_rate))
+
+
+@pytest.mark.parametrize("estimated", [False, True])
+def test_the_warm_start_trains_the_2d_network_alone(estimated: bool) -> None:
+    model = model_of(estimated=estimated, warm_start_steps=1).train()
     views = views_of(5)
     batch = Batch(*(select_views(views, part) for part in (slice(1), slice(1, 2), slice(2, 5))), ["a", "b"], {})
     terms = model.losses(batch)
     assert set(terms) == {"image"}
     terms["image"].value.backward()
     trained = {name.split(".")[1] for name, value in model.named_parameters() if value.grad is not None}
-    assert trained == {"level", "encoder", "summary"}
+    assert trained == {"level", "encoder", "summary"} | ({"estimated"} if estimated else set())
     model.eval()
     assert "novel" in model.losses(batch)
 
 
-def model_of(scene_colours: int = 0, **settings: Any) -> InverseGraphics:
+def model_of(scene_colours: int = 0, estimated: bool = False, **settings: Any) -> InverseGraphics:
+    own = {"estimate_renderer": estimate_renderer(), **ESTIMATE} if estimated else {}
     return InverseGraphics(
-        denoiser(scene_colours=scene_colours, blurred_inputs=scene_colours > 0),
+        denoiser(scene_colours=scene_colours, blurred_inputs=scene_colours > 0, **own),
         VolumeRendering(2.0, 8.0, 8, 0, patch_size=4),
         objective=SceneObjective(
             estimate_weight=0.0, proposal_weight=0.0, distortion_weight=0.0, smoothness_weight=0.0
@@ -214,9 +268,9 @@ def model_of(scene_colours: int = 0, **settings: Any) -> InverseGraphics:
     )
 
 
-@pytest.mark.parametrize("scene_colours", [0, 3])
-def test_trains_every_parameter(scene_colours: int) -> None:
-    model = model_of(scene_colours).train()
+@pytest.mark.parametrize(("scene_colours", "estimated"), [(0, False), (3, False), (3, True)])
+def test_trains_every_parameter(scene_colours: int, estimated: bool) -> None:
+    model = model_of(scene_colours, estimated).train()
     views = views_of(4)
     parts = (select_views(views, part) for part in (slice(2), slice(2, 3), slice(3, 4)))
     batch = Batch(*parts, ["a", "b"], {})
@@ -231,8 +285,8 @@ def test_trains_every_parameter(scene_colours: int) -> None:
 def test_samples_one_view_after_the_other_and_with_guidance() -> None:
     views = views_of(6, scenes=1)
     request = Request(select_views(views, slice(1)), views.params, ["a"])
-    for scale in (1.0, 1.5):
-        model = model_of(guidance_scale=scale, autoregressive_steps=2).eval()
+    for scale, estimated in ((1.0, False), (1.5, True)):
+        model = model_of(estimated=estimated, guidance_scale=scale, autoregressive_steps=2).eval()
         model.sampler.steps = 2
         drawn = list(model.predictions(request))
         assert [p.sample for p in drawn] == [0, 1]
@@ -268,7 +322,14 @@ def test_the_summary_takes_nothing_from_a_target_that_is_not_there() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"target_dropout": 1.0}, {"image_weight": -1.0}, {"novel_image_weight": -1.0}, {"scene_colours": -1}],
+    [
+        {"target_dropout": 1.0},
+        {"image_weight": -1.0},
+        {"novel_image_weight": -1.0},
+        {"scene_colours": -1},
+        {"estimate_reduction": 0},
+        {"estimate_renderer": estimate_renderer(fine_samples=2)},
+    ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
