@@ -1,22 +1,18 @@
 """A denoiser that lifts views into a small volume, and lets a 3D network see the scene as a whole."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfm_lightning.denoisers.rendered_estimate import EstimateInput, rendered_estimate
-from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
-from dfm_lightning.denoisers.view_encoding import BLURS, DATA_DEVIATION, blurs, preconditioning
+from dfm_lightning.denoisers.rendered_estimate import rendered_estimate
+from dfm_lightning.denoisers.view_denoiser import LEVEL_CHANNELS, ViewDenoiser
 from dfm_lightning.denoisers.volume_field import LiftedViews, VolumeField, lifted_views
-from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
 from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
 from dfm_lightning.interfaces import ForwardModel
-from dfm_lightning.networks.dit import zero_parameters
-from dfm_lightning.networks.embeddings import ratio_sinusoids
 from dfm_lightning.networks.point_decoder import PointDecoder
 from dfm_lightning.networks.scene_summary import SceneSummary
 from dfm_lightning.networks.unet import UNet
@@ -27,17 +23,12 @@ from dfm_lightning.types import (
     Level,
     LossTerm,
     Views,
-    at_least_float32,
     concatenate,
     select_views,
 )
 
-# The greatest weight of the image estimate's loss, which grows without bound as the noise vanishes.
-_GREATEST_WEIGHT = 12.5
 # Side of the coarse images whose colours make up the palette.
 _PALETTE_SIDE = 4
-_LEVEL_CHANNELS = 8
-_LEVEL_WAVES = 32
 
 
 class VolumeConditioning(NamedTuple):
@@ -59,7 +50,7 @@ class VolumeConditioning(NamedTuple):
     estimate: Float[Tensor, "b 1 e h w"] | None = None
 
 
-class VolumeDenoiser(SceneDenoiser):
+class VolumeDenoiser(ViewDenoiser):
     """A radiance field from a volume that a 3D U-Net makes of the views lifted into it.
 
     A 2D U-Net gives each view a feature map, and estimates the clean image of the noisy target. The maps are read
@@ -119,41 +110,32 @@ class VolumeDenoiser(SceneDenoiser):
         estimate_renderer: VolumeRendering | None = None,
         estimate_reduction: int = 1,
     ) -> None:
-        super().__init__()
+        image_widths = image_widths or [32, 64, 96]
+        check_at_least(1, features=features, condition_width=condition_width, image_widths=image_widths)
+        estimated = estimate_renderer is not None
+        super().__init__(features, image_widths, condition_width, blurred_inputs, estimated)
         check_below_one(target_dropout=target_dropout)
         check_at_least(0, image_weight=image_weight, scene_colours=scene_colours)
         check_at_least(0, novel_image_weight=novel_image_weight)
         check_at_least(1, estimate_reduction=estimate_reduction)
         if estimate_renderer is not None and estimate_renderer.fine_samples:
             raise ValueError(f"estimate_renderer.fine_samples must be 0, got {estimate_renderer.fine_samples}")
-        check_at_least(1, features=features, lifted_channels=lifted_channels, volume_channels=volume_channels)
-        check_at_least(1, resolution=resolution, decoder_width=decoder_width, condition_width=condition_width)
-        check_at_least(1, image_widths=image_widths, volume_widths=volume_widths)
+        check_at_least(1, lifted_channels=lifted_channels, volume_channels=volume_channels)
+        check_at_least(1, resolution=resolution, decoder_width=decoder_width, volume_widths=volume_widths)
         self.grid = grid
         self.resolution = resolution
         self.target_dropout = target_dropout
         self.image_weight = image_weight
         self.novel_image_weight = novel_image_weight
-        self.level = nn.Sequential(
-            nn.Linear(2 * _LEVEL_WAVES, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
-        )
-        self.level_of_view = nn.Linear(condition_width, _LEVEL_CHANNELS)
-        image_widths = image_widths or [32, 64, 96]
-        self.encoder = UNet(2, 3, features + 3, image_widths, condition_width)
         self.estimate_renderer = estimate_renderer
         self.estimate_reduction = estimate_reduction
-        self.estimated = EstimateInput(image_widths[0]) if estimate_renderer is not None else None
-        self.blurred: nn.Conv2d | None = None
-        if blurred_inputs:
-            self.blurred = nn.Conv2d(3 * len(BLURS), image_widths[0], 3, padding=1)
-            zero_parameters(self.blurred)
         self.lift = nn.Linear(features + 3 + 2, lifted_channels)
         volume_widths = volume_widths or [24, 48, 96]
         self.unet = UNet(3, 3 * lifted_channels + 6, volume_channels, volume_widths, condition_width)
         if resolution < 2 or resolution % self.unet.factor:
             raise ValueError(f"resolution must be a multiple of {self.unet.factor}, got {resolution}")
         self.decoder = PointDecoder(
-            volume_channels, features, _LEVEL_CHANNELS, _PALETTE_SIDE**2, decoder_width, scene_colours
+            volume_channels, features, LEVEL_CHANNELS, _PALETTE_SIDE**2, decoder_width, scene_colours
         )
         self.whole: SceneSummary | None = None
         if scene_colours:
@@ -167,18 +149,6 @@ class VolumeDenoiser(SceneDenoiser):
         ticks = (torch.arange(resolution) + 0.5) / resolution
         z, y, x = torch.meshgrid(ticks, ticks, ticks, indexing="ij")
         self.register_buffer("cells", torch.stack([x, y, z], dim=-1).view(-1, 3), persistent=False)
-        self._process: tuple[Any, ...] = ()
-
-    def use_process(self, process: Any) -> None:
-        """See `SignalDenoiser.use_process`: levels are embedded by their signal-to-noise ratio.
-
-        Raises:
-            UserError: the process scales what denoisers are given, which this one does itself.
-        """
-        if getattr(process, "data_std", None) is not None:
-            raise UserError("VolumeDenoiser scales its noisy images itself: set data_std of the process to null")
-        # In a tuple, so as to be no child of two modules: the model owns it.
-        self._process = (process,)
 
     def use_forward_model(self, forward_model: ForwardModel) -> None:
         """Adopt the forward model's conventions for the estimate. Raises `UserError` if they disagree."""
@@ -256,72 +226,12 @@ class VolumeDenoiser(SceneDenoiser):
 
     # --- parts ------------------------------------------------------------------------------------------
 
-    def _rates(self, level: Level) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """√ᾱ and √(1 − ᾱ) of each level."""
-        (process,) = self._process
-        return process.rates(level, level.float())
-
     def _coarse(
         self, images: Float[Tensor, "b v 3 h w"]
     ) -> tuple[Float[Tensor, "b v 3 p p"], Float[Tensor, "b s"]]:
         """Return the context's images at a few pixels, and a vector of their colours."""
         coarse = F.adaptive_avg_pool2d(images.flatten(0, 1), _PALETTE_SIDE).unflatten(0, images.shape[:2])
         return coarse, self.summary(coarse.flatten(2)).mean(dim=1)
-
-    def _image_error(
-        self, maps: Float[Tensor, "b h w f"], clean: Float[Tensor, "b 3 h w"], level: Level
-    ) -> Float[Tensor, " b"]:
-        """Compute the squared error of each map's 2D estimate, in units of the error left to estimate."""
-        out = preconditioning(*self._rates(level)).out.flatten()
-        weight = (DATA_DEVIATION / out).square().clamp(max=_GREATEST_WEIGHT)
-        estimate = maps[..., -3:].movedim(-1, 1) * 2 - 1
-        return (estimate - clean).float().square().flatten(1).mean(dim=1) * weight
-
-    def _error_of_noised(
-        self,
-        clean: Float[Tensor, "b v 3 h w"],
-        summary: Float[Tensor, "b s"],
-        estimate: Float[Tensor, "b v e h w"] | None,
-    ) -> Float[Tensor, ""]:
-        """Compute the mean error of the 2D estimates of images, each noised at a level of its own."""
-        (process,) = self._process
-        summary = summary.repeat_interleave(clean.shape[1], dim=0)
-        clean = clean.flatten(0, 1)
-        level = process.training_levels(len(clean))
-        noise = torch.randn_like(clean.to(at_least_float32(clean)))
-        noisy = process.add_noise(clean, noise, level).to(clean.dtype)
-        rates = self._rates(level)
-        condition = self._level_condition(*rates) + summary
-        maps, _ = self._encode(noisy, *rates, condition, None if estimate is None else estimate.flatten(0, 1))
-        return self._image_error(maps, clean, level).mean()
-
-    def _level_condition(
-        self, signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]
-    ) -> Float[Tensor, "b c"]:
-        """Embed each level, smoothly in the logarithm of its signal-to-noise ratio."""
-        return self.level(ratio_sinusoids(signal_rate, noise_rate, 2 * _LEVEL_WAVES))
-
-    def _encode(
-        self,
-        images: Tensor,
-        signal_rate: Tensor,
-        noise_rate: Tensor,
-        condition: Tensor,
-        estimate: Tensor | None = None,
-    ) -> tuple[Float[Tensor, "b h w f"], Float[Tensor, "b e"]]:
-        """Feature maps whose last channels are the estimated clean colours in [0, 1]; summaries of the views."""
-        factors = preconditioning(signal_rate, noise_rate)
-        beside = None
-        if self.blurred is not None:
-            beside = self.blurred(blurs(images, signal_rate, noise_rate))
-        if self.estimated is not None and estimate is not None:
-            shown = self.estimated(estimate, signal_rate, noise_rate)
-            beside = shown if beside is None else beside + shown
-        out, summary = self.encoder.with_summary(factors.into * images, condition, beside)
-        out = out.float()
-        features, correction = out.split([out.shape[1] - 3, 3], dim=1)
-        estimate = (factors.skip * images + factors.out * correction).clamp(-1, 1)
-        return torch.cat([features, estimate * 0.5 + 0.5], dim=1).movedim(1, -1), summary.float()
 
     def _seen_from(self, points: Float[Tensor, "b n 3"], views: LiftedViews) -> Float[Tensor, "b v n c"]:
         """Read each view at each cell of the grid; zero where a view does not show it."""

@@ -1,0 +1,126 @@
+"""The 2D half of a denoiser of scenes: feature maps of views, and the clean image of a noisy one."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfm_lightning.denoisers.rendered_estimate import EstimateInput
+from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
+from dfm_lightning.denoisers.view_encoding import BLURS, DATA_DEVIATION, blurs, preconditioning
+from dfm_lightning.errors import UserError
+from dfm_lightning.networks.dit import zero_parameters
+from dfm_lightning.networks.embeddings import ratio_sinusoids
+from dfm_lightning.networks.unet import UNet
+from dfm_lightning.types import Level, at_least_float32
+
+# The greatest weight of the image estimate's loss, which grows without bound as the noise vanishes.
+_GREATEST_WEIGHT = 12.5
+_LEVEL_WAVES = 32
+# Length of the vector that tells points the level of a view.
+LEVEL_CHANNELS = 8
+
+
+class ViewDenoiser(SceneDenoiser):
+    """A denoiser of scenes with a 2D U-Net, which encodes clean views and denoises noisy ones.
+
+    The network has EDM's preconditioning (see `preconditioning`). It knows the diffusion level and a vector of the
+    context.
+
+    Args:
+        features: channels of the feature maps, besides the estimated colours.
+        image_widths: channels of the U-Net at each resolution.
+        condition_width: length of the vectors that condition networks.
+        blurred_inputs: whether the network sees the noisy image at lower resolutions beside the image itself.
+        estimated: whether it sees an estimate of the image (see `EstimateInput`).
+    """
+
+    def __init__(
+        self, features: int, image_widths: list[int], condition_width: int, blurred_inputs: bool, estimated: bool
+    ) -> None:
+        super().__init__()
+        self.level = nn.Sequential(
+            nn.Linear(2 * _LEVEL_WAVES, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
+        )
+        self.level_of_view = nn.Linear(condition_width, LEVEL_CHANNELS)
+        self.encoder = UNet(2, 3, features + 3, image_widths, condition_width)
+        self.blurred: nn.Conv2d | None = None
+        if blurred_inputs:
+            self.blurred = nn.Conv2d(3 * len(BLURS), image_widths[0], 3, padding=1)
+            zero_parameters(self.blurred)
+        self.estimated = EstimateInput(image_widths[0]) if estimated else None
+        self._process: tuple[Any, ...] = ()
+
+    def use_process(self, process: Any) -> None:
+        """See `SignalDenoiser.use_process`: levels are embedded by their signal-to-noise ratio.
+
+        Raises:
+            UserError: the process scales what denoisers are given, which this one does itself.
+        """
+        if getattr(process, "data_std", None) is not None:
+            raise UserError(
+                f"{type(self).__name__} scales its noisy images itself: set data_std of the process to null"
+            )
+        # In a tuple, so as to be no child of two modules: the model owns it.
+        self._process = (process,)
+
+    def _rates(self, level: Level) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """√ᾱ and √(1 − ᾱ) of each level."""
+        (process,) = self._process
+        return process.rates(level, level.float())
+
+    def _image_error(
+        self, maps: Float[Tensor, "b h w f"], clean: Float[Tensor, "b 3 h w"], level: Level
+    ) -> Float[Tensor, " b"]:
+        """Compute the squared error of each map's 2D estimate, in units of the error left to estimate."""
+        out = preconditioning(*self._rates(level)).out.flatten()
+        weight = (DATA_DEVIATION / out).square().clamp(max=_GREATEST_WEIGHT)
+        estimate = maps[..., -3:].movedim(-1, 1) * 2 - 1
+        return (estimate - clean).float().square().flatten(1).mean(dim=1) * weight
+
+    def _error_of_noised(
+        self,
+        clean: Float[Tensor, "b v 3 h w"],
+        summary: Float[Tensor, "b s"],
+        estimate: Float[Tensor, "b v e h w"] | None,
+    ) -> Float[Tensor, ""]:
+        """Compute the mean error of the 2D estimates of images, each noised at a level of its own."""
+        (process,) = self._process
+        summary = summary.repeat_interleave(clean.shape[1], dim=0)
+        clean = clean.flatten(0, 1)
+        level = process.training_levels(len(clean))
+        noise = torch.randn_like(clean.to(at_least_float32(clean)))
+        noisy = process.add_noise(clean, noise, level).to(clean.dtype)
+        rates = self._rates(level)
+        condition = self._level_condition(*rates) + summary
+        maps, _ = self._encode(noisy, *rates, condition, None if estimate is None else estimate.flatten(0, 1))
+        return self._image_error(maps, clean, level).mean()
+
+    def _level_condition(
+        self, signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b c"]:
+        """Embed each level, smoothly in the logarithm of its signal-to-noise ratio."""
+        return self.level(ratio_sinusoids(signal_rate, noise_rate, 2 * _LEVEL_WAVES))
+
+    def _encode(
+        self,
+        images: Tensor,
+        signal_rate: Tensor,
+        noise_rate: Tensor,
+        condition: Tensor,
+        estimate: Tensor | None = None,
+    ) -> tuple[Float[Tensor, "b h w f"], Float[Tensor, "b e"]]:
+        """Feature maps whose last channels are the estimated clean colours in [0, 1]; summaries of the views."""
+        factors = preconditioning(signal_rate, noise_rate)
+        beside = None
+        if self.blurred is not None:
+            beside = self.blurred(blurs(images, signal_rate, noise_rate))
+        if self.estimated is not None and estimate is not None:
+            shown = self.estimated(estimate, signal_rate, noise_rate)
+            beside = shown if beside is None else beside + shown
+        out, summary = self.encoder.with_summary(factors.into * images, condition, beside)
+        out = out.float()
+        features, correction = out.split([out.shape[1] - 3, 3], dim=1)
+        estimate = (factors.skip * images + factors.out * correction).clamp(-1, 1)
+        return torch.cat([features, estimate * 0.5 + 0.5], dim=1).movedim(1, -1), summary.float()
