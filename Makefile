@@ -1,4 +1,5 @@
 # make demo               install, test the shipped model on new scenes, predict videos, fine-tune for a minute
+# make demo-gan           the shipped model of faces from a patch: its scores and samples on one page
 # make demo-from-scratch  install, make the training scenes, train the demo's model for hours, test it
 # make results            test the shipped model on the 50 scenes held out from its training, 8 samples each, on one page
 # make test               install, check style and types, run all tests
@@ -16,10 +17,11 @@ TRAINING_SCENES := --train_scenes 1200 --val_scenes 16 --test_scenes 50 --frames
 CONFIG := --config configs/co3d_demo.yaml
 WEIGHTS := --ckpt_path co3d_demo
 PHOTOGRAPH := docs/images/toy_photograph.jpg
+GAN := --config configs/ffhq_gan_demo.yaml --ckpt_path ffhq_gan_demo
 # Once around; it was taken from 26 degrees above the horizon.
 AROUND := "{kind: orbit, size: 6.283, frames: 30, elevation: 26}"
 
-.PHONY: demo demo-from-scratch results test quick docs lint clean-demo
+.PHONY: demo demo-gan demo-from-scratch results test quick docs lint clean-demo
 .DELETE_ON_ERROR:
 
 demo: demo/index.html
@@ -49,6 +51,14 @@ demo/.finetuned: demo/.predicted
 demo/index.html: demo/.finetuned
 	$(BIN)/dfm report demo/test demo/predict demo/photograph runs/co3d_demo_finetune --title "The demo" --output $@
 
+demo-gan: demo_gan/index.html
+	@echo "Done. Look at demo_gan/index.html: a patch of a face, the faces that it may belong to."
+
+demo_gan/index.html: | $(VENV)/.installed
+	$(DFM) test $(GAN)
+	$(DFM) predict $(GAN)
+	$(BIN)/dfm report demo_gan/test demo_gan/predict --title "Faces from a patch" --output $@
+
 demo/.training_data: | $(VENV)/.installed
 	$(BIN)/dfm data make-co3d demo/co3d_1200 $(TRAINING_SCENES)
 	@touch $@
@@ -61,10 +71,14 @@ demo/.trained: demo/.training_data
 demo-from-scratch: demo/.trained
 	$(DFM) test $(CONFIG) --data.root demo/co3d_1200 --ckpt_path demo/fit/last.ckpt
 
-results: demo/.training_data
+results: demo/.training_data docs/results/ffhq_gan_demo.html
 	$(DFM) test $(CONFIG) --config configs/co3d_demo_results.yaml $(WEIGHTS)
 	$(BIN)/dfm report demo/results --title "The shipped model on 50 held-out scenes" --scenes 6 \
 		--output docs/results/co3d_demo.html
+
+docs/results/ffhq_gan_demo.html: demo_gan/index.html
+	$(BIN)/dfm report demo_gan/test --title "The shipped model of faces from a patch, on 32 held-out patches" \
+		--output $@
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
@@ -92,4 +106,4 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 clean-demo:
-	rm -rf demo
+	rm -rf demo demo_gan
