@@ -18,7 +18,7 @@ Kind = Literal["picture", "colours", "curves", "bars"]
 
 
 class Panel(NamedTuple):
-    """One array to show: pictures [h w], colours in [0, 1] [h w 3], curves [k n], bars [n]; and its title."""
+    """One array to show: pictures [h w], colours [h w 3] in [0, 1], curves [k n], bars [n]; and its title."""
 
     title: str
     kind: Kind
