@@ -14,7 +14,7 @@ from dfm_lightning.forward_models.volume_rendering import VolumeRendering
 from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
 from dfm_lightning.interfaces import ForwardModel
 from dfm_lightning.networks.point_decoder import PointDecoder
-from dfm_lightning.networks.scene_summary import SceneSummary
+from dfm_lightning.networks.scene_summary import PooledColours, SceneSummary
 from dfm_lightning.networks.unet import UNet
 from dfm_lightning.ranges import check_at_least, check_below_one
 from dfm_lightning.types import (
@@ -77,6 +77,8 @@ class VolumeDenoiser(ViewDenoiser):
             noise is averaged, so that a colour too faint for a pixel can be read off a region.
         scene_colours: number of colours that the scene has as a whole, for its points to choose from (see
             `SceneSummary`); 0 for a denoiser whose points know no more of the target than the volume tells.
+        pooled_colours: number of colours that are pooled from the target's pixels for all points to choose from
+            (see `PooledColours`); without a target they are the context's mean colour.
         image_weight: weight of the squared error of the target's 2D estimate, in units of what is left to estimate
             (EDM's λ), at most 12.5 times itself.
         novel_image_weight: weight of the same error for the novel images of a training batch, each noised by
@@ -109,6 +111,7 @@ class VolumeDenoiser(ViewDenoiser):
         novel_image_weight: float = 0.0,
         estimate_renderer: VolumeRendering | None = None,
         estimate_reduction: int = 1,
+        pooled_colours: int = 0,
     ) -> None:
         image_widths = image_widths or [32, 64, 96]
         check_at_least(1, features=features, condition_width=condition_width, image_widths=image_widths)
@@ -116,7 +119,7 @@ class VolumeDenoiser(ViewDenoiser):
         super().__init__(features, image_widths, condition_width, blurred_inputs, estimated)
         check_below_one(target_dropout=target_dropout)
         check_at_least(0, image_weight=image_weight, scene_colours=scene_colours)
-        check_at_least(0, novel_image_weight=novel_image_weight)
+        check_at_least(0, novel_image_weight=novel_image_weight, pooled_colours=pooled_colours)
         check_at_least(1, estimate_reduction=estimate_reduction)
         if estimate_renderer is not None and estimate_renderer.fine_samples:
             raise ValueError(f"estimate_renderer.fine_samples must be 0, got {estimate_renderer.fine_samples}")
@@ -135,12 +138,19 @@ class VolumeDenoiser(ViewDenoiser):
         if resolution < 2 or resolution % self.unet.factor:
             raise ValueError(f"resolution must be a multiple of {self.unet.factor}, got {resolution}")
         self.decoder = PointDecoder(
-            volume_channels, features, LEVEL_CHANNELS, _PALETTE_SIDE**2, decoder_width, scene_colours
+            volume_channels,
+            features,
+            LEVEL_CHANNELS,
+            _PALETTE_SIDE**2,
+            decoder_width,
+            scene_colours,
+            pooled_colours,
         )
         self.whole: SceneSummary | None = None
         if scene_colours:
             widths = image_widths[-1], volume_widths[-1]
             self.whole = SceneSummary(*widths, condition_width, decoder_width, scene_colours)
+        self.pooled = PooledColours(features, condition_width, pooled_colours) if pooled_colours else None
         colours = 3 * _PALETTE_SIDE**2
         self.summary = nn.Sequential(
             nn.Linear(colours, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
@@ -286,9 +296,14 @@ class VolumeDenoiser(ViewDenoiser):
             volume = self.unet(cells, condition)
         else:
             whole = self.whole.vector(conditioning.encoded, encoded * present[:, None], condition)
-            volume, summary = self.unet.with_summary(cells, condition + self.whole.to_condition(whole))
+            condition = condition + self.whole.to_condition(whole)
+            volume, summary = self.unet.with_summary(cells, condition)
             of_points = of_points + self.whole.to_points(whole)
             palette = torch.cat([palette, self.whole.colours(whole, summary.float())], dim=1)
+        if self.pooled is not None:
+            mean = conditioning.palette.mean(dim=1, keepdim=True)
+            pooled = torch.where(present[:, None, None], self.pooled(maps, condition), mean)
+            palette = torch.cat([palette, pooled], dim=1)
         return VolumeField(
             conditioning.frame,
             volume.movedim(1, -1),

@@ -15,6 +15,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.cameras import build_cameras, look_at
 from dfm_lightning.geometry.scene_grids import CubeFrame, ObjectCube, SceneGrid, ViewFrustum
+from dfm_lightning.networks.scene_summary import PooledColours
 from dfm_lightning.tasks import InverseGraphics, SceneObjective
 from dfm_lightning.types import Batch, Request, Views, map_tensors, select_views
 
@@ -256,7 +257,7 @@ def test_the_warm_start_trains_the_2d_network_alone(estimated: bool) -> None:
 
 
 def model_of(scene_colours: int = 0, estimated: bool = False, **settings: Any) -> InverseGraphics:
-    own = {"estimate_renderer": estimate_renderer(), **ESTIMATE} if estimated else {}
+    own = {"estimate_renderer": estimate_renderer(), **ESTIMATE, "pooled_colours": 2} if estimated else {}
     return InverseGraphics(
         denoiser(scene_colours=scene_colours, blurred_inputs=scene_colours > 0, **own),
         VolumeRendering(2.0, 8.0, 8, 0, patch_size=4),
@@ -309,8 +310,38 @@ def test_a_summary_of_the_scene_changes_nothing_at_first() -> None:
     torch.testing.assert_close(values(grown.eval(), context, noisy, 300), values(plain, context, noisy, 300))
 
 
+def test_pooled_colours_change_nothing_at_first() -> None:
+    plain = denoiser()
+    sizes = {"volume_channels": 5, "decoder_width": 8, "condition_width": 12}
+    grown = VolumeDenoiser(CUBE, 4, 4, [8, 8], 6, [8, 8], **sizes, pooled_colours=3)
+    missing = grown.load_state_dict(plain.state_dict(), strict=False)
+    assert {name.split(".")[-2] for name in missing.missing_keys} == {"keys", "queries", "pooled_choice"}
+    grown.use_process(CosineProcess())
+    context, noisy = views_of(2), torch.randn(2, 1, 3, SIZE, SIZE)
+    expected = values(plain, context, noisy, 300)
+    assert not torch.allclose(values(grown.eval(), context, noisy, 300), expected)
+    with torch.no_grad():
+        grown.decoder.pooled_choice.bias.fill_(-1e4)
+    torch.testing.assert_close(values(grown, context, noisy, 300), expected)
+
+
+def test_pooled_colours_are_means_of_pixels_that_the_queries_find() -> None:
+    torch.manual_seed(0)
+    pool, maps = PooledColours(2, 4, 2, width=5), torch.rand(3, 4, 6, 5)
+    with torch.no_grad():
+        pool.keys.weight.zero_()
+        pool.keys.weight[0, 0] = 1.0  # a key is the pixel's first feature
+        pool.keys.bias.zero_()
+        pool.queries.weight.zero_()
+        pool.queries.bias.copy_(torch.tensor([0.0, 0, 0, 0, 0, 1e4, 0, 0, 0, 0]))
+        found = pool(maps, torch.randn(3, 4))
+    everywhere, greatest = maps[..., 2:].mean(dim=(1, 2)), maps[..., 0].flatten(1).argmax(dim=1)
+    torch.testing.assert_close(found[:, 0], everywhere)
+    torch.testing.assert_close(found[:, 1], maps[..., 2:].flatten(1, 2)[torch.arange(3), greatest])
+
+
 def test_the_summary_takes_nothing_from_a_target_that_is_not_there() -> None:
-    model, context = denoiser(scene_colours=3), views_of(2)
+    model, context = denoiser(scene_colours=3, pooled_colours=2), views_of(2)
     conditioning = model.condition(context, select_views(context.params, slice(1)))
     rates = torch.zeros(2), torch.ones(2)
     for present, alike in ((False, True), (True, False)):
@@ -327,6 +358,7 @@ def test_the_summary_takes_nothing_from_a_target_that_is_not_there() -> None:
         {"image_weight": -1.0},
         {"novel_image_weight": -1.0},
         {"scene_colours": -1},
+        {"pooled_colours": -1},
         {"estimate_reduction": 0},
         {"estimate_renderer": estimate_renderer(fine_samples=2)},
     ],
