@@ -17,8 +17,10 @@ from dfm_lightning.diffusion import (
     CosineProcess,
     DrawNoise,
     GuidanceSpace,
+    MinorityScore,
     NoiseProcess,
     ObservationDenoiser,
+    PerturbedAttention,
     Sampler,
     sample_with_gradients,
 )
@@ -82,6 +84,8 @@ class DiffusionWithForwardModel(ValidatingModule):
         context_weight: weight of a loss at the context's own parameters, ‖O_context − forward(S, φ_context)‖². Not
             computed at 0, as in DFM.
         context_guidance: gradient steps of each predicted signal towards the context in sampling; none if None.
+        perturbed_attention: guidance of DiT denoisers in sampling, for twice the evaluations; none if None.
+        minority: scores how rare each sample is, for some evaluations more; none if None.
     """
 
     # The arguments that a checkpoint fixes for later runs: which weights there are, and what they mean.
@@ -109,6 +113,8 @@ class DiffusionWithForwardModel(ValidatingModule):
         draw_batch: int = 1,
         context_weight: float = 0.0,
         context_guidance: ContextGuidance | None = None,
+        perturbed_attention: PerturbedAttention | None = None,
+        minority: MinorityScore | None = None,
     ) -> None:
         super().__init__(samples, draw_batch)
         check_at_least(0, target_weight=target_weight, novel_weight=novel_weight, context_weight=context_weight)
@@ -129,6 +135,9 @@ class DiffusionWithForwardModel(ValidatingModule):
         self.guidance_space = guidance_space
         self.context_weight = context_weight
         self.context_guidance = context_guidance
+        self.perturbed_attention = perturbed_attention
+        self._check_perturbed_attention()
+        self.minority = minority
         # What trains it in place of the data, if anything (`callbacks.ProgressiveDistillation`).
         self.teaching: Teaching | None = None
         self._stepped = False
@@ -136,6 +145,17 @@ class DiffusionWithForwardModel(ValidatingModule):
         self.target_use = TargetUse()
         # The losses of the last training batch by name, for reporting which of them failed.
         self.training_terms: dict[str, Tensor] = {}
+
+    def _check_perturbed_attention(self) -> None:
+        if self.perturbed_attention is None:
+            return
+        with self.perturbed_attention.perturbing(self.denoiser):  # (refuses what it cannot perturb)
+            pass
+        if self.guidance_scale != 1.0:
+            raise UserError(
+                "perturbed_attention goes without classifier-free guidance: set guidance_scale to 1, got "
+                f"{self.guidance_scale:g}"
+            )
 
     # --- training ---------------------------------------------------------------------------------------
 
@@ -294,7 +314,8 @@ class DiffusionWithForwardModel(ValidatingModule):
         """
         denoise = self.observation_denoiser(context, target_params, len(noise_names))
         device = context.observation.device
-        return draw_signals(denoise, self.sampler, self.process, noise_names, size, device, self.plan.worked)
+        worked = self.plan.worked
+        return draw_signals(denoise, self.sampler, self.process, noise_names, size, device, worked, self.minority)
 
     def sample_with_gradients(
         self,
@@ -338,6 +359,7 @@ class DiffusionWithForwardModel(ValidatingModule):
             guidance_scale=self.guidance_scale,
             guidance_space=self.guidance_space,
             context_guidance=self.context_guidance,
+            perturbed_attention=self.perturbed_attention,
         )
 
     @evaluated
@@ -372,12 +394,17 @@ class DiffusionWithForwardModel(ValidatingModule):
         """Return the shape (c, h, w) of a target observation."""
         return self.forward_model.target_size(context)
 
+    @property
+    def evaluations(self) -> int:
+        """Return how often a draw asks for an estimate: in sampling, and for scores of the sample."""
+        return self.sampler.evaluations + (0 if self.minority is None else self.minority.draws)
+
     def work(self, batch: Batch | Request) -> int:
         """See `Predictor`: a piece is an evaluation of the denoiser or an observation of one draw.
 
         Pieces may take different times.
         """
-        return len(batch.key) * self.draws * (self.sampler.evaluations + 1)
+        return len(batch.key) * self.draws * (self.evaluations + 1)
 
     def predict_draws(self, key: str, context: Views, params: Any, draws: range) -> Iterator[Prediction]:
         """See `PredictingModule`: the target views are the request's first, the signal is observed under all.

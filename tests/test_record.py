@@ -51,7 +51,9 @@ from dfm_lightning.diffusion import (
     GivenLevels,
     Karras,
     LogSNRCosine,
+    MinorityScore,
     NoiseProcess,
+    PerturbedAttention,
     Sampler,
     Spacing,
 )
@@ -208,6 +210,8 @@ OTHERS: dict[str, Any] = {
     "process": lambda: CosineProcess(999),
     "sampler": lambda: DDIM(steps=3),
     "context_guidance": ContextGuidance,
+    "perturbed_attention": PerturbedAttention,
+    "minority": MinorityScore,
     "optimizer": AdamWithWarmup,
     "objective": lambda: SceneObjective(fill_depth=False),
     "position_grid": 2,
@@ -230,6 +234,7 @@ OTHERS: dict[str, Any] = {
 }
 OTHERS_OF: dict[tuple[type, str], Any] = {
     (ContextGuidance, "rate"): 0.5,
+    (PerturbedAttention, "blocks"): [0],
     (SceneWriter, "export"): ["mesh"],
     (SceneWriter, "export_resolution"): 64,
     (UNetDenoiser, "signal_shape"): [1, 8, 8],
@@ -300,6 +305,10 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
 # Arguments without which another one is refused.
 TOGETHER: dict[tuple[type, str], dict[str, Any]] = {
     (DPMSolver, "full_curvature"): {"order": 3},
+    **{
+        (task, "perturbed_attention"): {"denoiser": lambda: ImageToMotion(width=16, depth=1, heads=2)}
+        for task in (DiffusionWithForwardModel, InverseGraphics, DeterministicInverseGraphics)
+    },
     (DepthRange, "near"): {"near": 0.5, "far": 9.0},
     (DepthRange, "far"): {"near": 0.5, "far": 9.0},
 }

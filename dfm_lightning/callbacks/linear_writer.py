@@ -7,9 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dfm_lightning.callbacks.next_observation import Candidates, stacked
 from dfm_lightning.callbacks.output import Picture, Video, image_to_uint8, write_png
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.prediction_writer import PredictionWriter
+from dfm_lightning.callbacks.tensor_writer import read_array
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
 from dfm_lightning.forward_models.linear import one_a_view
@@ -63,17 +65,23 @@ class LinearWriter(PredictionWriter):
         """See `PredictionWriter`: standard deviations."""
         figures: list[Picture | Video] = []
         for key, folders in samples.items():
-            images = []
-            for folder in folders:
-                with np.load(folder / "solution.npz", allow_pickle=False) as stored:
-                    images.append(stored["image"])
+            images = [read_array(folder / "solution.npz", "image") for folder in folders]
             if len(images) > 1:
                 path = self.output / f"deviation_{folders[0].parent.name}.png"
                 # Black is 0, white a standard deviation of half the range.
-                deviation = torch.from_numpy(np.stack(images)).std(dim=0).clamp(max=1) * 2 - 1
+                deviation = torch.stack(images).std(dim=0).clamp(max=1) * 2 - 1
                 write_png(path, image_to_uint8(deviation))
                 figures.append(Picture(path, f"{key}: standard deviation"))
         return figures
+
+    def candidates(self, folders: list[Path]) -> Candidates | None:
+        """See `PredictionWriter`: the pixels."""
+        images = stacked([read_array(folder / "solution.npz", "image") for folder in folders])
+        if images is None:
+            return None
+        rows, columns = images.shape[2:]
+        names = [{"row": row, "column": column} for row in range(rows) for column in range(columns)]
+        return Candidates(names, images.flatten(2).mT)
 
 
 def strip(mean: Float[Tensor, "c h w"], direction: Float[Tensor, "c h w"]) -> RGB:

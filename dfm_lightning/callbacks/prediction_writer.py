@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from dfm_lightning.callbacks.made_with import VERSION, MadeWith, is_stale, made_with
+from dfm_lightning.callbacks.next_observation import Candidates, write_choice
 from dfm_lightning.callbacks.output import Picture, Section, Video, write_page
 from dfm_lightning.callbacks.sketches import Sketch, alike, sketches_by_key
 from dfm_lightning.errors import UserError
@@ -44,6 +45,8 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         super().__init__("batch")
         self.output = Path(output)
         self.overwrite = overwrite
+        # Whether to say what to observe next, too (`dfm predict --next_observation true`).
+        self.chooses_next = False
         self._made_with: MadeWith = {}
         # Key and sample of the existing folders, and the sketch of the request that each answers.
         self._finished: dict[tuple[str, int], Sketch] = {}
@@ -63,6 +66,10 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
     def overview(self, samples: dict[str, list[Path]]) -> list[Picture | Video]:
         """Draw an overview of all samples, given their folders by scene; one process writes it, at the end."""
         return []
+
+    def candidates(self, folders: list[Path]) -> Candidates | None:
+        """Read from the folders of a scene's samples what could be observed next; here that is not known."""
+        return None
 
     # --- Lightning's hooks ------------------------------------------------------------------------------
 
@@ -209,13 +216,18 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
                 for folder in folders
                 for figure in self.figures(folder)
             ]
-            sections.append(Section(key, figures=figures))
+            sections.append(Section(key, self._choice(folders) if finished else "", figures))
         if finished and samples:
             overview = [f._replace(path=f.path.relative_to(self.output)) for f in self.overview(samples)]
             if overview:
                 sections.insert(0, Section("Overview", figures=overview))
         settings = ", ".join(f"{name} {value}" for name, value in self._made_with.items())
         write_page(self.output / "index.html", "Predictions", [*sections, Section("Settings", settings)])
+
+    def _choice(self, folders: list[Path]) -> str:
+        """Choose the next observation of a scene if that is wanted, and say which it is."""
+        candidates = self.candidates(folders) if self.chooses_next else None
+        return "" if candidates is None else f"Observe next: {write_choice(folders[0].parent, candidates)}"
 
 
 def as_caption(folder: Path) -> str:

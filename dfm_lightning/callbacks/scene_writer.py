@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import imageio.v2 as imageio
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.baking import bake_scene, render_scene
+from dfm_lightning.callbacks.next_observation import Candidates, stacked
 from dfm_lightning.callbacks.output import Picture, Video, colour_map, images_to_uint8, write_png, write_video
 from dfm_lightning.callbacks.prediction_writer import PredictionWriter
 from dfm_lightning.callbacks.tensor_writer import write_images
@@ -100,6 +103,18 @@ class SceneWriter(PredictionWriter):
         """See `PredictionWriter`."""
         views = [Picture(path, path.stem) for path in sorted(folder.glob("*_[0-9][0-9].png"))]
         return [Video(folder / "video.mp4", "video"), Video(folder / "depth.mp4", "depth"), *views]
+
+    def candidates(self, folders: list[Path]) -> Candidates | None:
+        """See `PredictionWriter`: the cameras of the frames."""
+        observations = stacked([read_frames(folder / "frames") for folder in folders])
+        if observations is None:
+            return None
+        return Candidates([{"frame": number} for number in range(observations.shape[1])], observations)
+
+
+def read_frames(folder: Path) -> Float[Tensor, "v h w 3"]:
+    """Read frames as numbers in [0, 1]."""
+    return torch.stack([torch.from_numpy(imageio.imread(path)) / 255 for path in sorted(folder.glob("*.png"))])
 
 
 def write_depth(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfm_lightning.callbacks.next_observation import Candidates, stacked
 from dfm_lightning.callbacks.output import (
     Panel,
     Picture,
@@ -50,6 +51,13 @@ class TensorWriter(PredictionWriter):
         overview = [Picture(path, "overview") for path in [folder / OVERVIEW] if path.exists()]
         return [*overview, *(figure for figure in super().figures(folder) if figure.path.name != OVERVIEW)]
 
+    def candidates(self, folders: list[Path]) -> Candidates | None:
+        """See `PredictionWriter`: the parameters of the observations."""
+        observations = stacked([read_array(folder / "sample.npz", "observation") for folder in folders])
+        if observations is None:
+            return None
+        return Candidates([{"view": number} for number in range(observations.shape[1])], observations)
+
 
 def arrays_of(prediction: Prediction) -> dict[str, np.ndarray]:
     """Return all tensors of a prediction by name; context, parameters and truth without their batch of one."""
@@ -85,6 +93,12 @@ def as_array(tensor: Tensor) -> np.ndarray:
     """Convert a tensor to an array; to float32 if NumPy does not know its precision."""
     known = tensor.dtype != torch.bfloat16
     return (tensor if known else tensor.float()).detach().cpu().numpy()
+
+
+def read_array(path: Path, name: str) -> Tensor:
+    """Read one array of a file."""
+    with np.load(path, allow_pickle=False) as stored:
+        return torch.from_numpy(stored[name])
 
 
 def write_images(folder: Path, name: str, images: Tensor) -> None:

@@ -38,6 +38,7 @@ from dfm_lightning.cli.commands import (
 from dfm_lightning.cli.configs import name_of_run, shipped_configs
 from dfm_lightning.cli.earlier_settings import classes_of, with_current_options
 from dfm_lightning.cli.messages import missing_class, wrong_input_named, wrong_settings_named
+from dfm_lightning.cli.next_observation import choose_next
 from dfm_lightning.cli.parser import DfmParser, add_functions
 from dfm_lightning.cli.precision import warn_of_slow_precision
 from dfm_lightning.cli.step_end import EndAfterStep
@@ -165,6 +166,13 @@ class DfmCLI(LightningCLI):
             help="What `predict` writes scenes as besides videos and frames, separated by commas: "
             f"{', '.join(KINDS)}. See docs/exports.md.",
         )
+        parser.add_argument(
+            "--next_observation",
+            type=bool,
+            default=False,
+            help="Let `predict` say which observation of each scene to make next (which camera, which pixel): "
+            "where samples disagree most. See docs/sampling.md.",
+        )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -233,6 +241,8 @@ class DfmCLI(LightningCLI):
         settings = self.config[self.config.subcommand]
         if settings.get("export") is not None and self.config.subcommand != "predict":
             raise UserError(f"--export is for dfm predict: dfm {self.config.subcommand} writes no scenes")
+        if settings.get("next_observation") and self.config.subcommand != "predict":
+            raise UserError(f"--next_observation is for dfm predict: dfm {self.config.subcommand} ranks nothing")
         for name in ("ckpt_path", "initial_weights"):
             if settings.get(name) is not None:
                 settings[name] = str(find_checkpoint(settings[name]))
@@ -324,6 +334,8 @@ class DfmCLI(LightningCLI):
             if not writers:
                 raise UserError("--export is for scenes, which SceneWriter writes; the config has another writer")
             writers[0].export = export_kinds(given)
+        if self.config_init.predict.next_observation:
+            choose_next(self.model, self.trainer)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Return the arguments of the trainer's method."""

@@ -17,12 +17,14 @@ from dfm_lightning.diffusion.continuous_process import (
 from dfm_lightning.diffusion.denoising import GuidanceSpace, ObservationDenoiser
 from dfm_lightning.diffusion.gradients import AdjointGradients, adjoint_gradients, sample_with_gradients
 from dfm_lightning.diffusion.log_snr_cosine import LogSNRCosine
+from dfm_lightning.diffusion.minority import MinorityScore
 from dfm_lightning.diffusion.noise_process import (
     CosineProcess,
     DiscreteProcess,
     NoiseProcess,
     cosine_schedule,
 )
+from dfm_lightning.diffusion.perturbed_attention import PerturbedAttention
 from dfm_lightning.diffusion.samplers import (
     DDIM,
     DEIS,
@@ -40,6 +42,7 @@ from dfm_lightning.diffusion.samplers import (
     MultistepSampler,
     Sampler,
     SamplingStep,
+    TimeShift,
     UniPC,
     dynamic_threshold,
 )
@@ -83,13 +86,16 @@ __all__ = [
     "Leading",
     "LogSNR",
     "LogSNRCosine",
+    "MinorityScore",
     "MultistepSampler",
     "NoiseProcess",
     "ObservationDenoiser",
+    "PerturbedAttention",
     "Quadratic",
     "Sampler",
     "SamplingStep",
     "Spacing",
+    "TimeShift",
     "Trailing",
     "UniPC",
     "VarianceExploding",

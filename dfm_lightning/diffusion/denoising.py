@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.context_guidance import ContextGuidance
+from dfm_lightning.diffusion.perturbed_attention import PerturbedAttention
 from dfm_lightning.diffusion.samplers import Estimate
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
 from dfm_lightning.types import Level, Views, concatenate, map_tensors, repeat_batch
@@ -27,6 +28,8 @@ class ObservationDenoiser:
         guidance_space: "signal" extrapolates the signal, so that the guided observation is an observation of
             it; "observation" extrapolates the observation, as the authors do, and leaves the signal unguided.
         context_guidance: moves each signal towards its context before it is observed; after guidance of signals.
+        perturbed_attention: guides each signal away from one that is estimated without attention; with a guidance
+            scale of 1.
     """
 
     def __init__(
@@ -39,11 +42,13 @@ class ObservationDenoiser:
         guidance_scale: float = 1.0,
         guidance_space: GuidanceSpace = "signal",
         context_guidance: ContextGuidance | None = None,
+        perturbed_attention: PerturbedAttention | None = None,
     ) -> None:
         self.denoiser = denoiser
         self.forward_model = forward_model
         self.guidance_scale = guidance_scale
         self.guidance_space = guidance_space
+        self.perturbed_attention = perturbed_attention
         self.guided = guidance_scale != 1.0
         self._towards_context = (
             None if context_guidance is None else context_guidance.towards(forward_model, context, samples)
@@ -64,8 +69,8 @@ class ObservationDenoiser:
         # Samplers compute in float32 at least, whatever the networks do.
         noisy = noisy.to(self.precision)
         if not self.guided:
-            signal = self._moved(self.denoiser(noisy, level, self.conditioning))
-            return Estimate(self.forward_model(self._remembering(signal), self.target_params), signal)
+            signal, observed = self._estimated(noisy, level)
+            return Estimate(self.forward_model(observed, self.target_params), signal)
 
         noisy, level = (concatenate([part, part], dim=0) for part in (noisy, level))
         signals = self.denoiser(noisy, level, self.conditioning)
@@ -85,6 +90,21 @@ class ObservationDenoiser:
             conditional = self._moved(conditional)
             c, u = (self.forward_model(signal, params) for signal in (conditional, unconditional))
         return Estimate(u + self.guidance_scale * (c - u), conditional)
+
+    def _estimated(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> tuple[Any, Any]:
+        """Return the signal, and what is observed in its place: the same, but for what it remembers."""
+        signal = self.denoiser(noisy, level, self.conditioning)
+        # (A perturbed signal has the same context, and so the same memory of it.)
+        observed = self._remembering(signal)
+        if self.perturbed_attention is not None:
+            with self.perturbed_attention.perturbing(self.denoiser):
+                perturbed = self.denoiser(noisy, level, self.conditioning)
+            scale = 1.0 + self.perturbed_attention.scale
+            observed = self.denoiser.guide(self._remembering(perturbed), observed, scale)
+            signal = self.denoiser.guide(perturbed, signal, scale)
+        if self._towards_context is not None:
+            signal = observed = self._moved(signal)
+        return signal, observed
 
     def _moved(self, signal: Any) -> Any:
         return signal if self._towards_context is None else self._towards_context(signal)

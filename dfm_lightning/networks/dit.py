@@ -3,11 +3,15 @@
 A network for images puts `PatchTokens` before the core and `ModulatedOutput` with `unpatchify` after it.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
 from jaxtyping import Float, Int
 from timm.layers import Mlp, PatchEmbed
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
+from dfm_lightning.errors import UserError
 from dfm_lightning.networks.embeddings import LevelSinusoids, position_embedding_2d
 from dfm_lightning.ranges import check_above, check_at_least
 
@@ -64,6 +68,8 @@ class DiTBlock(nn.Module):
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.mlp = Mlp(width, int(width * mlp_ratio), act_layer=_TanhGELU)
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        # Tokens see each other, except while `without_attention` is open.
+        self.attends = True
         self._initialise()
 
     def _initialise(self) -> None:
@@ -76,8 +82,14 @@ class DiTBlock(nn.Module):
     def forward(self, tokens: Float[Tensor, "b n d"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
         """Transform the tokens of each image under its condition."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=1)
-        tokens = tokens + gate1[:, None] * self.attn(modulate(self.norm1(tokens), shift1, scale1))
+        attention: Callable[[Tensor], Tensor] = self.attn if self.attends else self._own_values
+        tokens = tokens + gate1[:, None] * attention(modulate(self.norm1(tokens), shift1, scale1))
         return tokens + gate2[:, None] * self.mlp(modulate(self.norm2(tokens), shift2, scale2))
+
+    def _own_values(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Compute attention with the identity as its map: each token has its own value alone."""
+        values = self.attn.qkv(tokens).chunk(3, dim=-1)[2]
+        return self.attn.proj(values)
 
 
 class DiT(nn.Module):
@@ -103,6 +115,42 @@ class DiT(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, condition)
         return tokens
+
+
+@contextmanager
+def without_attention(module: nn.Module, blocks: Sequence[int] | None = None) -> Iterator[None]:
+    """Put the identity in place of the attention maps of some blocks of each DiT in a module, while this is open.
+
+    Args:
+        module: holds one DiT or several.
+        blocks: numbers of blocks, from 0 on; the middle one of each DiT if not given.
+
+    Raises:
+        UserError: there is no DiT in the module, or no block of that number in one.
+    """
+    cores = [part for part in module.modules() if isinstance(part, DiT)]
+    if not cores:
+        raise UserError(
+            f"perturbed_attention is for diffusion transformers, and there is none in {type(module).__name__}: "
+            "leave it out"
+        )
+    chosen = [block for core in cores for block in _blocks(core, blocks)]
+    try:
+        for block in chosen:
+            block.attends = False
+        yield
+    finally:
+        for block in chosen:
+            block.attends = True
+
+
+def _blocks(core: DiT, numbers: Sequence[int] | None) -> list[DiTBlock]:
+    depth = len(core.blocks)
+    chosen = [depth // 2] if numbers is None else numbers
+    beyond = [number for number in chosen if number >= depth]
+    if beyond:
+        raise UserError(f"blocks of perturbed_attention must be within 0 and {depth - 1} here, got {beyond[0]}")
+    return [block for place, block in enumerate(core.blocks) if place in chosen and isinstance(block, DiTBlock)]
 
 
 class ModulatedOutput(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.diffusion import Estimate, NoiseProcess, ObservationDenoiser, Sampler
+from dfm_lightning.diffusion import Estimate, MinorityScore, NoiseProcess, ObservationDenoiser, Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.randomness import named_noise
 from dfm_lightning.types import Level, Sample, at_least_float32, map_tensors, named_tensors
@@ -24,6 +24,7 @@ def draw_signals(
     size: tuple[int, ...],
     device: torch.device,
     worked: Callable[[int], None],
+    minority: MinorityScore | None = None,
 ) -> Sample:
     """Draw signals by denoising target observations.
 
@@ -35,13 +36,18 @@ def draw_signals(
         size: shape (c, h, w) of a target observation.
         device: where to draw.
         worked: told of each evaluation, one piece of work for each draw.
+        minority: scores each draw as well, if there is one.
     """
-    draws = count()
     shape = (denoise.target_views, *size)
 
-    def draw_noise() -> Float[Tensor, "b v c h w"]:
-        draw = next(draws)
-        return named_noise([(*name, draw) for name in names], shape, device)
+    def noise_of(*purpose: str) -> Callable[[], Float[Tensor, "b v c h w"]]:
+        draws = count()
+
+        def draw_noise() -> Float[Tensor, "b v c h w"]:
+            draw = next(draws)
+            return named_noise([(*name, *purpose, draw) for name in names], shape, device)
+
+        return draw_noise
 
     def evaluate(noisy: Float[Tensor, "b v c h w"], level: Level) -> Estimate:
         estimate = denoise(noisy, level)
@@ -49,9 +55,15 @@ def draw_signals(
         return estimate
 
     cleans: list[Tensor] = []
+    draw_noise = noise_of()
     for step in sampler.sample(evaluate, draw_noise(), process, draw_noise):
         cleans = [*cleans, step.clean][-max(sampler.steps // 2, 1) :]
-    return Sample(step.source, step.noisy, {"hallucination": hallucination(cleans)})
+    scores = {"hallucination": hallucination(cleans)}
+    if minority is not None:
+        scores["minority"] = minority(
+            evaluate, step.noisy, process, noise_of("minority"), sampler.threshold_quantile
+        )
+    return Sample(step.source, step.noisy, scores)
 
 
 def hallucination(estimates: list[Float[Tensor, "b *o"]]) -> Float[Tensor, " b"]:

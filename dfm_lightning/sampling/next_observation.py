@@ -37,7 +37,7 @@ def disagreement(observations: Float[Tensor, "n m *o"], deviation: float | None 
     distances = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist").square()
     scale = distances.mean() if deviation is None else distances.new_tensor(2 * deviation**2)
     exponents = -distances / scale.clamp(min=torch.finfo(distances.dtype).tiny)
-    return -(exponents.logsumexp(dim=2) - math.log(count)).mean(dim=1)
+    return (math.log(count) - exponents.logsumexp(dim=2)).mean(dim=1)
 
 
 def ranked(observations: Float[Tensor, "n m *o"], deviation: float | None = None) -> Int[Tensor, " m"]:

@@ -7,7 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.denoisers import PatchToCode
-from dfm_lightning.diffusion import ContextGuidance, GuidanceSpace, NoiseProcess, Sampler
+from dfm_lightning.diffusion import (
+    ContextGuidance,
+    GuidanceSpace,
+    MinorityScore,
+    NoiseProcess,
+    PerturbedAttention,
+    Sampler,
+)
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import ImageGeneration
 from dfm_lightning.module import DiffusionWithForwardModel
@@ -62,6 +69,8 @@ class GANInversion(DiffusionWithForwardModel):
         samples: number of codes drawn for each patch in test and predict.
         draw_batch: how many of them predict draws in one batch; see `DiffusionWithForwardModel`.
         context_guidance: gradient steps of each predicted code towards the patch in sampling; none if None.
+        perturbed_attention: guidance in sampling, for twice the evaluations of the network; none if None.
+        minority: scores how rare each sampled image is, for some evaluations more; none if None.
     """
 
     denoiser: PatchToCode
@@ -80,6 +89,8 @@ class GANInversion(DiffusionWithForwardModel):
         samples: int = 8,
         draw_batch: int = 1,
         context_guidance: ContextGuidance | None = None,
+        perturbed_attention: PerturbedAttention | None = None,
+        minority: MinorityScore | None = None,
     ) -> None:
         super().__init__(
             denoiser,
@@ -93,6 +104,8 @@ class GANInversion(DiffusionWithForwardModel):
             samples=samples,
             draw_batch=draw_batch,
             context_guidance=context_guidance,
+            perturbed_attention=perturbed_attention,
+            minority=minority,
         )
         shape = forward_model.generator.architecture
         if denoiser.code_width != shape.w_dim or denoiser.layers not in (1, shape.layers):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
-from dfm_lightning.diffusion import GuidanceSpace, NoiseProcess, Sampler
+from dfm_lightning.diffusion import GuidanceSpace, MinorityScore, NoiseProcess, PerturbedAttention, Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.trajectories import comes_back
@@ -67,6 +67,8 @@ class InverseGraphics(DiffusionWithForwardModel):
         draw_batch: how many of them predict draws in one batch; see `DiffusionWithForwardModel`.
         autoregressive_steps: number of views that predict samples one after the other, evenly along the
             trajectory (and at its end, unless it comes back to its beginning); each becomes context of the next.
+        perturbed_attention: guidance of DiT denoisers in sampling, for twice the evaluations; none if None.
+        minority: scores how rare each sampled view is, for some evaluations more; none if None.
     """
 
     without_effect = frozenset({"objective", "warm_start_steps", "random_context_views"})
@@ -92,6 +94,8 @@ class InverseGraphics(DiffusionWithForwardModel):
         samples: int = 4,
         autoregressive_steps: int = 3,
         draw_batch: int = 1,
+        perturbed_attention: PerturbedAttention | None = None,
+        minority: MinorityScore | None = None,
     ) -> None:
         super().__init__(
             denoiser,
@@ -106,6 +110,8 @@ class InverseGraphics(DiffusionWithForwardModel):
             guidance_space,
             samples,
             draw_batch,
+            perturbed_attention=perturbed_attention,
+            minority=minority,
         )
         forward_model.require_ends()
         check_at_least(1, autoregressive_steps=autoregressive_steps)
@@ -331,6 +337,6 @@ class InverseGraphics(DiffusionWithForwardModel):
         scenes = len(batch.key)
         if isinstance(batch, Request):
             frames = batch.params.pixels.shape[1]
-            return scenes * self.draws * (self.autoregressive_steps * self.sampler.evaluations + frames)
+            return scenes * self.draws * (self.autoregressive_steps * self.evaluations + frames)
         views = sum(part.observation.shape[1] for part in (batch.context, batch.target, batch.novel))
-        return scenes * (self.samples * (self.sampler.evaluations + views) + views)
+        return scenes * (self.samples * (self.evaluations + views) + views)

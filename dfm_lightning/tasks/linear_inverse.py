@@ -10,7 +10,15 @@ from torch import Tensor
 
 from dfm_lightning.denoisers import OperatorDenoiser
 from dfm_lightning.denoisers.operator_denoiser import edm_weight
-from dfm_lightning.diffusion import ContextGuidance, Heun, Karras, NoiseProcess, Sampler, VarianceExploding
+from dfm_lightning.diffusion import (
+    ContextGuidance,
+    Heun,
+    Karras,
+    MinorityScore,
+    NoiseProcess,
+    Sampler,
+    VarianceExploding,
+)
 from dfm_lightning.diffusion.zero_shot import ZeroShotSolver, linear_problem
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.linear import LinearObservation, one_a_view
@@ -78,6 +86,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
         samples: number of images drawn for each measurement in test and predict.
         draw_batch: how many of them are drawn in one batch; see `PredictingModule`.
         context_guidance: gradient steps of each predicted image towards the measurement in sampling; none if None.
+        minority: scores how rare each sampled image is, for some evaluations more; none if None.
     """
 
     without_effect = frozenset({"direction_weight", "direction_loss"})
@@ -103,6 +112,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
         samples: int = 8,
         draw_batch: int = 1,
         context_guidance: ContextGuidance | None = None,
+        minority: MinorityScore | None = None,
     ) -> None:
         super().__init__(
             denoiser,
@@ -115,10 +125,13 @@ class LinearInverseProblem(DiffusionWithForwardModel):
             samples=samples,
             draw_batch=draw_batch,
             context_guidance=context_guidance,
+            minority=minority,
         )
         check_at_least(0, direction_weight=direction_weight)
         if solver is not None and context_guidance is not None:
             raise UserError("a zero-shot solver uses the measurement in its own way: leave context_guidance out")
+        if solver is not None and minority is not None:
+            raise UserError("samples of a zero-shot solver have no minority score: leave minority out")
         if direction_weight > 0 and not denoiser.directions:
             raise UserError(
                 "direction_weight needs a denoiser with a head for directions: set denoiser.directions"
@@ -240,7 +253,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
 
     def work(self, batch: Any) -> int:
         """See `DiffusionWithForwardModel.work`."""
-        evaluations = self.sampler.evaluations if self.solver is None else self.solver.evaluations
+        evaluations = self.evaluations if self.solver is None else self.solver.evaluations
         return len(batch.key) * self.draws * (evaluations + 1)
 
     def predict_draws(self, key: str, context: Views, params: Any, draws: range) -> Iterator[Prediction]:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.denoisers import ImageToMotion
-from dfm_lightning.diffusion import GuidanceSpace, NoiseProcess, Sampler
+from dfm_lightning.diffusion import GuidanceSpace, MinorityScore, NoiseProcess, PerturbedAttention, Sampler
 from dfm_lightning.forward_models import ImageWarping
 from dfm_lightning.losses import edge_aware_flow_smoothness
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
@@ -70,6 +70,8 @@ class MotionPrediction(DiffusionWithForwardModel):
         samples: number of motions drawn for each image in test and predict.
         draw_batch: how many of them predict draws in one batch; see `DiffusionWithForwardModel`.
         samples_at_once: how many of them are drawn in one batch in test.
+        perturbed_attention: guidance in sampling, for twice the evaluations of the network; none if None.
+        minority: scores how rare each sampled frame is, for some evaluations more; none if None.
     """
 
     without_effect = frozenset({"objective", "samples_at_once"})
@@ -93,6 +95,8 @@ class MotionPrediction(DiffusionWithForwardModel):
         samples: int = 8,
         samples_at_once: int = 64,
         draw_batch: int = 1,
+        perturbed_attention: PerturbedAttention | None = None,
+        minority: MinorityScore | None = None,
     ) -> None:
         super().__init__(
             denoiser,
@@ -107,6 +111,8 @@ class MotionPrediction(DiffusionWithForwardModel):
             guidance_space,
             samples=samples,
             draw_batch=draw_batch,
+            perturbed_attention=perturbed_attention,
+            minority=minority,
         )
         self.objective = objective or MotionObjective()
         check_at_least(1, samples_at_once=samples_at_once)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.diffusion import DDIM, Denoise, DrawNoise, NoiseProcess, SamplingStep
+from dfm_lightning.diffusion import DDIM, Denoise, DrawNoise, NoiseProcess, Sampler, SamplingStep
 from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.interfaces import SignalDenoiser
 from dfm_lightning.module import DiffusionWithForwardModel
@@ -69,11 +69,11 @@ def told_the_same_level(model: DiffusionWithForwardModel, level: int = 500) -> D
     return broken
 
 
-def sampled_by(model: DiffusionWithForwardModel, sampler: type[DDIM]) -> DiffusionWithForwardModel:
-    """A copy of a model with another sampler of as many steps."""
-    broken = copy.deepcopy(model)
-    broken.sampler = sampler(model.sampler.steps)
-    return broken
+def sampled_by(model: DiffusionWithForwardModel, sampler: Sampler) -> DiffusionWithForwardModel:
+    """A copy of a model with another sampler."""
+    other = copy.deepcopy(model)
+    other.sampler = sampler
+    return other
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
     python examples/closed_form/measure.py --seeds 1 2 3
     python examples/closed_form/measure.py --seeds 1 2 3 --kind without-novel
+    python examples/closed_form/measure.py --seeds 1 2 3 --evaluations 15 8 6
 
 Each row is one training. The share of passed comparisons is of `--repeats` tests, each with new scenes.
 """
@@ -24,15 +25,16 @@ from breakages import (
 from comparison import ALPHA, PERMUTATIONS, Verdict, draw, judge
 from training import ITERATIONS, train
 
+from dfm_lightning.diffusion import Quadratic, UniPC
 from dfm_lightning.module import DiffusionWithForwardModel
 
 KINDS = ("sound", "without-novel", "without-level")
 # What is done to a trained model, by name.
 SAMPLING: dict[str, Callable[[DiffusionWithForwardModel], DiffusionWithForwardModel]] = {
     "told the same level": told_the_same_level,
-    "last step left out": lambda model: sampled_by(model, WithoutLastStep),
-    "last step noisy": lambda model: sampled_by(model, NoisyLastStep),
-    "last step too long": lambda model: sampled_by(model, LastStepSkipsLevels),
+    "last step left out": lambda model: sampled_by(model, WithoutLastStep(model.sampler.steps)),
+    "last step noisy": lambda model: sampled_by(model, NoisyLastStep(model.sampler.steps)),
+    "last step too long": lambda model: sampled_by(model, LastStepSkipsLevels(model.sampler.steps)),
 }
 
 
@@ -74,6 +76,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--kind", choices=KINDS, default="sound", help="what is wrong with the training")
     parser.add_argument("--breakages", action="store_true", help="break the sampling of each model, too")
+    parser.add_argument(
+        "--evaluations", type=int, nargs="*", default=[], help="sample with UniPC on quadratic levels, too"
+    )
     parser.add_argument("--repeats", type=int, default=20, help="comparisons with each model")
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
     options = parser.parse_args(arguments)
@@ -88,6 +93,10 @@ def main(arguments: list[str] | None = None) -> None:
         model = trained(seed, options.kind, options.iterations)
         seconds = time.process_time() - start
         print(row(f"{seed}", verdicts(model, seed, options.kind, options.repeats), seconds), flush=True)
+        for number in options.evaluations:
+            fast = sampled_by(model, UniPC(number, spacing=Quadratic()))
+            found = verdicts(fast, seed, options.kind, options.repeats)
+            print(row(f"{seed}, UniPC {number}", found, seconds), flush=True)
         for name, broken in SAMPLING.items() if options.breakages else ():
             found = verdicts(broken(model), seed, options.kind, options.repeats)
             print(row(f"{seed}, {name}", found, seconds), flush=True)

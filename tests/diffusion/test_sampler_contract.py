@@ -34,6 +34,7 @@ from dfm_lightning.diffusion import (
     Quadratic,
     Sampler,
     Spacing,
+    TimeShift,
     Trailing,
     UniPC,
     VarianceExploding,
@@ -55,6 +56,13 @@ def dc_solver(steps: int, **settings: Any) -> Sampler:
     inner = max(steps - 2, 0)
     orders, compensation = [1, 3, 2, 3, 2] * 10, [0.9, 1.1, 1.0, 0.95, 0.8] * 10
     return DCSolver(steps, orders[:inner], compensation[:inner], **settings)
+
+
+def time_shift(steps: int, temperature: float = 1.0, **settings: Any) -> Sampler:
+    """One that moves levels wherever it can."""
+    if temperature != 1:
+        pytest.skip("levels are known by the variance: refused")
+    return TimeShift(DPMSolver(steps, **settings), window=30, cutoff=0)
 
 
 SAMPLERS: dict[str, Make] = {
@@ -82,6 +90,7 @@ SAMPLERS: dict[str, Make] = {
     "heavy ball": part(HeavyBall),
     "heun": part(Heun),
     "heun lambda": part(Heun, integrates="lambda"),
+    "time shift": time_shift,
 }
 STOCHASTIC = ("ddpm", "sde 2m", "sde 3m")
 SPACINGS: list[Spacing] = [
@@ -169,6 +178,8 @@ def test_the_observation_is_that_of_the_signal_with_every_spacing(make: Make, sp
 @every_sampler
 @pytest.mark.parametrize("process", [VariancePreserving(), VarianceExploding()], ids=["preserving", "exploding"])
 def test_the_observation_is_that_of_the_signal_on_continuous_processes(make: Make, process: NoiseProcess) -> None:
+    if make is time_shift:
+        pytest.skip("moves integer levels: refused")
     drawn = model(make(8), process).sample(CONTEXT, POSITIONS, NAMES, (1, 1, 1))
     assert drawn.observation.isfinite().all()
     torch.testing.assert_close(drawn.observation, Points()(drawn.signal, POSITIONS), rtol=0, atol=1e-6)
@@ -310,11 +321,12 @@ def test_without_eta_stochastic_samplers_are_the_deterministic_ones(name: str) -
 
 @every_sampler
 def test_results_say_at_which_levels_they_were_sampled(make: Make) -> None:
+    sampler = "sampler.sampler" if make is time_shift else "sampler"
     settings = model(make(6, spacing=Quadratic(last=9))).settings()
-    assert settings["sampler.steps"] == 6
-    assert settings["sampler.spacing.last"] == 9
+    assert settings[f"{sampler}.steps"] == 6
+    assert settings[f"{sampler}.spacing.last"] == 9
     listed = model(make(2, spacing=GivenLevels([5, 3]))).settings()
-    assert [listed[name] for name in sorted(listed) if name.startswith("sampler.spacing.levels")] == [[5, 3]]
+    assert [listed[name] for name in sorted(listed) if name.startswith(f"{sampler}.spacing.levels")] == [[5, 3]]
 
 
 @pytest.mark.parametrize(

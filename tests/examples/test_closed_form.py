@@ -20,7 +20,7 @@ from comparison import ALPHA, PERMUTATIONS, Draws, EnergyTest, draw, energy_test
 from mixture import three_clusters
 from training import train
 
-from dfm_lightning.diffusion import DDIM
+from dfm_lightning.diffusion import DDIM, Quadratic, UniPC
 from dfm_lightning.module import DiffusionWithForwardModel
 
 SEED = 0
@@ -66,6 +66,12 @@ def test_samples_follow_the_exact_posterior(model: DiffusionWithForwardModel) ->
     assert verdict.passes, verdict
 
 
+@pytest.mark.parametrize("evaluations", [15, 8])
+def test_so_do_samples_of_few_evaluations(model: DiffusionWithForwardModel, evaluations: int) -> None:
+    verdict = judge(draw(sampled_by(model, UniPC(evaluations, spacing=Quadratic())), SEED))
+    assert verdict.passes, verdict
+
+
 def test_a_denoiser_that_is_not_told_the_level_is_found_out(model: DiffusionWithForwardModel) -> None:
     for level in (100, 500, 900):
         verdict = judge(draw(told_the_same_level(model, level), SEED))
@@ -74,7 +80,7 @@ def test_a_denoiser_that_is_not_told_the_level_is_found_out(model: DiffusionWith
 
 @pytest.mark.parametrize("sampler", [WithoutLastStep, NoisyLastStep, LastStepSkipsLevels])
 def test_a_wrong_last_step_is_found_out(model: DiffusionWithForwardModel, sampler: type[DDIM]) -> None:
-    verdict = judge(draw(sampled_by(model, sampler), SEED))
+    verdict = judge(draw(sampled_by(model, sampler(model.sampler.steps)), SEED))
     assert not verdict.passes, verdict
 
 

@@ -26,10 +26,24 @@ def cells(line: str) -> list[str]:
 
 @pytest.mark.parametrize("kind", measure.KINDS)
 def test_an_untrained_model_fails_in_every_row(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    measure.main(["--seeds", "0", "--kind", kind, "--repeats", "1", "--iterations", "1", "--breakages"])
+    measure.main(
+        [
+            "--seeds",
+            "0",
+            "--kind",
+            kind,
+            "--repeats",
+            "1",
+            "--iterations",
+            "1",
+            "--breakages",
+            "--evaluations",
+            "3",
+        ]
+    )
     header, rule, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(cells(header)) == len(cells(rule)) == 8
-    assert [cells(row)[0] for row in rows] == ["0", *(f"0, {name}" for name in measure.SAMPLING)]
+    assert [cells(row)[0] for row in rows] == ["0", "0, UniPC 3", *(f"0, {name}" for name in measure.SAMPLING)]
     assert all(cells(row)[5] == "fails" and cells(row)[7] == "0/1" for row in rows)
 
 

@@ -17,6 +17,7 @@ from dfm_lightning.diffusion.samplers.dpm_solver import DPMSolver, DPMSolverSDE,
 from dfm_lightning.diffusion.samplers.heun import Heun
 from dfm_lightning.diffusion.samplers.momentum import GHVB, HeavyBall
 from dfm_lightning.diffusion.samplers.pndm import PLMS
+from dfm_lightning.diffusion.samplers.time_shift import TimeShift
 from dfm_lightning.diffusion.samplers.unipc import UniPC
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "MultistepSampler",
     "Sampler",
     "SamplingStep",
+    "TimeShift",
     "UniPC",
     "dynamic_threshold",
     "last_step",

@@ -100,11 +100,12 @@ class Evaluator:
         self.process = process
         self.threshold_quantile = threshold_quantile
 
-    def __call__(self, noisy: Float[Tensor, "b *o"], point: Point) -> Estimate:
-        """Estimate the clean observation."""
+    def __call__(self, noisy: Float[Tensor, "b *o"], point: Point | list[Point]) -> Estimate:
+        """Estimate the clean observation at a point, or at one for each element of the batch."""
+        levels = [each.level for each in (point if isinstance(point, list) else [point] * len(noisy))]
         # Not the default precision, which may be half of it.
-        dtype = torch.long if isinstance(point.level, int) else torch.float32
-        level = torch.full((len(noisy),), point.level, dtype=dtype, device=noisy.device)
+        dtype = torch.long if self.process.integer_levels else torch.float32
+        level = torch.tensor(levels, dtype=dtype, device=noisy.device)
         found = self.denoise(*self.process.denoiser_input(noisy, level))
         clean, source = found if isinstance(found, Estimate) else Estimate(found)
         if self.threshold_quantile > 0:
