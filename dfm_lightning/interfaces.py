@@ -100,8 +100,9 @@ class ForwardModel(Recorded, nn.Module, ABC):
     def noise_deviation(self, params: Any) -> Tensor | None:
         """Return the standard deviation of the noise in observations made under φ; None if they have none.
 
-        The noise is normal and independent in each number; the shape broadcasts to the observations [b v c h w].
-        It is the noise in the data; `forward` adds none.
+        The noise is normal and independent in each number; the shape broadcasts to the observations [b v c h w];
+        infinite where nothing is measured. It is the noise in the data; `forward` adds none. Training, sampling,
+        context guidance and test use it (docs/adding_a_problem.md says what for).
         """
         return None
 

@@ -22,6 +22,7 @@ from dfm_lightning.diffusion import (
     ObservationDenoiser,
     PerturbedAttention,
     Sampler,
+    measured_targets,
     sample_with_gradients,
 )
 from dfm_lightning.errors import UserError
@@ -235,11 +236,27 @@ class DiffusionWithForwardModel(ValidatingModule):
         noise = torch.randn_like(clean.to(at_least_float32(clean)))
         conditioning = self.denoiser.condition(batch.context, batch.target.params)
         noisy = self.process.add_noise(clean, noise, level).to(clean.dtype)
+        measured = measured_targets(self.process, self.target_deviation(batch.target.params))
         if teaching is not None:
+            if measured is not None:
+                raise UserError("distillation knows no noise in targets, but the forward model declares some")
             batch = teaching.taught(batch, noisy, level)
+        elif measured is not None:
+            corrected = measured.corrected(batch.target.observation, noise, level).to(clean.dtype)
+            batch = batch._replace(target=batch.target._replace(observation=corrected))
         signal = self.denoiser(*self.process.denoiser_input(noisy, level), conditioning)
         compared, observed = self.compare(signal, batch)
-        return DenoisedBatch(batch, level, conditioning, signal, compared, observed)
+        weight = None if measured is None else self._weights(compared, level)
+        return DenoisedBatch(batch, level, conditioning, signal, compared, observed, weight=weight)
+
+    def _weights(self, compared: Views, level: Level) -> Tensor:
+        """Return weights of the numbers of target and novel views, where targets have noise."""
+        weight = torch.ones_like(compared.observation)
+        targets = slice(0, self.denoiser.target_views)
+        measured = measured_targets(self.process, self.target_deviation(select_views(compared.params, targets)))
+        if measured is not None:
+            weight[:, targets] = measured.weight(level).to(weight.dtype)
+        return weight
 
     def compare(self, signal: Any, batch: Batch) -> tuple[Views, Observed]:
         """Observe a signal like target and novel views, or a part of these; return views and observations."""
@@ -255,7 +272,7 @@ class DiffusionWithForwardModel(ValidatingModule):
 
     def observation_losses(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
         """Compute the squared errors at the target's and at novel parameters (DFM eq. 8, 9)."""
-        error = squared_errors(denoised.observed.observation, denoised.compared.observation)
+        error = squared_errors(denoised.observed.observation, denoised.compared.observation, denoised.weight)
         targets = denoised.batch.target.observation.shape[1]
         terms = {"target": LossTerm(error[:, :targets].mean(), self.target_weight)}
         if error.shape[1] > targets:
@@ -360,6 +377,7 @@ class DiffusionWithForwardModel(ValidatingModule):
             guidance_space=self.guidance_space,
             context_guidance=self.context_guidance,
             perturbed_attention=self.perturbed_attention,
+            measured=measured_targets(self.process, self.target_deviation(target_params)),
         )
 
     @evaluated
@@ -389,6 +407,10 @@ class DiffusionWithForwardModel(ValidatingModule):
     def context_deviation(self, context: Views) -> Tensor | None:
         """See `PredictingModule`: what the forward model declares."""
         return self.forward_model.noise_deviation(context.params)
+
+    def target_deviation(self, target_params: Any) -> Tensor | None:
+        """Return the standard deviation of the noise in targets, as the forward model declares it; or None."""
+        return self.forward_model.noise_deviation(target_params)
 
     def target_size(self, context: Views) -> tuple[int, ...]:
         """Return the shape (c, h, w) of a target observation."""

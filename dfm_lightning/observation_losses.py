@@ -15,7 +15,8 @@ class DenoisedBatch(NamedTuple):
 
     `compared` are the target views followed by the novel ones (after subsampling), `observed` the signal
     observed under the same parameters, `conditioning` what the denoiser made of the context, which may have
-    been dropped.
+    been dropped. `weight` is that of each number that is compared, if not all have the same: where targets were
+    measured with noise, `compared` holds targets that are corrected for it (see `diffusion.measured_targets`).
     """
 
     batch: Batch
@@ -25,6 +26,7 @@ class DenoisedBatch(NamedTuple):
     compared: Views
     observed: Observed
     context_dropped: bool = False
+    weight: Tensor | None = None
 
 
 class Teaching(Protocol):
@@ -39,9 +41,10 @@ class Teaching(Protocol):
         ...
 
 
-def squared_errors(observed: Tensor, true: Tensor) -> Float[Tensor, "b v"]:
-    """Compute the mean squared error of each view, in float32 at least."""
-    return (observed.to(at_least_float32(observed)) - true).square().flatten(2).mean(dim=2)
+def squared_errors(observed: Tensor, true: Tensor, weight: Tensor | None = None) -> Float[Tensor, "b v"]:
+    """Compute the mean squared error of each view, in float32 at least; weighted number by number."""
+    errors = (observed.to(at_least_float32(observed)) - true).square()
+    return (errors if weight is None else weight * errors).flatten(2).mean(dim=2)
 
 
 def context_error(forward_model: ForwardModel, denoised: DenoisedBatch) -> Float[Tensor, ""]:

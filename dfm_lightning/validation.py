@@ -115,7 +115,9 @@ class ValidatingModule(PredictingModule):
             for noised in (None, other):
                 with seeded_generators(generator_for("validation", scene.key[0]).initial_seed()):
                     denoised = self.denoise_noised(scene, noised)
-                views = squared_errors(denoised.observed.observation, denoised.compared.observation)
+                views = squared_errors(
+                    denoised.observed.observation, denoised.compared.observation, denoised.weight
+                )
                 errors.append(float(views[:, : scene.target.observation.shape[1]].mean()))
             self.target_use.add_exchanged(*errors)
 

@@ -17,6 +17,7 @@ from dfm_lightning.diffusion.continuous_process import (
 from dfm_lightning.diffusion.denoising import GuidanceSpace, ObservationDenoiser
 from dfm_lightning.diffusion.gradients import AdjointGradients, adjoint_gradients, sample_with_gradients
 from dfm_lightning.diffusion.log_snr_cosine import LogSNRCosine
+from dfm_lightning.diffusion.measured_targets import MeasuredTargets, measured_targets
 from dfm_lightning.diffusion.minority import MinorityScore
 from dfm_lightning.diffusion.noise_process import (
     CosineProcess,
@@ -86,6 +87,7 @@ __all__ = [
     "Leading",
     "LogSNR",
     "LogSNRCosine",
+    "MeasuredTargets",
     "MinorityScore",
     "MultistepSampler",
     "NoiseProcess",
@@ -107,6 +109,7 @@ __all__ = [
     "denoising_steps",
     "dynamic_threshold",
     "falling_times",
+    "measured_targets",
     "posterior",
     "sample_with_gradients",
 ]

@@ -29,8 +29,9 @@ class ContextGuidance(Recorded):
     one; elsewhere `rate` times the step to the minimum along the gradient, where the forward model is taken to be
     linear. A step that makes the residual of an element larger is taken back for it, and the next one is shorter.
 
-    Noise in the context is not fitted (discrepancy principle): an element whose squared residual is that of the
-    noise is left alone, and a step that would go below it ends there.
+    Noise in the context is not fitted (Morozov's discrepancy principle): an element whose squared residual may be
+    the noise's is left alone, and a step that would go further ends there. That is the mean of the noise's squared
+    length and two standard deviations, Σσ² + 2 √(2 Σσ⁴): less would leave some signals no room but a point.
 
     Args:
         steps: gradient steps in each evaluation of the denoiser; each takes a forward and a backward pass of the
@@ -52,7 +53,7 @@ class ContextGuidance(Recorded):
     def towards(self, forward_model: ForwardModel, context: Views, samples: int) -> "GuideToContext":
         """Prepare for signals of the scenes of a batch, so many of each side by side."""
         norm = forward_model.operator_norm(context.params)
-        goal = squared_length(self._deviation(forward_model, context).expand(context.observation.shape))
+        goal = _greatest_noise(self._deviation(forward_model, context).expand(context.observation.shape))
         repeated, goal, norm = repeat_batch((context, goal, norm), samples)
         return GuideToContext(self, forward_model, repeated, goal, norm)
 
@@ -195,6 +196,11 @@ class GuideToContext:
 def squared_length(tensor: Tensor) -> Float[Tensor, " b"]:
     """Return the sum of the squares of each element of a batch, in float32 at least; of a tensor [b] too."""
     return tensor.to(at_least_float32(tensor)).reshape(len(tensor), -1).square().sum(dim=1)
+
+
+def _greatest_noise(deviation: Tensor) -> Float[Tensor, " b"]:
+    """Return the squared length that noise rarely exceeds: two standard deviations above its mean."""
+    return squared_length(deviation) + 2 * (2 * squared_length(deviation.square())).sqrt()
 
 
 def _beside(values: Float[Tensor, " b"] | Bool[Tensor, " b"], tensor: Tensor) -> Tensor:

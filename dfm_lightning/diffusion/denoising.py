@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.context_guidance import ContextGuidance
+from dfm_lightning.diffusion.measured_targets import MeasuredTargets
 from dfm_lightning.diffusion.perturbed_attention import PerturbedAttention
 from dfm_lightning.diffusion.samplers import Estimate
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
@@ -30,6 +31,8 @@ class ObservationDenoiser:
         context_guidance: moves each signal towards its context before it is observed; after guidance of signals.
         perturbed_attention: guides each signal away from one that is estimated without attention; with a guidance
             scale of 1.
+        measured: the noise that targets were measured with, if any, for each scene. Then what is sampled are
+            targets with that noise: an estimate is not the observation of its signal, which has none.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class ObservationDenoiser:
         guidance_space: GuidanceSpace = "signal",
         context_guidance: ContextGuidance | None = None,
         perturbed_attention: PerturbedAttention | None = None,
+        measured: MeasuredTargets | None = None,
     ) -> None:
         self.denoiser = denoiser
         self.forward_model = forward_model
@@ -60,12 +64,19 @@ class ObservationDenoiser:
         self.target_params = repeat_batch(target_params, samples)
         self.target_views = denoiser.target_views
         self.precision = context.observation.dtype
+        self._measured = None if measured is None else measured.repeated(samples)
         # One for each branch: their contexts differ. Gradient steps towards the context move all of a signal.
         remembers = context_guidance is None
         self._remembering, self._other = (denoiser.remembering() if remembers else _unchanged for _ in range(2))
 
     def __call__(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> Estimate:
         """Estimate the clean target observation; the estimate's source is the signal."""
+        estimate = self._observed(noisy, level)
+        if self._measured is None:
+            return estimate
+        return estimate._replace(clean=self._measured.estimate(estimate.clean, noisy, level))
+
+    def _observed(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> Estimate:
         # Samplers compute in float32 at least, whatever the networks do.
         noisy = noisy.to(self.precision)
         if not self.guided:

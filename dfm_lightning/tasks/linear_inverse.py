@@ -185,6 +185,10 @@ class LinearInverseProblem(DiffusionWithForwardModel):
 
     # --- sampling ---------------------------------------------------------------------------------------
 
+    def target_deviation(self, target_params: Any) -> None:
+        """See `DiffusionWithForwardModel`: none. Targets are images, or A†y, whose noise is not independent."""
+        return
+
     def on_test_start(self) -> None:
         """See `PredictingModule`; refuse a model that was not trained for the requested use."""
         super().on_test_start()

@@ -45,17 +45,19 @@ class LinearMeasurements(Recorded):
         count, channels, height, width = images.shape
         shape = (channels, height, width)
         operator = self.law.draw(count, shape, generator)
-        context = self._views(operator, measure(operator, images, self.noise, generator), labels)
+        context = self._views(operator, measure(operator, images, self.noise, generator), labels, self.noise)
         if self.target_law is None:
-            target = self._views(whole_image(tuple(images.shape)), images, labels)
+            target = self._views(whole_image(tuple(images.shape)), images, labels, noise=0.0)
         else:
             other = self.target_law.draw(count, shape, generator)
             seen = other.pseudo_inverse(measure(other, images, self.noise, generator)).to(images.dtype)
-            target = self._views(Projection(other), seen, labels)
+            target = self._views(Projection(other), seen, labels, self.noise)
         novel = map_tensors(lambda tensor: tensor[:, :0], target)
         return Batch(context, target, novel, keys, {})
 
-    def _views(self, operator: Any, observation: Float[Tensor, "b p q r"], labels: Int[Tensor, " b"]) -> Views:
-        noise = torch.full((len(labels), 1), float(self.noise))
-        params = Sensing(map_tensors(lambda tensor: tensor[:, None], operator), noise, labels[:, None])
+    def _views(
+        self, operator: Any, observation: Float[Tensor, "b p q r"], labels: Int[Tensor, " b"], noise: float
+    ) -> Views:
+        deviation = torch.full((len(labels), 1), float(noise))
+        params = Sensing(map_tensors(lambda tensor: tensor[:, None], operator), deviation, labels[:, None])
         return Views(observation[:, None], params)
