@@ -21,8 +21,8 @@ from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField, pixelnerf_fi
 from dfm_lightning.denoisers.remembered_context import ContextMemory, RememberingField
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.cameras import build_cameras, look_at
-from dfm_lightning.interfaces import RadianceField
 from dfm_lightning.networks.radiance_mlp import RadianceMLP
+from dfm_lightning.signals import RadianceField
 from dfm_lightning.types import Cameras, concatenate, map_tensors, select_views
 
 MAP, FEATURES, WIDTH = 64, 64, 512

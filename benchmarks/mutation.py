@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider
@@ -182,7 +182,7 @@ def sampled(path: Path, size: int) -> list[Mutant]:
         ):
             if len(found) == size:
                 return found
-            source = module.deep_replace(place.node, place.changed).code
+            source = cast(cst.Module, module.deep_replace(place.node, place.changed)).code
             try:
                 compile(source, name, "exec")
             except SyntaxError:  # a positional argument after one by name, say

@@ -138,7 +138,7 @@ def training_loader(
     workers: int = 0,
     collate: Collate | None = None,
     containers: Sequence[int] | None = None,
-) -> DataLoader:
+) -> StreamLoader:
     """Make a shuffling loader for `train_dataloader`.
 
     Args:

@@ -16,7 +16,7 @@ from dfm_lightning.cli.messages import wrong_input_named, wrong_settings_named
 from dfm_lightning.cli.parser import DfmParser
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file, whole_folder
-from dfm_lightning.forward_models import Motion
+from dfm_lightning.signals import Motion
 from dfm_lightning.tasks import SampledCode, SampledScene
 from dfm_lightning.types import Prediction
 from dfm_lightning.weights_file import CONFIG_KEY

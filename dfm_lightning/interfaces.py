@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,56 +12,39 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.record import Recorded
 from dfm_lightning.types import Batch, Level, LossTerm, Observed, Request, Views, map_tensors, named_tensors
 
-FieldStage = Literal["coarse", "fine"]
-
-
-class FieldValues(NamedTuple):
-    """A radiance field's values at points: colour in [0, 1], density ≥ 0 (per scene unit), features."""
-
-    colour: Float[Tensor, "b n 3"]
-    density: Float[Tensor, "b n"]
-    features: Float[Tensor, "b n f"]
+# A tensor, a NamedTuple of tensors, or anything else that the forward model observes (a radiance field, say).
+Signal = TypeVar("Signal")
+# Parameters φ of observations: a tensor or a NamedTuple of tensors, with leading dimensions b and v.
+Params = TypeVar("Params")
+# A NamedTuple of tensors with leading dimension b.
+Conditioning = TypeVar("Conditioning")
 
 
 @runtime_checkable
-class RadianceField(Protocol):
-    """A signal that volume rendering observes: a 3D scene (for each element of a batch), as a function of points.
+class Noising(Protocol):
+    """The part of a model's noise process (`diffusion.NoiseProcess`) that denoisers may use."""
 
-    It may have two versions: a coarse one, which locates content along a ray, and a fine one, which is rendered.
-    `floats_per_point` estimates how many numbers a query holds in memory for each point, so that renderers can
-    size their chunks.
-    """
+    def rates(self, level: Level, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rates α and σ of signal and noise at each level, shaped to multiply `like` [b ...]."""
+        ...
 
-    @property
-    def floats_per_point(self) -> int: ...
+    def training_levels(self, batch: int, generator: torch.Generator | None = None) -> Level:
+        """Draw the levels of a training batch."""
+        ...
 
-    def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
-        """Compute the field's values at points in the scene."""
+    def denoiser_input(self, noisy: Tensor, level: Level) -> tuple[Tensor, Level]:
+        """Return the denoiser's input for a noisy observation and its level."""
+        ...
+
+    def add_noise(self, clean: Tensor, noise: Tensor, level: Level) -> Tensor:
+        """Return the noisy observation at a level."""
         ...
 
 
-@runtime_checkable
-class RecallingField(RadianceField, Protocol):
-    """A radiance field that may know something of points which it, or one like it, was asked for before."""
-
-    def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
-        """Compute values at points that will be asked for again; equal to `query` up to rounding."""
-        ...
-
-
-@runtime_checkable
-class BoundedField(RadianceField, Protocol):
-    """A radiance field that ends somewhere: rays need points only between where they enter it and leave it."""
-
-    def crossing(
-        self, origins: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"]
-    ) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]]:
-        """Multiples of the directions at which rays enter and leave; the first is the greater if they miss it."""
-        ...
-
-
-class ForwardModel(Recorded, nn.Module, ABC):
+class ForwardModel(Recorded, nn.Module, ABC, Generic[Signal, Params]):
     """A map from a signal S and the parameters φ of observations to the observations O (DFM eq. 5).
+
+    Type checkers can be told the types of both: `class VolumeRendering(ForwardModel[RadianceField, Cameras])`.
 
     It is differentiable in the signal, and a function of its inputs alone. A subclass implements `forward`; if its
     losses need more than the observation (depth, weights, holes), it overrides `observe` and lets `forward` return
@@ -72,10 +55,10 @@ class ForwardModel(Recorded, nn.Module, ABC):
     fixed_by_checkpoint: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
-    def forward(self, signal: Any, params: Any) -> Float[Tensor, "b v c h w"]:
+    def forward(self, signal: Signal, params: Params) -> Float[Tensor, "b v c h w"]:
         """Observe each signal of the batch under each of its `v` parameters."""
 
-    def observe(self, signal: Any, params: Any) -> Observed:
+    def observe(self, signal: Signal, params: Params) -> Observed:
         """Observe like `forward`, and return intermediate results as well."""
         return Observed(self(signal, params), ())
 
@@ -89,7 +72,7 @@ class ForwardModel(Recorded, nn.Module, ABC):
         """Select the part of the views that a training step compares: everything, unless that is too expensive."""
         return views
 
-    def operator_norm(self, params: Any) -> Float[Tensor, " b"] | None:
+    def operator_norm(self, params: Params) -> Float[Tensor, " b"] | None:
         """Return the largest singular value of the map from a signal to all its `v` observations; None if unknown.
 
         Implement this for forward models that are linear in the signal: context guidance derives its step sizes
@@ -97,7 +80,7 @@ class ForwardModel(Recorded, nn.Module, ABC):
         """
         return None
 
-    def noise_deviation(self, params: Any) -> Tensor | None:
+    def noise_deviation(self, params: Params) -> Tensor | None:
         """Return the standard deviation of the noise in observations made under φ; None if they have none.
 
         The noise is normal and independent in each number; the shape broadcasts to the observations [b v c h w];
@@ -107,7 +90,7 @@ class ForwardModel(Recorded, nn.Module, ABC):
         return None
 
 
-class SignalDenoiser(Recorded, nn.Module, ABC):
+class SignalDenoiser(Recorded, nn.Module, ABC, Generic[Signal, Params, Conditioning]):
     """A predictor of the clean signal from a noisy target observation and clean context (DFM eq. 4).
 
     It is split in two so that sampling is fast: `condition` runs once for a whole sampling run, `forward` at each
@@ -119,15 +102,15 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
     target_views: int = 1
 
     @abstractmethod
-    def condition(self, context: Views, target_params: Any) -> Any:
+    def condition(self, context: Views, target_params: Params) -> Conditioning:
         """Process context and target parameters into a NamedTuple of tensors with leading dimension b."""
 
     @abstractmethod
-    def forward(self, noisy: Float[Tensor, "b v c h w"], level: Level, conditioning: Any) -> Any:
+    def forward(self, noisy: Float[Tensor, "b v c h w"], level: Level, conditioning: Conditioning) -> Signal:
         """Predict the signal from the noisy target observation, its diffusion level and the conditioning."""
 
-    def use_process(self, process: Any) -> None:
-        """Take what is needed from the model's noise process (a `NoiseProcess`); called once.
+    def use_process(self, process: Noising) -> None:
+        """Take what is needed from the model's noise process; called once.
 
         This implementation passes it to all parts that have a method of this name, such as those that embed levels
         smoothly.
@@ -140,7 +123,7 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
     def use_forward_model(self, forward_model: ForwardModel) -> None:
         """Take the conventions shared with the model's forward model; called once."""
 
-    def remembering(self) -> Callable[[Any], Any]:
+    def remembering(self) -> Callable[[Signal], Signal]:
         """Return a function that prepares signals of one sampling run to be observed under the same parameters.
 
         What it gives is observed as the signal itself would be, up to rounding, and may be quicker from the second
@@ -148,7 +131,9 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
         """
         return lambda signal: signal
 
-    def auxiliary_losses(self, batch: Batch, level: Level, conditioning: Any, signal: Any) -> dict[str, LossTerm]:
+    def auxiliary_losses(
+        self, batch: Batch, level: Level, conditioning: Conditioning, signal: Signal
+    ) -> dict[str, LossTerm]:
         """Compute the denoiser's own losses in training, by name, besides those of the signal's observations.
 
         The arguments are the inputs and outputs of one evaluation: the batch, the target's diffusion levels, the
@@ -160,13 +145,13 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
         """Return the context of an unconditional model: observations of zeros, with their parameters kept."""
         return context._replace(observation=torch.zeros_like(context.observation))
 
-    def split_batch(self, signals: Any) -> tuple[Any, Any]:
+    def split_batch(self, signals: Signal) -> tuple[Signal, Signal]:
         """Return the two halves of a batch of signals; here for signals that are trees of tensors."""
         first = map_tensors(lambda tensor: tensor.chunk(2)[0], signals)
         second = map_tensors(lambda tensor: tensor.chunk(2)[1], signals)
         return first, second
 
-    def guide(self, unconditional: Any, conditional: Any, scale: float) -> Any:
+    def guide(self, unconditional: Signal, conditional: Signal, scale: float) -> Signal:
         """Guide signals without a classifier, u + scale (c − u); here for signals that are trees of tensors.
 
         Override this for a signal of another kind (a radiance field, say).
@@ -174,7 +159,7 @@ class SignalDenoiser(Recorded, nn.Module, ABC):
         return map_tensors(lambda u, c: u + scale * (c - u), unconditional, conditional)
 
 
-def check_kind(batch: Any, expected: type[Batch] | type[Request]) -> None:
+def check_kind(batch: object, expected: type[Batch] | type[Request]) -> None:
     """Raise `UserError` if a data loader yields another type than a step needs, or keys that are no strings."""
     if not isinstance(batch, expected):
         loader = "predict_dataloader" if expected is Request else "a data loader of fit, validate or test"

@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.cameras import build_cameras, look_at
-from dfm_lightning.interfaces import FieldStage, FieldValues, SignalDenoiser
+from dfm_lightning.signals import FieldStage, FieldValues
 from dfm_lightning.types import Batch, Cameras, Level, Request, Views, map_tensors
 
 SIZE = 8
@@ -36,7 +37,7 @@ class BallConditioning(NamedTuple):
     estimate: Float[Tensor, "b 1 c h w"]
 
 
-class BallDenoiser(SignalDenoiser):
+class BallDenoiser(SceneDenoiser[BallConditioning]):
     """The ball has the mean colour of context and noisy target; remembers what it was asked."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dfm_lightning.geometry.cameras import pixel_grid
-from dfm_lightning.interfaces import FieldStage, FieldValues
+from dfm_lightning.signals import FieldStage, FieldValues
 from dfm_lightning.types import Cameras
 
 

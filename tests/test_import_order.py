@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up. Modules on the same level do not import each other.
 LEVELS: list[set[str]] = [
-    {"errors", "types", "randomness", "ranges"},
+    {"errors", "types", "signals", "randomness", "ranges"},
     {"files", "migrations", "record"},
     {"interfaces", "first_step"},
     {"geometry"},

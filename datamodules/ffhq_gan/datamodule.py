@@ -21,7 +21,7 @@ from datamodules.ffhq_gan.samples import (
 )
 from datamodules.ffhq_gan.shards import Shards, StoredSample
 from datamodules.image_files import UnreadableError, read_picture
-from datamodules.loading import evaluation_loader, processes, training_loader
+from datamodules.loading import StreamLoader, evaluation_loader, processes, training_loader
 from datamodules.replacements import Replacements, ReportsReplacements
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.images import Box, centre_box, crop_and_resize, downsample, image_to_tensor
@@ -194,7 +194,7 @@ class FFHQGANDataModule(ReportsReplacements, LightningDataModule):
     def _device(self) -> torch.device:
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> StreamLoader:
         """Load training samples with new patches each time."""
         samples = self._samples("train", evaluation=False)
         self._train_set = samples

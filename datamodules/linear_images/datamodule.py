@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.image_files import UnreadableError
 from datamodules.linear_images.sources import ImageSource, OwnImage
-from datamodules.loading import evaluation_loader, training_loader
+from datamodules.loading import StreamLoader, evaluation_loader, training_loader
 from datamodules.replacements import Replacements, ReportsReplacements
 from dfm_lightning.errors import UserError
 from dfm_lightning.randomness import generator_for
@@ -129,7 +129,7 @@ class LinearImagesDataModule(ReportsReplacements, LightningDataModule):
         self.batch_size = batch_size
         self.workers = workers
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> StreamLoader:
         """Load images that are not held out, with new operators each time."""
         images = self._images(range(self.held_out, len(self._source())), evaluation=False)
         self._train_set = images

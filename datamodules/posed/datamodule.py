@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.hidden_looks import HiddenLooks
 from datamodules.image_files import UnreadableError
-from datamodules.loading import evaluation_loader, training_loader
+from datamodules.loading import StreamLoader, evaluation_loader, training_loader
 from datamodules.posed.camera_moves import CameraMove
 from datamodules.posed.evaluation import (
     EvaluationItem,
@@ -148,7 +148,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
 
     # --- Lightning's hooks --------------------------------------------------------------------------------
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> StreamLoader:
         """Load random views of all training scenes, as a function of the seed and the number of batches taken."""
         draws = TrainingScenes(
             self.reader("train"),

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
-from datamodules.loading import evaluation_loader, training_loader
+from datamodules.loading import StreamLoader, evaluation_loader, training_loader
 from datamodules.replacements import ReportsReplacements
 from datamodules.vimeo90k.datasets import (
     ClipRequests,
@@ -98,7 +98,7 @@ class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
 
     # --- Lightning's hooks --------------------------------------------------------------------------------
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> StreamLoader:
         """Load random frames of all training clips, as a function of the seed and the number of batches taken."""
         clips, _ = self.training_split()
         draws = TrainingClips(clips, self.choice, self.sizes, self.horizontal_flip, self.workers)

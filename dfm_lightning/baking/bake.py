@@ -23,7 +23,7 @@ from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.forward_models.chunks import in_chunks
 from dfm_lightning.geometry.rays import project_points, ray_directions, ray_origins, transform_points
 from dfm_lightning.geometry.scene_grids import CubeFrame
-from dfm_lightning.interfaces import RadianceField
+from dfm_lightning.signals import RadianceField
 from dfm_lightning.types import Cameras, select_views
 
 # Share of the grid, along each side, that the cube has in which nearly all that is seen lies.

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dfm_lightning.geometry.scene_grids import CubeFrame
-from dfm_lightning.interfaces import FieldStage, FieldValues
+from dfm_lightning.signals import FieldStage, FieldValues
 
 # Cells along a side of a brick, the unit in which space is left out; a power of two.
 _SHIFT = 3

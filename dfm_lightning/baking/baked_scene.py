@@ -16,7 +16,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.scene_grids import CubeFrame
-from dfm_lightning.interfaces import RadianceField
+from dfm_lightning.signals import RadianceField
 from dfm_lightning.types import Cameras, map_tensors, select_views
 
 _KIND = "dfm-lightning baked scene"

@@ -13,8 +13,8 @@ from dfm_lightning.callbacks.prediction_writer import PredictionWriter
 from dfm_lightning.callbacks.tensor_writer import write_images
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import file_name
-from dfm_lightning.forward_models import Motion
 from dfm_lightning.ranges import check_above, check_at_least
+from dfm_lightning.signals import Motion
 from dfm_lightning.types import Prediction
 
 # The files that make up the grid of an image's samples, by row.

@@ -75,9 +75,10 @@ class SceneReport(EvaluationReport):
         self._realism = RealismMetrics(self.inception_weights)
         self.missing.update(self._metrics.missing | self._realism.missing)
         # (Lightning sets the attribute without declaring it.)
-        mean_image = getattr(trainer.datamodule, "mean_image", None)  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        mean_image = getattr(data, "mean_image", None)
         self._mean_image = mean_image() if mean_image else None
-        look_law = getattr(trainer.datamodule, "look_law", None)  # type: ignore[attr-defined]
+        look_law = getattr(data, "look_law", None)
         self._look_law = look_law() if look_law else None
 
     def measured_with(self) -> dict[str, Any]:

@@ -324,13 +324,14 @@ class DfmCLI(LightningCLI):
     def before_predict(self) -> None:
         """Refuse to predict without a writer, which draws the samples; tell it what to export."""
         # (Lightning sets the attribute without declaring it.)
-        if not any(map(takes_predictions, self.trainer.callbacks)):  # type: ignore[attr-defined]
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        if not any(map(takes_predictions, callbacks)):
             raise UserError(
                 "Nothing would be written: the config needs a writer, as in "
                 "trainer: {callbacks: [{class_path: TensorWriter, init_args: {output: predictions}}]}"
             )
         if (given := self.config_init.predict.export) is not None:
-            writers = [c for c in self.trainer.callbacks if isinstance(c, SceneWriter)]  # type: ignore[attr-defined]
+            writers = [c for c in callbacks if isinstance(c, SceneWriter)]
             if not writers:
                 raise UserError("--export is for scenes, which SceneWriter writes; the config has another writer")
             writers[0].export = export_kinds(given)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
+from dfm_lightning.interfaces import ForwardModel, Noising, SignalDenoiser
 from dfm_lightning.networks.dit import LevelEmbedding
 from dfm_lightning.networks.image_dit import ImageToImage
 from dfm_lightning.networks.unet import UNet
@@ -28,7 +28,7 @@ class Backprojected(NamedTuple):
     back: Float[Tensor, "b *s"]
 
 
-class BackprojectionDenoiser(SignalDenoiser):
+class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
     """Predicts a signal on a grid from observations that are taken back to that grid.
 
     An observation O is given to the network as t Jᵀ(O − α forward(S, φ)): the gradient at a signal S of half the
@@ -56,14 +56,14 @@ class BackprojectionDenoiser(SignalDenoiser):
         channels = self.signal_shape[0]
         self.networks = nn.ModuleList(self.make_network(3 * channels, channels) for _ in range(stages))
         # In tuples, where torch does not look for modules: they are the model's.
-        self._process: tuple[Any, ...] = ()
+        self._process: tuple[Noising, ...] = ()
         self._forward_model: tuple[ForwardModel, ...] = ()
 
     @abstractmethod
     def make_network(self, inputs: int, outputs: int) -> nn.Module:
         """Make a network from channels [b inputs *s] on the grid and levels [b] to channels [b outputs *s]."""
 
-    def use_process(self, process: Any) -> None:
+    def use_process(self, process: Noising) -> None:
         """See `SignalDenoiser`."""
         super().use_process(process)
         self._process = (process,)
@@ -77,7 +77,9 @@ class BackprojectionDenoiser(SignalDenoiser):
         back = self._back(self._start(context.observation), context.params, context.observation)
         return Backprojected(context, target_params, back)
 
-    def forward(self, noisy: Float[Tensor, "b 1 *o"], level: Level, conditioning: Any) -> Float[Tensor, "b *s"]:
+    def forward(
+        self, noisy: Float[Tensor, "b 1 *o"], level: Level, conditioning: Backprojected
+    ) -> Float[Tensor, "b *s"]:
         """See `SignalDenoiser`: the signal."""
         signal_rate, _ = self._process[0].rates(level, noisy)
         # What the noisy target was multiplied by, if the process scales it for denoisers.

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.interfaces import FieldStage, FieldValues, RadianceField, RecallingField
+from dfm_lightning.signals import FieldStage, FieldValues, RadianceField, RecallingField
 
 
 class GuidedField(NamedTuple):

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.forward_models import Motion
 from dfm_lightning.interfaces import SignalDenoiser
 from dfm_lightning.networks.embeddings import embed_smoothly
 from dfm_lightning.networks.image_dit import ImageToImage
 from dfm_lightning.ranges import check_above
+from dfm_lightning.signals import Motion
 from dfm_lightning.types import Level, Moment, Views, at_least_float32
 
 # Weights of pixels that meet lie within exp(±this).
@@ -23,7 +23,7 @@ class StillImage(NamedTuple):
     image: Float[Tensor, "b 3 h w"]
 
 
-class ImageToMotion(SignalDenoiser):
+class ImageToMotion(SignalDenoiser[Motion, Moment, StillImage]):
     """A DiT from clean context and noisy target, concatenated along the channels, to a pixel-aligned motion.
 
     Args:

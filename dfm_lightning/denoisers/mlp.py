@@ -25,7 +25,7 @@ class Flattened(NamedTuple):
     known: Float[Tensor, "b n"]
 
 
-class MLPDenoiser(SignalDenoiser):
+class MLPDenoiser(SignalDenoiser[Tensor | dict[str, Tensor], Any, Flattened]):
     """Predict a signal of one or several tensors with a residual MLP on all known numbers.
 
     These are the context's observations and parameters, the target's parameters and the noisy target. Their number

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.linear import one_a_view
-from dfm_lightning.interfaces import SignalDenoiser
+from dfm_lightning.forward_models.linear.observation import Sensing
+from dfm_lightning.forward_models.linear.operator import LinearOperator
+from dfm_lightning.interfaces import Noising, SignalDenoiser
 from dfm_lightning.networks.hourglass import Hourglass, Level, Measured
 from dfm_lightning.networks.hourglass.layers import Split
 from dfm_lightning.ranges import Number, check_above, check_at_least, check_below_one
@@ -26,7 +28,7 @@ class OperatorConditioning(NamedTuple):
     measured: Measured
     back: Float[Tensor, "b c h w"]
     label: Int[Tensor, " b"]
-    target: Any
+    target: LinearOperator
 
 
 class Preconditioning(NamedTuple):
@@ -72,7 +74,7 @@ class LogVariance(nn.Module):
         return self.linear(waves * math.sqrt(2))[:, 0]
 
 
-class OperatorDenoiser(SignalDenoiser):
+class OperatorDenoiser(SignalDenoiser[Tensor, Sensing, OperatorConditioning]):
     """Predict images from noisy ones and measurements, by an hourglass transformer with EDM's preconditioning.
 
     One network serves as three models: InvFusion, whose levels contain the operator (`joint`) in addition to A†y;
@@ -158,19 +160,19 @@ class OperatorDenoiser(SignalDenoiser):
         )
         self.log_variance = LogVariance()
         self.direction_head = Split(widths[0], channels * directions, patch) if directions else None
-        self._process: tuple[Any, ...] = ()
+        self._process: tuple[Noising, ...] = ()
 
     @property
     def is_operator_aware(self) -> bool:
         """Tell whether any level contains the operator."""
         return self.network.roles > 0
 
-    def use_process(self, process: Any) -> None:
+    def use_process(self, process: Noising) -> None:
         """See `SignalDenoiser`: noise levels are told by the process's rates."""
         # In a tuple, where torch does not look for modules: it is the model's.
         self._process = (process,)
 
-    def condition(self, context: Views, target_params: Any) -> OperatorConditioning:
+    def condition(self, context: Views, target_params: Sensing) -> OperatorConditioning:
         """See `SignalDenoiser`."""
         if context.observation.shape[1] != 1:
             raise UserError(f"expected one measurement of each image, got {context.observation.shape[1]}")
@@ -183,7 +185,7 @@ class OperatorDenoiser(SignalDenoiser):
         return OperatorConditioning(measured, back.to(measurement.dtype), params.label[:, 0], target)
 
     def forward(
-        self, noisy: Float[Tensor, "b 1 c h w"], level: NoiseLevel, conditioning: Any
+        self, noisy: Float[Tensor, "b 1 c h w"], level: NoiseLevel, conditioning: OperatorConditioning
     ) -> Float[Tensor, "b c h w"]:
         """See `SignalDenoiser`: the image."""
         return self.evaluate(noisy, level, conditioning)[0]

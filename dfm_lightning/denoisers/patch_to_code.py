@@ -19,7 +19,7 @@ class MaskedImage(NamedTuple):
     channels: Float[Tensor, "b 4 h w"]
 
 
-class PatchToCode(SignalDenoiser):
+class PatchToCode(SignalDenoiser[Tensor, Tensor, MaskedImage]):
     """A DiT from masked context, its mask and the noisy target, concatenated, to the code w.
 
     The network predicts the code's deviation from the generator's mean code, in units of the codes' spread;

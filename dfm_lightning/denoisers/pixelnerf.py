@@ -17,6 +17,7 @@ from dfm_lightning.networks.embeddings import embed_smoothly
 from dfm_lightning.networks.image_encoder import ImageEncoder
 from dfm_lightning.networks.radiance_mlp import RadianceMLP
 from dfm_lightning.ranges import check_at_least
+from dfm_lightning.signals import RadianceField
 from dfm_lightning.types import Cameras, Level, Views, concatenate
 
 
@@ -32,7 +33,7 @@ class PixelNeRFConditioning(NamedTuple):
     estimate: Float[Tensor, "b 1 c h w"]
 
 
-class PixelNeRFDenoiser(SceneDenoiser):
+class PixelNeRFDenoiser(SceneDenoiser[PixelNeRFConditioning]):
     """Predict a radiance field from the features of context views and of the noisy target view.
 
     The context alone determines a deterministic field; its rendering at the target's camera, the deterministic
@@ -106,12 +107,12 @@ class PixelNeRFDenoiser(SceneDenoiser):
         if smooth_levels:
             embed_smoothly(self)
 
-    def remembering(self) -> Callable[[PixelNeRFField], PixelNeRFField | RememberingField]:
+    def remembering(self) -> Callable[[RadianceField], RadianceField]:
         """See `SignalDenoiser`: the context views' share of the MLPs at coarse points is computed once."""
         if self.context_memory_mb == 0:
             return lambda field: field
         memory = ContextMemory(int(self.context_memory_mb * 2**20))
-        return lambda field: RememberingField(field, memory)
+        return lambda field: RememberingField(field, memory) if isinstance(field, PixelNeRFField) else field
 
     def use_forward_model(self, forward_model: ForwardModel) -> None:
         """Adopt the forward model's conventions for the estimate. Raises `UserError` if they disagree."""

@@ -7,9 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfm_lightning.geometry.rays import project_points, transform_points
-from dfm_lightning.interfaces import FieldStage, FieldValues
 from dfm_lightning.networks.feature_lookup import lookup_features
 from dfm_lightning.networks.radiance_mlp import RadianceMLP
+from dfm_lightning.signals import FieldStage, FieldValues
 from dfm_lightning.types import Cameras
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField
-from dfm_lightning.interfaces import FieldStage, FieldValues
+from dfm_lightning.signals import FieldStage, FieldValues
 
 
 class ContextMemory:

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from dfm_lightning.denoisers.view_encoding import BLURS, blurs, preconditioning
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
-from dfm_lightning.interfaces import RadianceField
 from dfm_lightning.networks.dit import zero_parameters
+from dfm_lightning.signals import RadianceField
 from dfm_lightning.types import Cameras
 
 # Colour, opacity and depth.

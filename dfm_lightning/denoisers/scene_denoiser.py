@@ -1,12 +1,31 @@
 """The common part of denoisers of scenes, whatever their radiance fields are made of."""
 
+from abc import abstractmethod
+from typing import Generic, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
 from dfm_lightning.denoisers.guided_field import GuidedField
-from dfm_lightning.interfaces import RadianceField, SignalDenoiser
-from dfm_lightning.types import Batch, LossTerm
+from dfm_lightning.interfaces import Conditioning, SignalDenoiser
+from dfm_lightning.signals import RadianceField
+from dfm_lightning.types import Batch, Cameras, LossTerm, Views
 
 
-class SceneDenoiser(SignalDenoiser):
+@runtime_checkable
+class EstimatingConditioning(Protocol):
+    """A conditioning with a deterministic estimate of the target views: first its colours, in [-1, 1]."""
+
+    @property
+    def estimate(self) -> Float[Tensor, "b v c h w"]: ...
+
+
+class SceneDenoiser(SignalDenoiser[RadianceField, Cameras, Conditioning], Generic[Conditioning]):
     """A denoiser whose signals are radiance fields."""
+
+    @abstractmethod
+    def deterministic_field(self, context: Views) -> RadianceField:
+        """Return the scene as the context alone determines it."""
 
     def guide(self, unconditional: RadianceField, conditional: RadianceField, scale: float) -> GuidedField:
         """Guide the fields' values at each point, so that the guided signal is a scene too."""

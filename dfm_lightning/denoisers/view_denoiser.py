@@ -1,6 +1,6 @@
 """The 2D half of a denoiser of scenes: feature maps of views, and the clean image of a noisy one."""
 
-from typing import Any
+from typing import Generic
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from dfm_lightning.denoisers.rendered_estimate import EstimateInput
 from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.denoisers.view_encoding import BLURS, DATA_DEVIATION, blurs, preconditioning
 from dfm_lightning.errors import UserError
+from dfm_lightning.interfaces import Conditioning, Noising
 from dfm_lightning.networks.dit import zero_parameters
 from dfm_lightning.networks.embeddings import ratio_sinusoids
 from dfm_lightning.networks.unet import UNet
@@ -22,7 +23,7 @@ _LEVEL_WAVES = 32
 LEVEL_CHANNELS = 8
 
 
-class ViewDenoiser(SceneDenoiser):
+class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
     """A denoiser of scenes with a 2D U-Net, which encodes clean views and denoises noisy ones.
 
     The network has EDM's preconditioning (see `preconditioning`). It knows the diffusion level and a vector of the
@@ -50,9 +51,9 @@ class ViewDenoiser(SceneDenoiser):
             self.blurred = nn.Conv2d(3 * len(BLURS), image_widths[0], 3, padding=1)
             zero_parameters(self.blurred)
         self.estimated = EstimateInput(image_widths[0]) if estimated else None
-        self._process: tuple[Any, ...] = ()
+        self._process: tuple[Noising, ...] = ()
 
-    def use_process(self, process: Any) -> None:
+    def use_process(self, process: Noising) -> None:
         """See `SignalDenoiser.use_process`: levels are embedded by their signal-to-noise ratio.
 
         Raises:

@@ -50,7 +50,7 @@ class VolumeConditioning(NamedTuple):
     estimate: Float[Tensor, "b 1 e h w"] | None = None
 
 
-class VolumeDenoiser(ViewDenoiser):
+class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
     """A radiance field from a volume that a 3D U-Net makes of the views lifted into it.
 
     A 2D U-Net gives each view a feature map, and estimates the clean image of the noisy target. The maps are read

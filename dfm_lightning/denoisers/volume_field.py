@@ -8,10 +8,10 @@ from torch import Tensor
 
 from dfm_lightning.geometry.rays import project_points, transform_points
 from dfm_lightning.geometry.scene_grids import GridFrame
-from dfm_lightning.interfaces import FieldStage, FieldValues
 from dfm_lightning.networks.feature_lookup import lookup_features
 from dfm_lightning.networks.point_decoder import PointDecoder, PointViews
 from dfm_lightning.networks.volume_lookup import lookup_volume
+from dfm_lightning.signals import FieldStage, FieldValues
 from dfm_lightning.types import Cameras
 
 # A view shows nothing nearer to its camera's plane than this, in units of the scene's distance.

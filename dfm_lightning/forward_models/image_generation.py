@@ -14,7 +14,7 @@ from dfm_lightning.networks.stylegan2.sampling import CodeStatistics, code_stati
 from dfm_lightning.networks.stylegan2.storage import find_generator, generator_hash, read_generator
 
 
-class ImageGeneration(ForwardModel):
+class ImageGeneration(ForwardModel[Tensor, Tensor]):
     """Run a pretrained StyleGAN2 generator on codes and observe the image through a mask.
 
     The signal is a code [b 1 w_dim] for all layers or one for each layer [b layers w_dim]. φ is a mask [b v 1 h

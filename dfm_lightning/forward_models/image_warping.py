@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from dfm_lightning.forward_models.splatting import splat_softmax
 from dfm_lightning.interfaces import ForwardModel
+from dfm_lightning.signals import Motion
 from dfm_lightning.types import Moment, Observed, at_least_float32
 
 HoleFilling = Literal["blank", "still", "backward"]
@@ -18,24 +19,13 @@ HoleFilling = Literal["blank", "still", "backward"]
 _FULL = 0.5
 
 
-class Motion(NamedTuple):
-    """The displacement of each pixel of an image, and the precedence where pixels meet.
-
-    `flow` is the displacement from time 0 to time 1 in pixels, to the right and down; `importance` is the
-    logarithm of a pixel's weight in the average of those that meet.
-    """
-
-    flow: Float[Tensor, "b 2 h w"]
-    importance: Float[Tensor, "b 1 h w"]
-
-
 class WarpingDetails(NamedTuple):
     """The share of each pixel of an observation that was moved there: 0 in holes, at most 1."""
 
     coverage: Float[Tensor, "b v 1 h w"]
 
 
-class ImageWarping(ForwardModel):
+class ImageWarping(ForwardModel[Motion, Moment]):
     """Move the pixels of an image by softmax splatting (Niklaus and Liu 2020), and fill the holes they leave.
 
     The motion is uniform: at time t each pixel has moved t times its flow.

@@ -14,7 +14,7 @@ from dfm_lightning.forward_models.ray_sampling import (
     jittered,
     jittered_between_ends,
 )
-from dfm_lightning.interfaces import BoundedField, FieldStage, FieldValues, RadianceField, RecallingField
+from dfm_lightning.signals import BoundedField, FieldStage, FieldValues, RadianceField, RecallingField
 
 
 class RayRendering(NamedTuple):

@@ -14,8 +14,9 @@ from dfm_lightning.forward_models.patches import random_patches
 from dfm_lightning.forward_models.ray_rendering import RayRendering, RenderedRays, rays_per_chunk, render_rays
 from dfm_lightning.forward_models.ray_sampling import Spacing
 from dfm_lightning.geometry.rays import corner_aligned, ray_directions, ray_origins
-from dfm_lightning.interfaces import ForwardModel, RadianceField
+from dfm_lightning.interfaces import ForwardModel
 from dfm_lightning.ranges import check_above, check_at_least, check_within
+from dfm_lightning.signals import RadianceField
 from dfm_lightning.types import Cameras, Observed, Views, concatenate
 
 
@@ -35,7 +36,7 @@ class RenderingDetails(NamedTuple):
     distances: Float[Tensor, "b v h w s"]
 
 
-class VolumeRendering(ForwardModel):
+class VolumeRendering(ForwardModel[RadianceField, Cameras]):
     """Render a radiance field at the pixels of cameras, as images in [-1, 1].
 
     In training mode the points along the rays are random; in evaluation mode they are not, so that the same field

@@ -3,13 +3,14 @@
 import math
 import operator
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Real
 from torch import Tensor, nn
 
 from dfm_lightning.errors import UserError
+from dfm_lightning.interfaces import Noising
 
 SinusoidOrder = Literal["cosine_first", "sine_first"]
 
@@ -115,9 +116,9 @@ class LevelSinusoids(nn.Module):
         self.width = width
         self.order: SinusoidOrder = order
         self.smooth = False
-        self._process: tuple[Any, ...] = ()
+        self._process: tuple[Noising, ...] = ()
 
-    def use_process(self, process: Any) -> None:
+    def use_process(self, process: Noising) -> None:
         """Store the model's noise process, whose rates a smooth embedding needs.
 
         Raises:

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfm_lightning.interfaces import FieldStage, FieldValues
 from dfm_lightning.networks.grid_encoding import GridEncoding
 from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.record import Recorded
+from dfm_lightning.signals import FieldStage, FieldValues
 
 # Beyond this the exponential's gradient no longer grows.
 _LARGEST_EXPONENT = 15.0
@@ -28,6 +28,7 @@ class _Exponential(torch.autograd.Function):
         ctx.save_for_backward(x)
         return x.exp()
 
+    # (The base class declares any number of gradients.)
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         (x,) = ctx.saved_tensors

@@ -39,6 +39,7 @@ def evaluated(method: Method) -> Method:
         with evaluating(self):
             return method(self, *differentiable(args), **differentiable(keywords))
 
+    # (It takes and returns what the method does, which a type checker does not see.)
     return run  # type: ignore[return-value]
 
 

@@ -1,13 +1,13 @@
 """The deterministic baseline of inverse graphics: one scene for one context, trained by regression."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from dfm_lightning.interfaces import RadianceField, check_batch
+from dfm_lightning.interfaces import check_batch
 from dfm_lightning.module import DenoisedBatch
 from dfm_lightning.sampling import NoiseNames, evaluated
+from dfm_lightning.signals import RadianceField
 from dfm_lightning.tasks.inverse_graphics import InverseGraphics
 from dfm_lightning.types import Batch, Cameras, LossTerm, Request, Sample, Views, repeat_batch
 
@@ -37,7 +37,9 @@ class DeterministicInverseGraphics(InverseGraphics):
         return {**self.observation_losses(denoised), **self.regularisers(denoised)}
 
     @evaluated
-    def sample(self, context: Views, target_params: Any, noise_names: NoiseNames, size: tuple[int, ...]) -> Sample:
+    def sample(
+        self, context: Views, target_params: Cameras, noise_names: NoiseNames, size: tuple[int, ...]
+    ) -> Sample:
         """Return the deterministic scene and its view of the target, once for each name."""
         times = len(noise_names) // len(context.observation)
         field = self._fields(context, times)

@@ -1,24 +1,23 @@
 """Inverse graphics: 3D scenes from images (DFM section 4.1)."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
+from dfm_lightning.denoisers.scene_denoiser import EstimatingConditioning, SceneDenoiser
 from dfm_lightning.diffusion import GuidanceSpace, MinorityScore, NoiseProcess, PerturbedAttention, Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.trajectories import comes_back
-from dfm_lightning.interfaces import RadianceField, SignalDenoiser
 from dfm_lightning.losses import edge_aware_smoothness, ray_distortion
 from dfm_lightning.metrics.visibility import seen_from
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import OptimizerChoice
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.sampling import evaluated, one_by_one, scores_of
+from dfm_lightning.signals import RadianceField
 from dfm_lightning.tasks.objectives import SceneObjective
 from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene, angles_to_nearest, render_views
 from dfm_lightning.types import (
@@ -41,9 +40,8 @@ class InverseGraphics(DiffusionWithForwardModel):
     """Radiance fields whose renderings are diffused; the denoiser is conditioned on a deterministic estimate.
 
     Args:
-        denoiser: predicts the radiance field from context views and a noisy target view. Its conditioning has
-            an `estimate` of the target view, and it has a `deterministic_field`; with a warm start, a method
-            `adopt_deterministic_mlp` as well.
+        denoiser: predicts the radiance field from context views and a noisy target view. Where the objective
+            weighs the estimate, its conditioning is an `EstimatingConditioning`.
         forward_model: renders the radiance field.
         process: the noising of observations.
         sampler: the reverse process used by sampling, test and predict.
@@ -73,12 +71,12 @@ class InverseGraphics(DiffusionWithForwardModel):
 
     without_effect = frozenset({"objective", "warm_start_steps", "random_context_views"})
 
-    denoiser: Any
+    denoiser: SceneDenoiser
     forward_model: VolumeRendering
 
     def __init__(
         self,
-        denoiser: SignalDenoiser,
+        denoiser: SceneDenoiser,
         forward_model: VolumeRendering,
         process: NoiseProcess | None = None,
         sampler: Sampler | None = None,
@@ -162,7 +160,7 @@ class InverseGraphics(DiffusionWithForwardModel):
         That is the deterministic estimate by default, which needs no rendering of the signal.
         """
         if self.warming_up:
-            own = self.denoiser.warm_start_losses(batch) if isinstance(self.denoiser, SceneDenoiser) else {}
+            own = self.denoiser.warm_start_losses(batch)
             if own:
                 return own
             conditioning = self.denoiser.condition(batch.context, batch.target.params)
@@ -195,7 +193,7 @@ class InverseGraphics(DiffusionWithForwardModel):
             terms["perceptual"] = LossTerm(distance, self.objective.perceptual_weight)
         return terms
 
-    def _estimate_error(self, batch: Batch, conditioning: Any) -> Tensor:
+    def _estimate_error(self, batch: Batch, conditioning: EstimatingConditioning) -> Tensor:
         colour = conditioning.estimate[:, :, :3]
         return (colour - batch.target.observation).float().square().mean()
 

@@ -109,8 +109,8 @@ class LatentViews(EpipolarViews):
         if self.learns_codec:
             terms["codec"] = LossTerm((self.codec.decode(self.codec.encode(images)) - images).abs().mean(), 1.0)
             # No part of the diffusion has a gradient yet; all have to have one where processes train together.
-            rest = sum(parameter.sum() for parameter in self.unet.parameters())
-            return {**terms, "diffusion": LossTerm(0 * rest, 0.0)}  # type: ignore[arg-type]
+            rest = torch.stack([parameter.sum() for parameter in self.unet.parameters()]).sum()
+            return {**terms, "diffusion": LossTerm(0 * rest, 0.0)}
         with torch.no_grad():
             latents = self.encode(images)
         terms["diffusion"] = LossTerm(self.diffusion_loss(latents, self.as_grid(found)), 1.0)

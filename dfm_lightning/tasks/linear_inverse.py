@@ -21,7 +21,7 @@ from dfm_lightning.diffusion import (
 )
 from dfm_lightning.diffusion.zero_shot import ZeroShotSolver, linear_problem
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear import LinearObservation, one_a_view
+from dfm_lightning.forward_models.linear import LinearObservation, Sensing, one_a_view
 from dfm_lightning.losses.principal_directions import direction_losses, nppc_losses, orthogonal_directions
 from dfm_lightning.metrics import psnr, spread, ssim
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
@@ -34,6 +34,7 @@ from dfm_lightning.types import (
     Level,
     LossTerm,
     Prediction,
+    Request,
     Sample,
     Views,
     as_request,
@@ -209,7 +210,9 @@ class LinearInverseProblem(DiffusionWithForwardModel):
             )
 
     @evaluated
-    def sample(self, context: Views, target_params: Any, noise_names: NoiseNames, size: tuple[int, ...]) -> Sample:
+    def sample(
+        self, context: Views, target_params: Sensing, noise_names: NoiseNames, size: tuple[int, ...]
+    ) -> Sample:
         """See `DiffusionWithForwardModel`; by the zero-shot solver if there is one."""
         if self.solver is None:
             seen = self.without_measurement(context) if self.unconditional else context
@@ -237,7 +240,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
 
     @evaluated
     def posterior(
-        self, key: str, context: Views, target_params: Any
+        self, key: str, context: Views, target_params: Sensing
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k c h w"]]:
         """Estimate the posterior's mean, by one step at the highest noise, and its principal directions."""
         context = self.without_measurement(context) if self.unconditional else context
@@ -255,12 +258,12 @@ class LinearInverseProblem(DiffusionWithForwardModel):
         unknown = torch.full_like(context.params.noise, float("inf"))
         return Views(torch.zeros_like(context.observation), context.params._replace(noise=unknown))
 
-    def work(self, batch: Any) -> int:
+    def work(self, batch: Batch | Request) -> int:
         """See `DiffusionWithForwardModel.work`."""
         evaluations = self.evaluations if self.solver is None else self.solver.evaluations
         return len(batch.key) * self.draws * (evaluations + 1)
 
-    def predict_draws(self, key: str, context: Views, params: Any, draws: range) -> Iterator[Prediction]:
+    def predict_draws(self, key: str, context: Views, params: Sensing, draws: range) -> Iterator[Prediction]:
         """See `PredictingModule`: each image with the posterior's mean and principal directions."""
         mean, directions = self.posterior(key, context, select_views(params, slice(0, 1)))
         for prediction in super().predict_draws(key, context, params, draws):

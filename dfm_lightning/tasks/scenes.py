@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dfm_lightning.forward_models import VolumeRendering
-from dfm_lightning.interfaces import RadianceField
+from dfm_lightning.signals import RadianceField
 from dfm_lightning.types import Cameras, Views, concatenate, select_views
 
 

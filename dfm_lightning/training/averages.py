@@ -30,7 +30,8 @@ class Averages(Callback):
         """See `Callback`."""
         for averaging in _averagings(trainer):
             self.exchanged[averaging] = False
-            # (Validation swaps the two; an exception leaves them swapped.)
+            # (Validation swaps the two; an exception leaves them swapped. The callback may be the user's own: so
+            # its method is replaced.)
             averaging._swap_models = self._watched(averaging, averaging._swap_models)  # type: ignore[assignment,method-assign]
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

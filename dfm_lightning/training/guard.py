@@ -31,7 +31,7 @@ def guarded(trainer: Trainer) -> Trainer:
     others = [callback for callback in given if not isinstance(callback, Checkpoint)]
     averaged = 1 + max((i for i, c in enumerate(others) if isinstance(c, WeightAveraging)), default=-1)
     others[averaged:averaged] = [AveragesInPlace(averages), StepEnd(position)]
-    trainer.callbacks = [*first, *others, OptimizerAsGiven(), make_up, *savers]  # type: ignore[attr-defined]
+    trainer.callbacks = [*first, *others, OptimizerAsGiven(), make_up, *savers]  # type: ignore[attr-defined]  # as above
     trainer.fit_loop = ResumableFitLoop(trainer, make_up)
     # A strategy that writes its own files, or an IO plugin that the user chose, is kept.
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -42,6 +42,7 @@ def guarded(trainer: Trainer) -> Trainer:
 def _complete(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
     """Let callbacks add to a weights-only checkpoint what other commands need: averages, the config."""
     kept = {*checkpoint, AVERAGED}
+    # (Lightning sets the attribute without declaring it.)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         callback.on_save_checkpoint(trainer, trainer.lightning_module, checkpoint)
     for name in (RAW, "averaging_state"):

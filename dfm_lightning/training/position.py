@@ -193,6 +193,7 @@ def validate(trainer: Trainer) -> None:
 def forbid_saving(trainer: Trainer) -> None:
     """Prevent callbacks from saving a model after a failure."""
     for callback in trainer.checkpoint_callbacks:
+        # (Users' own callbacks too, which no subclass of ours can stand for.)
         callback.on_exception = _save_nothing  # type: ignore[method-assign]
 
 

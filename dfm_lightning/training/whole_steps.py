@@ -33,7 +33,7 @@ class WholeSteps(Callback):
         # (Lightning sets the attribute without declaring it.)
         source = trainer.datamodule or pl_module  # type: ignore[attr-defined]
         if batches > 1:
-            # (The trainer asks for the loader, and for its length, between two hooks.)
+            # (The trainer asks for the loader, and for its length, between two hooks: so the method is replaced.)
             source.train_dataloader = whole_steps(source.train_dataloader, batches)  # type: ignore[method-assign]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

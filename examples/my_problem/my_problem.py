@@ -29,7 +29,8 @@ def scene(key):
     halves = (angles.cos() * ticks + angles.sin() * ticks[:, None] > 0).float()
     masks = torch.stack([halves[0], torch.ones(16, 16), halves[1]])
     images = MaskedDiscs()(signal, masks[None])[0]
-    return Batch(*(Views(images[i : i + 1], masks[i : i + 1]) for i in range(3)), key, truth={})
+    context, target, novel = (Views(images[i : i + 1], masks[i : i + 1]) for i in range(3))
+    return Batch(context, target, novel, key, truth={})
 
 
 class Discs(LightningDataModule):

@@ -21,8 +21,9 @@ from dfm_lightning.callbacks.output.flow import flow_colours, write_flo
 from dfm_lightning.denoisers import ImageToMotion
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models import ImageWarping, Motion
+from dfm_lightning.forward_models import ImageWarping
 from dfm_lightning.metrics import ImageMetrics, psnr
+from dfm_lightning.signals import Motion
 from dfm_lightning.tasks import EvaluatedMotion, MotionPrediction
 from dfm_lightning.types import Batch, Moment, Request, Views
 

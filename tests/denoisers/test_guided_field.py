@@ -113,10 +113,10 @@ def test_nothing_is_infinite_nor_its_gradient(unconditional: float, conditional:
     """At a scale of 2 the third case has no density, the fourth exactly none left."""
     density = torch.tensor([unconditional, conditional], requires_grad=True)
     colours = torch.tensor([0.2, 0.9], requires_grad=True)
-    parts = [
+    without, given = (
         KnownField(lambda x, i=i: x[..., 0] * 0 + density[i], lambda x, i=i: x * 0 + colours[i]) for i in range(2)
-    ]
-    values = GuidedField(*parts, 2.0).query(torch.zeros(1, 3, 3), "fine")
+    )
+    values = GuidedField(without, given, 2.0).query(torch.zeros(1, 3, 3), "fine")
     total = values.colour.sum() + (values.density * 1e-30).sum()
     total.backward()
     for tensor in (*values, density.grad, colours.grad):

@@ -1,6 +1,7 @@
 """The schedule and its algebra, against diffusers and closed forms."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ LEVELS = torch.tensor([0, 1, 250, 700, 990, 999])
 
 @pytest.mark.parametrize("levels", [1000, 250])
 def test_the_cosine_schedule_is_that_of_diffusers(levels: int) -> None:
-    oracle = DDIMScheduler(num_train_timesteps=levels, beta_schedule="squaredcos_cap_v2")
+    oracle: Any = DDIMScheduler(num_train_timesteps=levels, beta_schedule="squaredcos_cap_v2")
     torch.testing.assert_close(cosine_schedule(levels).float(), oracle.alphas_cumprod, rtol=2e-4, atol=1e-9)
 
 
@@ -34,7 +35,7 @@ def test_beta_is_clipped_at_the_last_level() -> None:
 
 def test_noise_is_added_as_by_diffusers() -> None:
     clean, noise = torch.randn(2, len(LEVELS), 2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    oracle = DDIMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+    oracle: Any = DDIMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
     ours, theirs = CosineProcess().add_noise(clean, noise, LEVELS), oracle.add_noise(clean, noise, LEVELS)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 

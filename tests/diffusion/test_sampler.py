@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -20,8 +21,8 @@ def estimate(noisy: Tensor, level: Tensor) -> Tensor:
     return (noisy * (1 - level.view(-1, 1, 1, 1, 1) / 1100) + 0.3).tanh()
 
 
-def scheduler_of_diffusers(steps: int) -> DDIMScheduler:
-    scheduler = DDIMScheduler(
+def scheduler_of_diffusers(steps: int) -> Any:
+    scheduler: Any = DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",
         prediction_type="sample",

@@ -27,12 +27,9 @@ def own_lines(source: str) -> int:
     """Lines of a Python file besides imports, docstrings, comments and empty ones."""
     left_out: set[int] = set()
     for node in ast.walk(ast.parse(source)):
-        docstring = (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, str)
-        )
-        if docstring or isinstance(node, (ast.Import, ast.ImportFrom)):
+        value = node.value if isinstance(node, ast.Expr) else None
+        docstring = isinstance(value, ast.Constant) and isinstance(value.value, str)
+        if isinstance(node, ast.stmt) and (docstring or isinstance(node, (ast.Import, ast.ImportFrom))):
             left_out |= set(range(node.lineno, (node.end_lineno or 0) + 1))
     lines = enumerate(source.splitlines(), 1)
     return sum(bool(line.strip()) and not line.strip().startswith("#") and n not in left_out for n, line in lines)

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dfm_lightning.forward_models import ImageWarping, Motion
+from dfm_lightning.forward_models import ImageWarping
 from dfm_lightning.forward_models.image_warping import warp_backward
+from dfm_lightning.signals import Motion
 from dfm_lightning.types import Moment
 
 

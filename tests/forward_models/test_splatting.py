@@ -121,14 +121,14 @@ def test_the_important_pixel_wins() -> None:
 @pytest.mark.parametrize("mode", ["sum", "avg", "linear", "soft"])
 def test_finite_differences(mode: str) -> None:
     generator = torch.Generator().manual_seed(1)
-    draw = {"generator": generator, "dtype": torch.float64}
+    draw: dict[str, Any] = {"generator": generator, "dtype": torch.float64}
     image, flow = torch.randn(2, 2, 4, 5, **draw), 2 * torch.randn(2, 2, 4, 5, **draw)
     # Away from whole pixels, where the bilinear share has a kink, and so dense that no target is nearly empty.
     flow = flow.round() / 2 + 0.3
     tensors = [image, flow, torch.rand(2, 1, 4, 5, **draw) + 0.5]
     tensors = [tensor.requires_grad_() for tensor in tensors]
 
-    def function(image: Tensor, flow: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
+    def function(image: Tensor, flow: Tensor, metric: Tensor) -> tuple[Tensor, ...]:
         return tuple(splat(mode, {"input": image, "flow": flow, "metric": metric}))
 
     assert torch.autograd.gradcheck(function, tensors, eps=1e-6, atol=1e-6)

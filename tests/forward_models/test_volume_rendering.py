@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.forward_models.compositing import compositing_weights
+from dfm_lightning.signals import FieldStage, FieldValues
 from dfm_lightning.types import Views, map_tensors
 
 NEAR, FAR = 1.0, 5.0
@@ -202,7 +203,7 @@ class SmallMachine(KnownField):
         super().__init__(ball([0, 0, 3], 1.0, 1.0), position_colour)
         self.limit, self.error, self.refusals = limit, error, 0
 
-    def query(self, points: Tensor, stage: str) -> object:
+    def query(self, points: Tensor, stage: FieldStage) -> FieldValues:
         if points.shape[1] > self.limit:
             self.refusals += 1
             raise self.error

@@ -57,6 +57,7 @@ def test_half_precision_loses_no_more_than_rounding_does(dtype: torch.dtype) -> 
         maps = maps.clone().requires_grad_()
         features = lookup_features(maps, positions.to(maps.dtype) if maps.dtype == torch.float64 else positions)
         features.backward(upstream.to(features.dtype))
+        assert maps.grad is not None
         return features, maps.grad
 
     exact, half = found(maps.double()), found(maps)

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from dfm_lightning.denoisers import ImageToMotion
 from dfm_lightning.diffusion import DDIM, ObservationDenoiser
-from dfm_lightning.forward_models import ImageWarping, Motion
+from dfm_lightning.forward_models import ImageWarping
 from dfm_lightning.losses import edge_aware_flow_smoothness, edge_aware_smoothness
+from dfm_lightning.signals import Motion
 from dfm_lightning.tasks import MotionObjective, MotionPrediction
 from dfm_lightning.types import Batch, Moment, Views
 

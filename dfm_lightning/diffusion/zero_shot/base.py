@@ -11,7 +11,7 @@ Each element of a batch is solved independently: no result depends on the batch 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -36,7 +36,7 @@ from dfm_lightning.types import at_least_float32, map_tensors
 class LinearProblem(NamedTuple):
     """Measurements y = A x + σ_y n of a batch of images; `noise` is σ_y, in the units of the measurements."""
 
-    operator: Any
+    operator: LinearOperator
     measurement: Float[Tensor, "b p q r"]
     noise: Float[Tensor, " b"]
 

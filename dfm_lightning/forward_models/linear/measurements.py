@@ -9,6 +9,7 @@ from torch import Tensor
 from dfm_lightning.forward_models.linear.laws import OperatorLaw
 from dfm_lightning.forward_models.linear.masks import whole_image
 from dfm_lightning.forward_models.linear.observation import Projection, Sensing, check_noise, measure
+from dfm_lightning.forward_models.linear.operator import LinearOperator
 from dfm_lightning.record import Recorded
 from dfm_lightning.types import Batch, Views, map_tensors
 
@@ -56,7 +57,11 @@ class LinearMeasurements(Recorded):
         return Batch(context, target, novel, keys, {})
 
     def _views(
-        self, operator: Any, observation: Float[Tensor, "b p q r"], labels: Int[Tensor, " b"], noise: float
+        self,
+        operator: LinearOperator,
+        observation: Float[Tensor, "b p q r"],
+        labels: Int[Tensor, " b"],
+        noise: float,
     ) -> Views:
         deviation = torch.full((len(labels), 1), float(noise))
         params = Sensing(map_tensors(lambda tensor: tensor[:, None], operator), deviation, labels[:, None])

@@ -1,6 +1,6 @@
 """The forward model of linear problems: signals are images, and their parameters are operators."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -20,12 +20,12 @@ class Sensing(NamedTuple):
     class of the image, for models that know classes; −1 for none.
     """
 
-    operator: Any
+    operator: LinearOperator
     noise: Float[Tensor, " *b"]
     label: Int[Tensor, " *b"]
 
 
-def sensing(operator: Any, leading: tuple[int, ...], noise: float = 0.0, label: int = -1) -> Sensing:
+def sensing(operator: LinearOperator, leading: tuple[int, ...], noise: float = 0.0, label: int = -1) -> Sensing:
     """Build a `Sensing` with leading dimensions `*b`, with the same noise and class for all."""
     return Sensing(operator, torch.full(leading, noise), torch.full(leading, label))
 
@@ -33,7 +33,7 @@ def sensing(operator: Any, leading: tuple[int, ...], noise: float = 0.0, label: 
 class _Projected(NamedTuple):
     """The operator whose row space is meant."""
 
-    operator: Any
+    operator: LinearOperator
 
 
 class Projection(LinearOperator, _Projected):
@@ -72,18 +72,18 @@ class Projection(LinearOperator, _Projected):
         return self._apply(measurement)
 
 
-def one_a_view(operator: Any) -> Any:
+def one_a_view(operator: LinearOperator) -> LinearOperator:
     """Merge the leading dimensions `b v` of an operator's tensors."""
     return map_tensors(lambda tensor: tensor.flatten(0, 1), operator)
 
 
-class LinearObservation(ForwardModel):
+class LinearObservation(ForwardModel[Tensor, Sensing]):
     """O = A S: images [b c h w] measured by linear operators; φ is a `Sensing`, which also states the noise of O.
 
     A target is an image, or the part of one that an operator sees (`Projection`).
     """
 
-    def forward(self, signal: Float[Tensor, "b c h w"], params: Any) -> Float[Tensor, "b v p q r"]:
+    def forward(self, signal: Float[Tensor, "b c h w"], params: Sensing) -> Float[Tensor, "b v p q r"]:
         """See `ForwardModel`."""
         views = params.noise.shape[1]
         operator = one_a_view(params.operator)
@@ -93,12 +93,12 @@ class LinearObservation(ForwardModel):
         """See `ForwardModel.target_size`: that of the images behind the context."""
         return tuple(one_a_view(context.params.operator).image_shape)
 
-    def operator_norm(self, params: Any) -> Float[Tensor, " b"]:
+    def operator_norm(self, params: Sensing) -> Float[Tensor, " b"]:
         """See `ForwardModel.operator_norm`: of one view its operator's, of several at most this."""
         squared = one_a_view(params.operator).norm().square()
         return squared.to(params.noise).view(params.noise.shape).sum(dim=1).sqrt()
 
-    def noise_deviation(self, params: Any) -> Float[Tensor, "b v p q r"]:
+    def noise_deviation(self, params: Sensing) -> Float[Tensor, "b v p q r"]:
         """See `ForwardModel.noise_deviation`: σ_y where a measurement depends on the image."""
         places = one_a_view(params.operator).measured_places().unflatten(0, params.noise.shape)
         return torch.where(places.to(params.noise) > 0, params.noise[..., None, None, None], 0.0)

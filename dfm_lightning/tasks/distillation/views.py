@@ -1,7 +1,7 @@
 """The views of a distillation: given ones with their masks, and cameras around the scene."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -95,5 +95,5 @@ def ring_views(
 
 def with_pixels(cameras: Cameras, size: int) -> Cameras:
     """The cameras with all pixels of square images of another size."""
-    pixels: Any = pixel_grid(size, size).to(cameras.pixels)
+    pixels = pixel_grid(size, size).to(cameras.pixels)
     return cameras._replace(pixels=pixels.expand(*cameras.pixels.shape[:2], size, size, 2))

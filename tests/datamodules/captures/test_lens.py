@@ -17,8 +17,8 @@ def make_lens(
     width: float, height: float, focal: tuple, centre: tuple, distortion: dict[str, float], fisheye: bool
 ) -> Lens:
     """A lens by numbers that may be whole."""
-    numbers = [tuple(map(float, pair)) for pair in ((width, height), focal, centre)]
-    return opencv_lens(*numbers[0], numbers[1], numbers[2], distortion, fisheye)
+    lengths, middle = ((float(x), float(y)) for x, y in (focal, centre))
+    return opencv_lens(float(width), float(height), lengths, middle, distortion, fisheye)
 
 
 PHONE = make_lens(

@@ -1,5 +1,7 @@
 """Ray intersections against membership of points along the rays, found without any of the formulas."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def inside_sphere(points: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points - CENTRE, axis=-1) < 0.6
 
 
-CASES = [
+CASES: list[tuple[Solid, Callable[[np.ndarray], np.ndarray]]] = [
     (Sphere(CENTRE, 0.6), inside_sphere),
     (Box(CENTRE, HALF, YAW), inside_box),
     (Cylinder(CENTRE, 0.5, 0.4), inside_cylinder),

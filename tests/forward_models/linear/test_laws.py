@@ -10,7 +10,9 @@ from dfm_lightning.forward_models.linear import (
     CompressedSensings,
     Downsamplings,
     GaussianBlurs,
+    Mask,
     Matrices,
+    Matrix,
     Nothing,
     OneOf,
     OperatorLaw,
@@ -47,8 +49,15 @@ def test_the_seed_decides(law: OperatorLaw) -> None:
         assert values[0].shape != values[1].shape or not torch.equal(*values)
 
 
+def mask_of(law: OperatorLaw, count: int, size: int, seed: int = 1) -> torch.Tensor:
+    """The masks that a law draws for colour images of a size."""
+    drawn = law.draw(count, (3, size, size), generator(seed))
+    assert isinstance(drawn, Mask)
+    return drawn.mask
+
+
 def test_patches_are_seen_and_their_sizes_follow_the_papers_law() -> None:
-    masks = PatchMasks().draw(3000, (3, 32, 32), generator()).mask[:, 0].bool()
+    masks = mask_of(PatchMasks(), 3000, 32)[:, 0].bool()
     assert masks.flatten(1).any(dim=1).all()
     # Exactly: P(size) ∝ 1 − E[(1 − p)^patches], p uniform in [0, 0.1].
     counts = [(32 // 2**k) ** 2 for k in range(6)]
@@ -65,21 +74,23 @@ def test_patches_are_seen_and_their_sizes_follow_the_papers_law() -> None:
 
 
 def test_masks_do_not_depend_on_how_many_are_drawn() -> None:
-    together = PatchMasks().draw(2, (3, 16, 16), generator(5)).mask
-    alone = PatchMasks().draw(1, (3, 16, 16), generator(5)).mask
+    together = mask_of(PatchMasks(), 2, 16, seed=5)
+    alone = mask_of(PatchMasks(), 1, 16, seed=5)
     assert torch.equal(together[:1], alone)
 
 
 def test_boxes_lie_between_two_different_coordinates() -> None:
-    masks = BoxMasks().draw(4000, (3, 16, 16), generator()).mask
+    masks = mask_of(BoxMasks(), 4000, 16)
     # E|i − j| of two different ones of n numbers is (n + 1) / 3.
     assert masks.mean() == pytest.approx((17 / 3 / 16) ** 2, rel=0.05)
-    outside = BoxMasks(inside=False).draw(10, (3, 16, 16), generator()).mask
-    assert torch.equal(outside, 1 - BoxMasks().draw(10, (3, 16, 16), generator()).mask)
+    outside = mask_of(BoxMasks(inside=False), 10, 16)
+    assert torch.equal(outside, 1 - mask_of(BoxMasks(), 10, 16))
 
 
 def test_rows_of_matrices_have_length_one_or_none() -> None:
-    rows = Matrices((2, 9)).draw(300, SHAPE, generator()).rows.flatten(2)
+    matrices = Matrices((2, 9)).draw(300, SHAPE, generator())
+    assert isinstance(matrices, Matrix)
+    rows = matrices.rows.flatten(2)
     lengths = rows.norm(dim=2)
     numbers = (lengths > 0).sum(dim=1)
     assert lengths[lengths > 0] == pytest.approx(torch.ones(int(numbers.sum())), abs=1e-5)

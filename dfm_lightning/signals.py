@@ -1,0 +1,64 @@
+"""The signals that several packages know: radiance fields and motions. Codes and images are plain tensors."""
+
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+FieldStage = Literal["coarse", "fine"]
+
+
+class FieldValues(NamedTuple):
+    """A radiance field's values at points: colour in [0, 1], density ≥ 0 (per scene unit), features."""
+
+    colour: Float[Tensor, "b n 3"]
+    density: Float[Tensor, "b n"]
+    features: Float[Tensor, "b n f"]
+
+
+@runtime_checkable
+class RadianceField(Protocol):
+    """A signal that volume rendering observes: a 3D scene (for each element of a batch), as a function of points.
+
+    It may have two versions: a coarse one, which locates content along a ray, and a fine one, which is rendered.
+    `floats_per_point` estimates how many numbers a query holds in memory for each point, so that renderers can
+    size their chunks.
+    """
+
+    @property
+    def floats_per_point(self) -> int: ...
+
+    def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
+        """Compute the field's values at points in the scene."""
+        ...
+
+
+@runtime_checkable
+class RecallingField(RadianceField, Protocol):
+    """A radiance field that may know something of points which it, or one like it, was asked for before."""
+
+    def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
+        """Compute values at points that will be asked for again; equal to `query` up to rounding."""
+        ...
+
+
+@runtime_checkable
+class BoundedField(RadianceField, Protocol):
+    """A radiance field that ends somewhere: rays need points only between where they enter it and leave it."""
+
+    def crossing(
+        self, origins: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"]
+    ) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]]:
+        """Multiples of the directions at which rays enter and leave; the first is the greater if they miss it."""
+        ...
+
+
+class Motion(NamedTuple):
+    """The displacement of each pixel of an image, and the precedence where pixels meet.
+
+    `flow` is the displacement from time 0 to time 1 in pixels, to the right and down; `importance` is the
+    logarithm of a pixel's weight in the average of those that meet.
+    """
+
+    flow: Float[Tensor, "b 2 h w"]
+    importance: Float[Tensor, "b 1 h w"]
