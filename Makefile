@@ -39,9 +39,9 @@ demo/.tested: demo/.data
 	@touch $@
 
 demo/.predicted: demo/.tested
-	$(DFM) predict $(CONFIG) $(WEIGHTS) --data.test_scenes 4
+	$(DFM) predict $(CONFIG) $(WEIGHTS) --data.scenes.test 4
 	$(DFM) predict $(CONFIG) $(WEIGHTS) --trainer.callbacks.output demo/photograph \
-		--data.image $(PHOTOGRAPH) --data.camera_move $(AROUND)
+		--data.image $(PHOTOGRAPH) --data.prediction.move $(AROUND)
 	@touch $@
 
 demo/.finetuned: demo/.predicted

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from datamodules.co3d import Co3DDataModule
+from datamodules.posed.back_from_target import BackFromTarget
 from datamodules.synthetic.co3d.writer import write_synthetic_co3d
 from dfm_lightning import load
 from dfm_lightning.denoisers.volume_field import VolumeField
@@ -46,7 +47,8 @@ def read_scenes(root: Path, count: int, seed: int) -> Batch:
     """Make test scenes of the synthetic objects, and read them as one batch."""
     size = {"frames": 16, "height": 64, "width": 64}
     write_synthetic_co3d(root, train_scenes=1, val_scenes=1, test_scenes=count, **size, seed=seed)
-    data = Co3DDataModule(str(root), "toy", image_size=32, target_scale=4.0, frame_distance=(1, 8), workers=0)
+    views = BackFromTarget(distance=(1, 8))
+    data = Co3DDataModule(str(root), "toy", views=views, image_size=32, target_scale=4.0, workers=0)
     data.prepare_data()
     data.setup("test")
     batches = [batch._replace(key=[]) for batch in data.test_dataloader()]

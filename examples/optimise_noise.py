@@ -20,6 +20,7 @@ from torch import Tensor
 
 import dfm_lightning
 from datamodules.co3d import Co3DDataModule
+from datamodules.posed.back_from_target import BackFromTarget
 from dfm_lightning.callbacks.output.pictures import image_to_uint8, write_png
 from dfm_lightning.randomness import named_noise
 from dfm_lightning.types import Batch, select_views
@@ -60,8 +61,8 @@ def optimise(
 
 def first_scene(root: str) -> Batch:
     """The first validation scene of a synthetic data set, in the demo's layout."""
-    layout = {"image_size": 32, "target_scale": 4.0, "frame_distance": (1, 8), "novel_frames": "anywhere"}
-    data = Co3DDataModule(root, "toy", context_views=1, batch_size=1, workers=0, **layout)
+    views = BackFromTarget(distance=(1, 8), novel_frames="anywhere")
+    data = Co3DDataModule(root, "toy", views=views, target_scale=4.0, image_size=32, batch_size=1, workers=0)
     data.prepare_data()
     data.setup("validate")
     return next(iter(data.val_dataloader()))

@@ -13,12 +13,13 @@ from gan_problem import write_small_generator
 from lightning.pytorch import Callback, LightningDataModule
 from test_record import SMALL, made, with_subclasses
 
-from datamodules.co3d import Co3DDataModule
+from datamodules.co3d import Co3DDataModule, SequenceCounts
 from datamodules.ffhq_gan import FFHQGANDataModule
 from datamodules.linear_images import LinearImagesDataModule
 from datamodules.posed.camera_moves import CameraMove
 from datamodules.posed.datamodule import PosedImagesDataModule
 from datamodules.posed.photograph import Photograph
+from datamodules.posed.settings import EvaluationViews, PredictedViews, SceneCounts, TrainingDraws
 from datamodules.posed.view_choice import ViewChoice
 from datamodules.realestate10k import RealEstate10kDataModule
 from datamodules.vimeo90k import Vimeo90KDataModule
@@ -51,7 +52,7 @@ NEEDED: dict[type, dict[str, Any]] = {
     SamplePictures: {},
 }
 # Directions, sides that may be left or right, and conventions where a negative number means something.
-ANY_NUMBER = {(CameraMove, "size"), (PosedImagesDataModule, "trajectory_scale")}
+ANY_NUMBER = {(CameraMove, "size"), (PredictedViews, "scale")}
 ANY_SIGN = {"up", "largest_log_ratio", "least_log_ratio", "training_log_noise", "least_log_snr"}
 
 
@@ -66,7 +67,7 @@ def classes() -> list[type]:
             and not cls.__module__.startswith("dfm_lightning.cli")
             and not inspect.isabstract(cls)
         ),
-        CameraMove,
+        *(CameraMove, SequenceCounts, SceneCounts, TrainingDraws, EvaluationViews, PredictedViews),
     ]
 
 

@@ -1,10 +1,11 @@
 """`Co3DDataModule`: Co3D (version 2), or anything in its layout, for Lightning."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -26,16 +27,17 @@ from datamodules.co3d.scenes import (
 )
 from datamodules.co3d.truth import known_of_views, valid_of_views
 from datamodules.hidden_looks import HiddenLooks, open_looks
-from datamodules.posed.back_from_target import BackFromTarget, NovelFrames
+from datamodules.posed.back_from_target import BackFromTarget
 from datamodules.posed.camera_moves import CameraMove
 from datamodules.posed.datamodule import PosedImagesDataModule
 from datamodules.posed.evaluation import KnownTruth, nothing_known
 from datamodules.posed.scenes import MissingScenes, Scene, Split
+from datamodules.posed.settings import SceneCounts, TrainingDraws
 from datamodules.posed.training import Attempts
 from datamodules.posed.trajectories import AroundScene
 from datamodules.posed.view_choice import ViewChoice
 from dfm_lightning.geometry.cameras import look_at
-from dfm_lightning.ranges import check_above, check_ascending, check_at_least
+from dfm_lightning.ranges import check_above, check_at_least
 
 # The splits that each of the trainer's functions reads.
 _SPLITS: dict[str | None, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
@@ -43,6 +45,32 @@ _SPLITS: dict[str | None, list[Split]] = {"fit": ["train", "val"], "validate": [
 _FRAMES_IN_MEAN = 10
 # How far away the middle of a photograph is where scenes keep their own units, in Co3D's.
 _DEPTH_OF_PHOTOGRAPHS = 10.0
+
+
+@dataclass(frozen=True)
+class SequenceCounts:
+    """The number of sequences of each category, those with the best camera quality score.
+
+    Args:
+        train: training sequences; all if null.
+        val: validation sequences; all if null.
+        test: sequences in test and predict; all if null.
+        missing: what to do about listed sequences that have not been downloaded, and about test scenes with an
+            unreadable frame: "error", or "skip" them and report their number. Without "skip", training replaces
+            draws of missing sequences, as it does those of unreadable frames.
+    """
+
+    train: int | None = 500
+    val: int | None = 8
+    test: int | None = 50
+    missing: MissingScenes = "error"
+
+    def __post_init__(self) -> None:
+        check_at_least(1, train=self.train, val=self.val, test=self.test)
+
+
+_SCENES, _TRAINING = SequenceCounts(), TrainingDraws(scale_augmentation=1.0)
+_VIEWS = partial(BackFromTarget, contexts=3)
 
 
 class Co3DDataModule(PosedImagesDataModule):
@@ -55,32 +83,16 @@ class Co3DDataModule(PosedImagesDataModule):
         root: folder that holds the categories' folders.
         category: name of a category, or several.
         subset: which of the category's set lists to use, such as fewview_train or fewview_dev.
-        context_views: number of context views in a training item.
-        novel_views: number of novel views in a training or validation item.
-        frame_distance: least and greatest number of frames from one view to the next, between the target and the
-            nearest context and between contexts; reduced in sequences that are too short.
-        novel_frames: where training takes novel views from: between the target and a context, as in the paper, or
-            anywhere in the sequence, so that the loss covers what neither of them shows.
+        views: which views have which role; by default `BackFromTarget` with three contexts in training.
         target_scale: the scene's scale after scaling; near and far planes are given in these units. The centre of
             a photograph is assumed to be this far away. Null leaves scenes in the data set's own units, as
             SparseFusion's released weights need them.
-        scale_augmentation: in training each scene is scaled by a random factor between this and its inverse; 1 for
-            none.
-        train_scenes: number of training sequences of each category, those with the best camera quality score; all
-            if null.
-        val_scenes: number of validation sequences of each category, chosen likewise.
-        test_scenes: number of sequences of each category in test and predict, chosen likewise.
-        evaluation_views: number of novel views of a test scene, evenly around the object.
-        trajectory: cameras of a prediction: a "circle" fitted to the sequence's cameras, the sequence's own
-            cameras all around it ("dataset"), an "interpolation" of some of them, an "extrapolation" of those from
-            the context to the target, a "move" of the camera, or a file of cameras.
+        scenes: numbers of sequences for each purpose.
+        training: random draws of training items.
+        evaluation: views of test scenes; by default eight novel ones, evenly around the object.
+        prediction: scenes and cameras of a prediction. The trajectory is by default a "circle", and a move once
+            around the centre of the scene; the "dataset" trajectory goes all around the sequence.
         cache_dir: where the scales of the scenes are stored; in the root if null.
-        missing_scenes: what to do about listed sequences that have not been downloaded, and about test scenes with
-            an unreadable frame: "error", or "skip" them and report their number. Without "skip", training replaces
-            draws of missing sequences, as it does those of unreadable frames.
-        camera_move: how the camera moves away from the context; once around the centre of the scene if null.
-        views: which views have which role, instead of `context_views`, `novel_views`, `frame_distance` and
-            `novel_frames`; such as `SparseViews`.
         object_crop: cuts views out around the object, by its mask; their central squares if null. Tests know what
             of the crops lies in the pictures.
         common: the settings that all data sets of posed images share.
@@ -89,45 +101,30 @@ class Co3DDataModule(PosedImagesDataModule):
     # Replaced draws depend on it.
     attempts = Attempts(own=10, all=30)
     source_path = AroundScene()
+    stock_parts: ClassVar[dict[str, Callable[..., ViewChoice]]] = {"views": _VIEWS}
+    usual_trajectory = "circle"
+    usual_move = CameraMove("orbit", 2 * math.pi)
+    usual_novel_views = 8
 
     def __init__(
         self,
         root: str,
         category: str | list[str],
         subset: str = "fewview_dev",
-        context_views: int = 3,
-        novel_views: int = 1,
-        frame_distance: tuple[int, int] = (20, 40),
-        novel_frames: NovelFrames = "between",
-        target_scale: float | None = 10.0,
-        scale_augmentation: float = 1.0,
-        train_scenes: int | None = 500,
-        val_scenes: int | None = 8,
-        test_scenes: int | None = 50,
-        evaluation_views: int = 8,
-        trajectory: str = "circle",
-        cache_dir: str | None = None,
-        missing_scenes: MissingScenes = "error",
-        camera_move: CameraMove | None = None,
         views: ViewChoice | None = None,
+        target_scale: float | None = 10.0,
+        scenes: SequenceCounts = _SCENES,
+        training: TrainingDraws = _TRAINING,
+        cache_dir: str | None = None,
         object_crop: ObjectCrop | None = None,
         **common: Any,
     ) -> None:
-        check_at_least(1, context_views=context_views)
-        check_at_least(0, novel_views=novel_views)
-        check_at_least(1, train_scenes=train_scenes, val_scenes=val_scenes, test_scenes=test_scenes)
         check_above(0, target_scale=target_scale)
-        check_ascending(1, frame_distance=frame_distance)
         super().__init__(
             reader=self._open_split,
-            views=views or BackFromTarget(context_views, novel_views, frame_distance, novel_frames),
-            scale_augmentation=scale_augmentation,
-            val_scenes=0,
-            test_scenes=None,
-            evaluation_views=evaluation_views,
-            trajectory=trajectory,
-            missing_scenes=missing_scenes,
-            camera_move=camera_move or CameraMove("orbit", 2 * math.pi),
+            views=views or _VIEWS(),
+            scenes=SceneCounts(0, None, scenes.missing),
+            training=training,
             scene_depth=target_scale or _DEPTH_OF_PHOTOGRAPHS,
             **common,
         )
@@ -137,7 +134,7 @@ class Co3DDataModule(PosedImagesDataModule):
         self.source = root
         self.categories = [category] if isinstance(category, str) else list(category)
         self.subset = subset
-        self.counts: dict[Split, int | None] = {"train": train_scenes, "val": val_scenes, "test": test_scenes}
+        self.sequences: dict[Split, int | None] = {"train": scenes.train, "val": scenes.val, "test": scenes.test}
         self.cache_dir = Path(cache_dir) if cache_dir else None
         self._opened: dict[str, Category] = {}
         self._scenes: dict[Split, list[ScaledSequence]] = {}
@@ -147,7 +144,7 @@ class Co3DDataModule(PosedImagesDataModule):
         function = self.trainer.state.fn if self.trainer else None
         if function == "predict" and self.image is not None:
             return
-        for split in _SPLITS.get(function, [self.predict_split]):
+        for split in _SPLITS.get(function, [self.prediction.split]):
             for name in self.categories:
                 self._open(name, split)
 
@@ -182,8 +179,8 @@ class Co3DDataModule(PosedImagesDataModule):
         """Yield some frames of each training sequence, one at a time; their scales are not needed."""
         unscaled = SceneScale(1.0, "cameras")
         for name in self.categories:
-            skip = self.missing_scenes == "skip"
-            selected, _ = select_sequences(self._category(name), "train", self.counts["train"], skip)
+            skip = self.counts.missing == "skip"
+            selected, _ = select_sequences(self._category(name), "train", self.sequences["train"], skip)
             for sequence, frames in selected:
                 scaled = ScaledSequence(sequence, unscaled, frames, [])
                 scene = Co3DScene(scaled, self.scene_depth, self.object_crop)
@@ -211,7 +208,7 @@ class Co3DDataModule(PosedImagesDataModule):
 
     def goes_without(self, split: Split) -> bool:
         """Tell whether unreadable scenes are skipped: always in validation, elsewhere if allowed."""
-        return split == "val" or self.missing_scenes == "skip"
+        return split == "val" or self.counts.missing == "skip"
 
     # --- inner workings -----------------------------------------------------------------------------------
 
@@ -225,8 +222,8 @@ class Co3DDataModule(PosedImagesDataModule):
 
     def _open(self, name: str, split: Split) -> tuple[list[ScaledSequence], list[Skipped]]:
         least = self._least_frames(split)
-        skip = self.missing_scenes == "skip"
-        return open_scenes(self._category(name), split, self.counts[split], least, self.cache_dir, skip)
+        skip = self.counts.missing == "skip"
+        return open_scenes(self._category(name), split, self.sequences[split], least, self.cache_dir, skip)
 
     def _least_frames(self, split: Split) -> int:
         """Return the number of frames that a sequence needs: all validation batches have as many novel views."""

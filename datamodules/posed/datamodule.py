@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Float64
@@ -26,7 +27,8 @@ from datamodules.posed.evaluation import (
 )
 from datamodules.posed.photograph import Photograph
 from datamodules.posed.protocol import ChosenViews, IndexedViews, Protocol
-from datamodules.posed.scenes import MissingScenes, Scene, SceneReader, Split
+from datamodules.posed.scenes import Scene, SceneReader, Split
+from datamodules.posed.settings import EvaluationViews, PredictedViews, SceneCounts, TrainingDraws
 from datamodules.posed.training import Attempts, TrainingScenes
 from datamodules.posed.trajectories import KINDS, SourcePath, ToTarget, Trajectory
 from datamodules.posed.two_ends import TwoEnds
@@ -34,11 +36,12 @@ from datamodules.posed.view_choice import ViewChoice
 from datamodules.posed.views import Roles, read_images
 from datamodules.replacements import ReportsReplacements
 from dfm_lightning.errors import UserError
-from dfm_lightning.ranges import check_above, check_at_least, check_finite
+from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.types import LookLaw
 
 # Number of scenes, and of frames of each, that the mean image is taken over.
 _SCENES_IN_MEAN, _FRAMES_IN_MEAN = 200, 4
+_SCENES, _TRAINING, _EVALUATION, _PREDICTION = SceneCounts(), TrainingDraws(), EvaluationViews(), PredictedViews()
 
 
 class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
@@ -56,35 +59,23 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         image_size: height and width of the views in pixels.
         batch_size: training and validation scenes in a batch of each process. Test and predict take one.
         workers: processes that read images, for each process that trains.
-        scale_augmentation: in training each scene is scaled by a random factor between this and its inverse; null
-            for none.
-        draws_per_scene: training items of each scene in an epoch.
-        val_scenes: number of scenes held out of the training split for validation.
-        evaluation_index: JSON file that says which frames of which scenes are context and targets in test and
-            predict (pixelSplat's evaluation_index_re10k.json).
-        missing_scenes: what to do about scenes of the index that the data set lacks: "error", or "skip" them and
-            report their number.
-        test_scenes: number of scenes in test and predict, the first that can be read; all if null.
-        evaluation_views: number of novel views of a test scene without an index.
-        masks: whether the truth of validation and test holds foreground masks, which the data set must have.
-        predict_split: split that predictions are made for.
-        predict_scenes: names of the scenes to predict, instead of the first `test_scenes`.
-        trajectory: cameras of a prediction: "circle", around a circle fitted to the scene's cameras; "dataset",
-            the scene's own cameras; "interpolation", smoothly through some of them; "extrapolation", from the
-            context to the target and further; "move", as `camera_move` says; or the path to a camera file of
-            RealEstate10k (.txt) or a transforms.json, whose first camera is put in the context's place.
-        trajectory_frames: number of cameras of a prediction; at most this many of a file.
-        trajectory_scale: factor on a file's translations.
-        trajectory_size: height and width of predicted views in pixels; `image_size` if null.
+        scenes: numbers of scenes for each purpose.
+        training: random draws of training items.
+        evaluation: views of test scenes.
+        prediction: scenes and cameras of a prediction.
         image: a photograph to predict from, instead of the data set's scenes, which then need not exist. Its
-            trajectory is the `camera_move`, or the file that `trajectory` names.
+            trajectory is the prediction's `move`, or the file that its `trajectory` names.
         field_of_view: the photograph's, in degrees along its longer side; from its EXIF data if null.
-        camera_move: how the camera moves away from the context.
         scene_depth: distance, in scene units, of the centre of a photograph, or of the point that a move circles.
     """
 
+    stock_parts: ClassVar[dict[str, Callable[..., ViewChoice]]] = {"views": TwoEnds}
     attempts = Attempts()
     source_path: SourcePath = ToTarget()
+    # What stands for null in the settings.
+    usual_trajectory = "dataset"
+    usual_move = CameraMove()
+    usual_novel_views = 4
     source = "the data set"
     """Where it lies, for messages."""
 
@@ -95,53 +86,30 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         image_size: int = 64,
         batch_size: int = 3,
         workers: int = 4,
-        scale_augmentation: float | None = None,
-        draws_per_scene: int = 1,
-        val_scenes: int = 32,
-        evaluation_index: str | None = None,
-        missing_scenes: MissingScenes = "error",
-        test_scenes: int | None = 100,
-        evaluation_views: int = 4,
-        masks: bool = False,
-        predict_split: Split = "test",
-        predict_scenes: list[str] | None = None,
-        trajectory: str = "dataset",
-        trajectory_frames: int = 60,
-        trajectory_scale: float = 1.0,
-        trajectory_size: int | None = None,
+        scenes: SceneCounts = _SCENES,
+        training: TrainingDraws = _TRAINING,
+        evaluation: EvaluationViews = _EVALUATION,
+        prediction: PredictedViews = _PREDICTION,
         image: str | None = None,
         field_of_view: float | None = None,
-        camera_move: CameraMove | None = None,
         scene_depth: float = 3.0,
     ) -> None:
         super().__init__()
-        check_at_least(1, image_size=image_size, batch_size=batch_size, test_scenes=test_scenes)
-        check_at_least(0, workers=workers, val_scenes=val_scenes, evaluation_views=evaluation_views)
-        check_at_least(1, scale_augmentation=scale_augmentation, draws_per_scene=draws_per_scene)
-        check_at_least(1, trajectory_frames=trajectory_frames, trajectory_size=trajectory_size)
+        check_at_least(1, image_size=image_size, batch_size=batch_size)
+        check_at_least(0, workers=workers)
         check_above(0, scene_depth=scene_depth, field_of_view=field_of_view)
-        check_finite(trajectory_scale=trajectory_scale)
         self.views = views or TwoEnds()
         self.image_size = image_size
         self.batch_size = batch_size
         self.workers = workers
-        self.scale_augmentation = scale_augmentation
-        self.draws_per_scene = draws_per_scene
-        self.val_scenes = val_scenes
-        self.evaluation_index = None if evaluation_index is None else Path(evaluation_index)
-        self.missing_scenes: MissingScenes = missing_scenes
-        self.test_scenes = test_scenes
-        self.evaluation_views = evaluation_views
-        self.masks = masks
-        self.predict_split: Split = predict_split
-        self.predict_scenes = predict_scenes
-        self.trajectory = trajectory
-        self.trajectory_frames = trajectory_frames
-        self.trajectory_scale = trajectory_scale
-        self.trajectory_size = trajectory_size or image_size
+        self.counts = scenes
+        self.training = training
+        self.evaluation = evaluation
+        self.prediction = prediction
+        self.trajectory_size = prediction.size or image_size
         self.image = None if image is None else Path(image)
         self.field_of_view = field_of_view
-        self.camera_move = camera_move or CameraMove()
+        self.camera_move = prediction.move or self.usual_move
         self.scene_depth = scene_depth
         self._open_reader = reader
         self._readers: dict[Split, SceneReader] = {}
@@ -155,8 +123,8 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
             self.training_scenes(),
             self.views.draw,
             self.image_size,
-            self.scale_augmentation,
-            self.draws_per_scene,
+            self.training.scale_augmentation,
+            self.training.draws_per_scene,
             self.attempts,
             self.workers,
         )
@@ -176,13 +144,13 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         """Load the same views of the test scenes every time, each scene in one process."""
         protocol = self._protocol("test")
         keys = protocol.keys(self.reader("test").keys())
-        return evaluation_loader(self._evaluation("test", protocol, keys, self.test_scenes), 1, self.workers)
+        return evaluation_loader(self._evaluation("test", protocol, keys, self.counts.test), 1, self.workers)
 
     def predict_dataloader(self) -> DataLoader:
         """Load the context and trajectory of each scene, in one process each; or those of the photograph."""
         if self.image is not None:
             return evaluation_loader(self._photograph(self.image), 1)
-        split, path = self.predict_split, self._trajectory(self.trajectory)
+        split, path = self.prediction.split, self._trajectory(self.prediction.trajectory or self.usual_trajectory)
         reader, protocol = self.reader(split), self._protocol(split)
         keys = self._predicted_scenes(protocol.keys(reader.keys()))
 
@@ -190,7 +158,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
             read_images(scene, roles.context, self.image_size)
             path(scene, roles)
 
-        count = self.test_scenes if self.predict_scenes is None else None
+        count = self.counts.test if self.prediction.scenes is None else None
         items = self._items(split, protocol, keys, count, read)
         requests = PathRequests(reader, items, path, self.image_size, self.trajectory_size)
         return evaluation_loader(requests, 1, self.workers)
@@ -211,11 +179,11 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
     def training_split(self) -> tuple[list[str], list[str]]:
         """List the scenes to train on and those held out, whatever the seed."""
         keys = sorted(self.reader("train").keys(), key=lambda key: hashlib.sha256(key.encode()).digest())
-        if len(keys) <= self.val_scenes:
+        if len(keys) <= self.counts.val:
             raise UserError(
-                f"val_scenes is {self.val_scenes}, but there are {len(keys)} training scenes altogether"
+                f"scenes.val is {self.counts.val}, but there are {len(keys)} training scenes altogether"
             )
-        return sorted(keys[self.val_scenes :]), sorted(keys[: self.val_scenes])
+        return sorted(keys[self.counts.val :]), sorted(keys[: self.counts.val])
 
     def mean_image(self) -> Float[Tensor, "3 h w"] | None:
         """Average some frames of the training scenes, in [-1, 1]: a baseline that any model should beat.
@@ -284,29 +252,31 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
     # --- inner workings -----------------------------------------------------------------------------------
 
     def _protocol(self, split: Split) -> Protocol:
-        if split == "test" and self.evaluation_index is not None:
-            return IndexedViews(self.evaluation_index, self.views.contexts, self.missing_scenes)
-        return ChosenViews(self.views, self.evaluation_views)
+        index, novel = self.evaluation.index, self.evaluation.novel
+        if split == "test" and index is not None:
+            return IndexedViews(Path(index), self.views.contexts, self.counts.missing)
+        return ChosenViews(self.views, self.usual_novel_views if novel is None else novel)
 
     def _trajectory(self, kind: str) -> Trajectory:
         move, depth = self.camera_move, self.scene_depth
-        return Trajectory(kind, self.trajectory_frames, self.source_path, move, depth, self.trajectory_scale)
+        return Trajectory(kind, self.prediction.frames, self.source_path, move, depth, self.prediction.scale)
 
     def _photograph(self, path: Path) -> PathRequests:
         photograph = Photograph(path, self.field_of_view, self.photograph_pose())
         rank_zero_info(f"{path}: {photograph.description}")
-        trajectory = self._trajectory("move" if self.trajectory in KINDS else self.trajectory)
+        given = self.prediction.trajectory
+        trajectory = self._trajectory("move" if given is None or given in KINDS else given)
         items = [EvaluationItem(photograph.key, Roles([0], 0, []))]
         return PathRequests(photograph, items, trajectory, self.image_size, self.trajectory_size)
 
     def _predicted_scenes(self, keys: list[str]) -> list[str]:
         """Return the requested scenes among those that exist."""
-        if self.predict_scenes is None:
+        if self.prediction.scenes is None:
             return keys
-        unknown = sorted(set(self.predict_scenes) - set(keys))
+        unknown = sorted(set(self.prediction.scenes) - set(keys))
         if unknown:
             raise UserError(f"there is no scene {unknown[0]!r} among the {len(keys)}, such as {keys[0]!r}")
-        return self.predict_scenes
+        return self.prediction.scenes
 
     def _evaluation(
         self, split: Split, protocol: Protocol, keys: list[str], count: int | None
@@ -314,13 +284,13 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         def read(scene: Scene, roles: Roles) -> None:
             for position in roles.positions():
                 scene.view(position, self.image_size)
-                if self.masks:
+                if self.evaluation.masks:
                     scene.mask(position, self.image_size)
             known(scene, roles.positions(), self.image_size)
 
         known = self.known_truth(split)
         items = self._items(split, protocol, keys, count, read)
-        return EvaluationScenes(self.reader(split), items, self.image_size, self.masks, known)
+        return EvaluationScenes(self.reader(split), items, self.image_size, self.evaluation.masks, known)
 
     def _items(
         self,
@@ -337,7 +307,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         scenes = len(items) + len(skipped)
         counted = f"{len(skipped)} of {scenes} {split} scenes cannot be read, such as: {skipped[0]}"
         if not self.goes_without(split):
-            raise UserError(f"{counted}; set data.missing_scenes to skip to go without such scenes")
+            raise UserError(f"{counted}; set data.scenes.missing to skip to go without such scenes")
         if not items:
             raise UserError(f"{self.source}, {split}: none of {scenes} scenes can be read, such as: {skipped[0]}")
         rank_zero_warn(f"{counted}; they are left out")

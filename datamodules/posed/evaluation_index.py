@@ -63,6 +63,6 @@ def known_scenes(index: EvaluationIndex, path: Path, known: set[str], skip_missi
     if missing and (not skip_missing or len(missing) == len(index.entries)):
         raise UserError(
             f"{path} names {len(missing)} scenes of {len(index.entries)} that the data set does not have, such as "
-            f"{missing[0]!r}; set data.missing_scenes to skip to go without them, or data.evaluation_index to null"
+            f"{missing[0]!r}; set data.scenes.missing to skip to go without them, or data.evaluation.index to null"
         )
     return [key for key in index.entries if key in known]

@@ -103,7 +103,7 @@ class Trajectory:
         distance: float,
         file_scale: float = 1.0,
     ) -> None:
-        check_finite(trajectory_scale=file_scale)
+        check_finite(scale=file_scale)
         self.kind = kind
         self.frames = frames
         self.source = source
@@ -120,7 +120,7 @@ class Trajectory:
             self._poses = self._thinned(scale_translations(read_camera_path(Path(kind)), file_scale))
             self._anchor = self._poses[0]
         elif kind == "extrapolation" and frames < 3:
-            raise UserError(f"an extrapolated trajectory needs trajectory_frames of at least 3, not {frames}")
+            raise UserError(f"an extrapolated trajectory needs prediction.frames of at least 3, not {frames}")
 
     def _thinned(self, poses: Float64[Tensor, "n 4 4"]) -> Float64[Tensor, "m 4 4"]:
         return poses[ToTarget().spread(len(poses), self.frames)] if len(poses) > self.frames else poses

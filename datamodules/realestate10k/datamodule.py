@@ -1,8 +1,9 @@
 """`RealEstate10kDataModule`: RealEstate10k in any of its forms, a capture or a photograph, for Lightning."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -11,9 +12,11 @@ from datamodules.posed.datamodule import PosedImagesDataModule
 from datamodules.posed.evaluation import KnownTruth, nothing_known
 from datamodules.posed.scenes import Scene, SceneReader, Split
 from datamodules.posed.two_ends import TwoEnds
+from datamodules.posed.view_choice import ViewChoice
 from datamodules.realestate10k.forms import open_reader
 from dfm_lightning.errors import UserError
-from dfm_lightning.ranges import check_ascending, check_at_least
+
+_VIEWS = partial(TwoEnds, distance=(100, 180))
 
 
 class RealEstate10kDataModule(PosedImagesDataModule):
@@ -29,14 +32,15 @@ class RealEstate10kDataModule(PosedImagesDataModule):
         image_size: height and width of the views in pixels.
         batch_size: training and validation scenes in a batch of each process. Test and predict take one.
         workers: processes that read images, for each process that trains.
-        context_views: number of context views; of an evaluation index, the first this many contexts are given.
-        novel_views: number of novel views in a training or validation item.
-        frame_distance: least and greatest number of frames between the first context and the target. Scenes that
-            are too short use their ends.
+        views: which frames of a scene are context, target and novel views; by default one context, the target 100
+            to 180 frames away, and a novel view between them. Of the contexts of an evaluation index, the first
+            are given, as many as `views` has.
         scene_depth: distance, in scene units, of the centre of the photograph, of what a capture typically shows,
             or of the point that a camera move circles.
         common: the settings that all data sets of posed images share.
     """
+
+    stock_parts: ClassVar[dict[str, Callable[..., ViewChoice]]] = {"views": _VIEWS}
 
     def __init__(
         self,
@@ -44,20 +48,15 @@ class RealEstate10kDataModule(PosedImagesDataModule):
         image_size: int = 64,
         batch_size: int = 3,
         workers: int = 4,
-        context_views: int = 1,
-        novel_views: int = 1,
-        frame_distance: tuple[int, int] = (100, 180),
+        views: ViewChoice | None = None,
         scene_depth: float = 3.0,
         **common: Any,
     ) -> None:
-        check_at_least(1, context_views=context_views)
-        check_at_least(0, novel_views=novel_views)
-        check_ascending(1, frame_distance=frame_distance)
         self.root = None if root is None else Path(root)
         self.source = str(root)
         super().__init__(
             reader=partial(_open, self.root, scene_depth),
-            views=TwoEnds(context_views, novel_views, frame_distance),
+            views=views or _VIEWS(),
             image_size=image_size,
             batch_size=batch_size,
             workers=workers,

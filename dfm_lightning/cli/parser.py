@@ -1,6 +1,7 @@
 """The argument parser: its errors are one line, and unset parts of a model show their defaults."""
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class DfmParser(LightningArgumentParser):
         # `--model.sampler.steps 10` works with a config that names no sampler.
         prefix = f"{nested_key}." if nested_key else ""
         parts = getattr(class_type, "stock_parts", {})
-        stock = {prefix + name: {"class_path": path_of(part)} for name, part in parts.items()}
+        stock = {prefix + name: _as_config(part) for name, part in parts.items()}
         self.set_defaults({name: part for name, part in stock.items() if name in added})
         return added
 
@@ -55,6 +56,13 @@ class DfmParser(LightningArgumentParser):
             shipped = ", ".join(shipped_configs())
             raise UserError(f"A config is missing: add --config NAME, a path or one of {shipped}.")
         raise UserError(readable(message, option_names(self)))
+
+
+def _as_config(part: type | functools.partial[Any]) -> dict[str, Any]:
+    """Write a stock part as in a config: a class, or a class with some of its arguments."""
+    if isinstance(part, functools.partial):
+        return {"class_path": path_of(part.func), "init_args": dict(part.keywords)}
+    return {"class_path": path_of(part)}
 
 
 def path_of(kind: type) -> str:

@@ -75,8 +75,10 @@ def migrate_with_notice(
 def migrated_option(name: str, classes: Mapping[str, str] | None = None) -> str:
     """Return the current name of a setting given as on the command line; unchanged if it was not renamed."""
     for moved in MOVED_SETTINGS:
-        if name in (moved.old, short(moved.old)) and _belongs(moved, (classes or {}).get(name.split(".")[0])):
-            return short(moved.new)
+        for old in (moved.old, short(moved.old)):
+            within = name == old or name.startswith(f"{old}.")
+            if within and _belongs(moved, (classes or {}).get(name.split(".")[0])):
+                return short(moved.new) + name[len(old) :]
     return name
 
 
@@ -127,6 +129,10 @@ def _with_new_settings(config: dict[str, Any], origin: str, classes: Mapping[str
             or not _belongs(moved, named.get("class_path", classes.get(way[0])))
         ):
             continue
+        if moved.unless and _names_class(config, moved.unless.split(".")):
+            del holder[name]
+            yield f"{short(moved.old)} → nothing, since there is {short(moved.unless)}"
+            continue
         *way, new_name = moved.new.split(".")
         target: Any = config
         for part in way:
@@ -144,6 +150,12 @@ def _with_new_settings(config: dict[str, Any], origin: str, classes: Mapping[str
 def _belongs(moved: MovedSetting, class_path: str | None) -> bool:
     """Tell whether a setting belongs to a class, or the class is unknown."""
     return class_path is None or class_path.rpartition(".")[2] == moved.owner
+
+
+def _names_class(config: dict[str, Any], way: list[str]) -> bool:
+    """Tell whether a setting names a class, alone or with its arguments."""
+    given = (_follow(config, way[:-1]) or {}).get(way[-1])
+    return isinstance(given, str) or (isinstance(given, dict) and "class_path" in given)
 
 
 def _follow(tree: Any, way: list[str]) -> dict[str, Any] | None:

@@ -23,8 +23,8 @@ model:
     perceptual: null
     samples: 1
 data:
-  init_args: {root: rooms, image_size: 16, val_scenes: 1, test_scenes: 1, frame_distance: [3, 5], workers: 0,
-              evaluation_views: 1, camera_move: {frames: 3}}
+  init_args: {root: rooms, image_size: 16, scenes: {val: 1, test: 1}, views: {init_args: {distance: [3, 5]}},
+              workers: 0, evaluation: {novel: 1}, prediction: {move: {frames: 3}}}
 trainer:
   max_steps: 2
   num_sanity_val_steps: 0

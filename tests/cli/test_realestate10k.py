@@ -38,8 +38,8 @@ model:
     warm_start_steps: 1
     samples: 2
 data:
-  init_args: {root: rooms, evaluation_index: rooms/evaluation_index.json, image_size: 16, val_scenes: 1,
-              trajectory_frames: 5, trajectory_size: 16}
+  init_args: {root: rooms, evaluation: {index: rooms/evaluation_index.json}, image_size: 16,
+              scenes: {val: 1}, prediction: {frames: 5, size: 16}}
 trainer:
   devices: 1
   strategy: auto
@@ -118,7 +118,7 @@ def test_the_papers_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert model["guidance_scale"] == 2.0
     sampler = model["sampler"]["init_args"]
     assert (sampler["steps"], sampler["temperature"], sampler["eta"]) == (50, 0.85, 0.0)
-    assert (data["image_size"], data["context_views"], data["frame_distance"]) == (64, 1, [100, 180])
+    assert (data["image_size"], data["views"]["init_args"]["distance"]) == (64, [100, 180])
     assert encoder["position_grid"] * 4 == data["image_size"]
 
 
@@ -146,7 +146,7 @@ def test_fine_tuning_at_twice_the_resolution_carries_everything_over(folder: Pat
     assert after["dfm_config"]["data"]["init_args"]["image_size"] == 32
     assert after["global_step"] == 3
     assert main(["predict", *CONFIGS, "--ckpt_path", "tuned/last.ckpt", "--data.image_size", "32",
-                 "--data.trajectory_size", "32", "--data.test_scenes", "1", "--model.samples", "1",
+                 "--data.prediction.size", "32", "--data.scenes.test", "1", "--model.samples", "1",
                  "--trainer.callbacks.output", "large"]) == 0  # fmt: skip
     assert len(list((folder / "large").glob("*/sample_00/video.mp4"))) == 1
 
@@ -177,10 +177,10 @@ def test_the_protocol_of_an_index_in_one_command(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_path_is_the_scenes_own_or_made_from_it(folder: Path) -> None:
-    one = ["--data.test_scenes", "1", "--model.samples", "1"]
+    one = ["--data.scenes.test", "1", "--model.samples", "1"]
     poses = {}
     for kind in ("dataset", "interpolation", "extrapolation"):
-        (sample,) = predict(folder, kind, *one, "--data.trajectory", kind).glob("*/sample_00")
+        (sample,) = predict(folder, kind, *one, "--data.prediction.trajectory", kind).glob("*/sample_00")
         poses[kind] = predicted_poses(sample)
         assert poses[kind].shape == (5, 4, 4)
         torch.testing.assert_close(poses[kind][0], torch.eye(4).double(), atol=1e-6, rtol=0)
@@ -203,7 +203,14 @@ def test_the_path_comes_from_a_file(form: str, folder: Path, tmp_path: Path) -> 
         path = tmp_path / "path.json"
         frames = [{"transform_matrix": pose.tolist()} for pose in flip_opengl_opencv(given)]
         path.write_text(json.dumps({"frames": frames}))
-    options = ["--data.trajectory", str(path), "--data.trajectory_scale", "2", "--data.test_scenes", "1"]
+    options = [
+        "--data.prediction.trajectory",
+        str(path),
+        "--data.prediction.scale",
+        "2",
+        "--data.scenes.test",
+        "1",
+    ]
     (sample,) = predict(folder, f"file {form}", *options, "--model.samples", "1").glob("*/sample_00")
     chosen = [0, 11, 22, 34, 45]
     expected = given[0].inverse() @ given[chosen]
@@ -224,7 +231,7 @@ def test_a_path_that_cannot_be_used_is_refused_in_one_line(
         ("nowhere.txt", "there is no file nowhere.txt"),
         (str(folder / "tiny.yaml"), "a camera path is a .txt of RealEstate10k or a transforms.json"),
     ):
-        assert main(["predict", *CONFIGS, *WEIGHTS, "--data.trajectory", name]) == 2
+        assert main(["predict", *CONFIGS, *WEIGHTS, "--data.prediction.trajectory", name]) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -237,7 +244,7 @@ def test_a_capture_is_a_root_for_test_and_predict(workers: str, folder: Path, tm
     (tmp_path / "fox" / "transforms.json").write_text(json.dumps(fox["transforms"]))
     for name in {name for pair in fox["matches"] for name in pair["frames"]}:
         Image.new("RGB", (72, 128), (90, 120, 150)).save(tmp_path / "fox" / name)
-    root = ["--data.root", str(tmp_path / "fox"), "--data.evaluation_index", "null", "--data.workers", workers]
+    root = ["--data.root", str(tmp_path / "fox"), "--data.evaluation.index", "null", "--data.workers", workers]
     (sample, _) = sorted(predict(folder, f"capture {workers}", *root).glob("fox/sample_*"))
     assert len(predicted_poses(sample)) == 5
     colour = np.asarray(Image.open(sample / "context_00.png")).reshape(-1, 3).mean(axis=0)
@@ -264,7 +271,14 @@ def photograph(path: Path, orientation: int) -> Path:
 @pytest.mark.parametrize("orientation", [6, 3])
 def test_a_photograph_with_exif_rotation(orientation: int, folder: Path, tmp_path: Path) -> None:
     path = photograph(tmp_path / f"kitchen {orientation}.jpg", orientation)
-    move = ["--data.camera_move.kind", "sway", "--data.camera_move.size", "0.2", "--data.camera_move.frames", "6"]
+    move = [
+        "--data.prediction.move.kind",
+        "sway",
+        "--data.prediction.move.size",
+        "0.2",
+        "--data.prediction.move.frames",
+        "6",
+    ]
     output = predict(folder, f"photo {orientation}", "--data.image", str(path), "--data.scene_depth", "2", *move)
     samples = sorted(output.glob("kitchen*/sample_*"))
     assert len(samples) == 2
@@ -289,7 +303,7 @@ def test_a_photograph_with_exif_rotation(orientation: int, folder: Path, tmp_pat
 @pytest.mark.slow
 def test_guidance_of_one_is_no_guidance(folder: Path) -> None:
     """To the last bit: the frames are the same files as those of a model that was never to be guided."""
-    one = ["--data.test_scenes", "1", "--model.samples", "1", "--model.guidance_scale"]
+    one = ["--data.scenes.test", "1", "--model.samples", "1", "--model.guidance_scale"]
     frames = {}
     (folder / "unguided.yaml").write_text(
         re.sub("(?m)^.*guidance.*$", "", find_config("realestate10k_demo").read_text())

@@ -54,21 +54,23 @@ def quoted(name: str) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_scenes_keep_their_names(name: str, spelling: Any, tmp_path: Path) -> None:
     typed = spelling(name)
-    assert parse(RealEstate10kDataModule, f"--data.predict_scenes=[{typed}]")["predict_scenes"] == [name]
-    both = parse(RealEstate10kDataModule, f"--data.predict_scenes=[abc, {typed}]")["predict_scenes"]
+    assert parse(RealEstate10kDataModule, f"--data.prediction.scenes=[{typed}]")["prediction"]["scenes"] == [name]
+    both = parse(RealEstate10kDataModule, f"--data.prediction.scenes=[abc, {typed}]")["prediction"]["scenes"]
     assert both == ["abc", name]
     for number, text in enumerate((f"[{typed}]", f"\n    - {typed}\n    - abc")):
         config = tmp_path / f"{number}.yaml"
-        config.write_text(f"data:\n  init_args:\n    predict_scenes: {text}\n")
-        found = parse(RealEstate10kDataModule, f"--config={config}")["predict_scenes"]
+        config.write_text(f"data:\n  init_args:\n    prediction: {{scenes: {text}}}\n")
+        found = parse(RealEstate10kDataModule, f"--config={config}")["prediction"]["scenes"]
         assert found == [name, "abc"][: number + 1]
 
 
 # (Appended to an option that may be null, null is its end.)
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("null", "Null", "~")])
 def test_names_are_appended_as_they_are_typed(name: str) -> None:
-    found = parse(RealEstate10kDataModule, f"--data.predict_scenes+={name}", f"--data.predict_scenes+={name}")
-    assert found["predict_scenes"] == [name, name]
+    found = parse(
+        RealEstate10kDataModule, f"--data.prediction.scenes+={name}", f"--data.prediction.scenes+={name}"
+    )
+    assert found["prediction"]["scenes"] == [name, name]
 
 
 def test_other_types_are_what_they_were(tmp_path: Path) -> None:

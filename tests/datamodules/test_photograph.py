@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 from datamodules.co3d import Co3DDataModule
 from datamodules.posed.camera_moves import CameraMove, MoveKind
 from datamodules.posed.photograph import Photograph, photograph_camera
+from datamodules.posed.settings import PredictedViews
 from datamodules.realestate10k import RealEstate10kDataModule
 from dfm_lightning.errors import UserError
 from dfm_lightning.types import Request
@@ -44,8 +45,7 @@ def request_of(
     data = RealEstate10kDataModule(
         image=str(path),
         image_size=image_size,
-        trajectory_size=output_size,
-        camera_move=move,
+        prediction=PredictedViews(size=output_size, move=move),
         scene_depth=distance,
         field_of_view=field_of_view,
     )
@@ -177,7 +177,7 @@ def test_a_whole_orbit_comes_back() -> None:
 def test_an_elevated_orbit_stays_at_its_height_and_upright_in_the_world(elevation: float) -> None:
     """In the world of a Co3D photograph, whose y axis points up."""
     move = CameraMove("orbit", 3.0, 13, elevation)
-    data = Co3DDataModule("nowhere", "hydrant", target_scale=4.0, camera_move=move)
+    data = Co3DDataModule("nowhere", "hydrant", target_scale=4.0, prediction=PredictedViews(move=move))
     world = data.photograph_pose() @ move.poses(4.0)
     height = 4.0 * math.sin(math.radians(elevation))
     assert world[:, 1, 3].tolist() == pytest.approx([height] * 13)
@@ -203,9 +203,8 @@ def test_senseless_moves_are_refused() -> None:
 
 def test_the_datamodule_predicts_from_a_photograph_without_a_root(tmp_path: Path) -> None:
     path = save(tmp_path / "my kitchen.jpg", picture(90, 60), 6)
-    data = RealEstate10kDataModule(
-        image=str(path), image_size=16, trajectory_size=32, camera_move=CameraMove("sway", 0.2, 7), scene_depth=2.0
-    )
+    prediction = PredictedViews(size=32, move=CameraMove("sway", 0.2, 7))
+    data = RealEstate10kDataModule(image=str(path), image_size=16, prediction=prediction, scene_depth=2.0)
     (request,) = data.predict_dataloader()
     assert list(request.key) == ["my kitchen"]
     assert request.params.pixels.shape == (1, 7, 32, 32, 2)

@@ -16,6 +16,9 @@ from datamodules.captures import is_capture
 from datamodules.co3d import Co3DDataModule
 from datamodules.ffhq_gan import FFHQGANDataModule
 from datamodules.last_used import LastUsed
+from datamodules.posed.back_from_target import BackFromTarget
+from datamodules.posed.settings import PredictedViews, SceneCounts
+from datamodules.posed.two_ends import TwoEnds
 from datamodules.realestate10k import RealEstate10kDataModule
 from datamodules.synthetic.clips import write_synthetic_clips
 from datamodules.synthetic.co3d import write_synthetic_co3d
@@ -41,10 +44,9 @@ def _rooms(root: Path, workers: int) -> RealEstate10kDataModule:
         8,
         1,
         workers,
-        frame_distance=(1, 3),
-        val_scenes=1,
-        trajectory="interpolation",
-        trajectory_frames=3,
+        TwoEnds(distance=(1, 3)),
+        scenes=SceneCounts(val=1),
+        prediction=PredictedViews(trajectory="interpolation", frames=3),
     )
 
 
@@ -57,12 +59,14 @@ def capture(root: Path, workers: int = 0) -> RealEstate10kDataModule:
         pose[0, 3] = number
         frames.append({"file_path": f"{number}.png", "transform_matrix": pose.tolist()})
     (root / "transforms.json").write_text(json.dumps({"fl_x": 16, "w": 16, "h": 12, "k1": 0.01, "frames": frames}))
-    return RealEstate10kDataModule(str(root), 8, 1, workers, frame_distance=(1, 2), trajectory_frames=3)
+    views = TwoEnds(distance=(1, 2))
+    return RealEstate10kDataModule(str(root), 8, 1, workers, views, prediction=PredictedViews(frames=3))
 
 
 def toys(root: Path, workers: int = 0) -> Co3DDataModule:
     write_synthetic_co3d(root, "toy", 2, 1, 1, frames=8, height=24, width=24)
-    return Co3DDataModule(str(root), "toy", image_size=8, workers=workers, frame_distance=(1, 2), context_views=1)
+    views = BackFromTarget(distance=(1, 2))
+    return Co3DDataModule(str(root), "toy", views=views, image_size=8, workers=workers)
 
 
 def clips(root: Path, workers: int = 0) -> Vimeo90KDataModule:

@@ -122,3 +122,37 @@ def test_conventions_stand_once() -> None:
     # What the constructor is to refuse.
     assert estimate(migrate(config({"near": 1.0}), "a.yaml").config) == {"coarse_samples": 6, "near": 1.0}
     assert estimate(migrate({**config({}), "config_version": 1}, "a.yaml").config)["near"] == 2.0
+
+
+def posed(kind: str, **settings: Any) -> dict[str, Any]:
+    return {"data": {"class_path": f"datamodules.{kind}", "init_args": settings}}
+
+
+def test_settings_of_posed_images_are_in_groups() -> None:
+    old = {"root": "x", "views": None, "context_views": 2, "frame_distance": [1, 8], "train_scenes": None}
+    old |= {"trajectory": "move", "camera_move": {"kind": "sway"}, "trajectory_size": 64, "masks": True}
+    config, changes = migrate(posed("co3d.Co3DDataModule", **old), "a.yaml")
+    assert config["data"]["init_args"] == {
+        "root": "x",
+        "views": {"init_args": {"contexts": 2, "distance": [1, 8]}},
+        "scenes": {"train": None},
+        "evaluation": {"masks": True},
+        "prediction": {"trajectory": "move", "move": {"kind": "sway"}, "size": 64},
+    }
+    assert "data.camera_move → data.prediction.move" in changes
+    assert migrate(config, "a.yaml") == (config, [])
+
+
+def test_a_choice_of_views_replaced_the_settings_that_it_has_now() -> None:
+    chosen = {"class_path": "datamodules.posed.sparse_views.SparseViews", "init_args": {"contexts": 3}}
+    config, _ = migrate(posed("co3d.Co3DDataModule", views=chosen, context_views=2, novel_views=1), "a.yaml")
+    assert config["data"]["init_args"] == {"views": chosen}
+
+
+def test_other_data_sets_keep_names_that_posed_images_gave_up() -> None:
+    clips = posed("vimeo90k.Vimeo90KDataModule", frame_distance=[1, 2], predict_split="test")
+    assert migrate(clips, "a.yaml") == (clips, [])
+    assert migrated_option("data.frame_distance", {"data": "Vimeo90KDataModule"}) == "data.frame_distance"
+    rooms = {"data": "datamodules.realestate10k.RealEstate10kDataModule"}
+    assert migrated_option("data.frame_distance", rooms) == "data.views.distance"
+    assert migrated_option("data.camera_move.kind", rooms) == "data.prediction.move.kind"

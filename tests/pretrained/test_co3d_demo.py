@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 import dfm_lightning
 from datamodules.co3d import Co3DDataModule
+from datamodules.posed.back_from_target import BackFromTarget
+from datamodules.posed.settings import EvaluationViews
 from datamodules.synthetic.co3d.writer import write_synthetic_co3d
 from dfm_lightning.tasks import InverseGraphics
 from dfm_lightning.types import Batch, concatenate
@@ -28,8 +30,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     write_synthetic_co3d(
         root, train_scenes=1, val_scenes=1, test_scenes=SCENES, frames=8, height=64, width=64, seed=5
     )
+    views, novel = BackFromTarget(3, distance=(1, 8)), EvaluationViews(novel=3)
     data = Co3DDataModule(
-        str(root), "toy", image_size=32, target_scale=4.0, evaluation_views=3, frame_distance=(1, 8), workers=0
+        str(root), "toy", views=views, image_size=32, target_scale=4.0, evaluation=novel, workers=0
     )
     data.prepare_data()
     data.setup("test")

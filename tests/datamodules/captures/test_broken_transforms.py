@@ -11,6 +11,7 @@ from small_captures import FRAMES, INF, NAN, poses, refusal, save, transforms, w
 
 from datamodules.captures import open_capture
 from datamodules.posed.path_files import read_camera_path
+from datamodules.posed.settings import PredictedViews
 from datamodules.realestate10k import RealEstate10kDataModule
 from datamodules.realestate10k.verification import inspect_root, verify_root
 from dfm_lightning.errors import UserError
@@ -179,7 +180,7 @@ def test_nerfs_files_of_splits(written: tuple[str, ...], expected: str, tmp_path
     assert capture.intrinsics[0, 0, 0].item() == pytest.approx(0.5 / np.tan(0.69 / 2))
     assert capture.frame(FRAMES - 1).size == (64, 48)
     (request,) = RealEstate10kDataModule(
-        str(tmp_path), image_size=16, workers=0, trajectory_frames=4
+        str(tmp_path), image_size=16, workers=0, prediction=PredictedViews(frames=4)
     ).predict_dataloader()
     assert request.params.camera_to_world.shape == (1, 4, 4, 4)
 

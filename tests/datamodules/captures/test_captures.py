@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from datamodules.captures import is_capture, open_capture
 from datamodules.captures.capture import depth_of_focus
 from datamodules.image_files import UnreadableError
+from datamodules.posed.settings import PredictedViews
 from datamodules.realestate10k import RealEstate10kDataModule
 from datamodules.realestate10k.verification import verify_root
 from datamodules.synthetic.rooms.scene import Scene, draw_scene
@@ -276,7 +277,7 @@ def test_a_capture_is_a_data_root_for_test_and_predict(
 ) -> None:
     write_pictures(tmp_path, straight_pictures)
     write_transforms(tmp_path, scene, bent=False)
-    data = RealEstate10kDataModule(str(tmp_path), image_size=32, workers=0, trajectory_frames=5)
+    data = RealEstate10kDataModule(str(tmp_path), image_size=32, workers=0, prediction=PredictedViews(frames=5))
     (batch,) = data.test_dataloader()
     assert batch.key[0] == tmp_path.name
     assert batch.context.observation.shape == (1, 1, 3, 32, 32)

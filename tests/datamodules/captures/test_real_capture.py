@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from datamodules.captures import Capture, is_capture, open_capture
+from datamodules.posed.settings import PredictedViews
 from datamodules.realestate10k import RealEstate10kDataModule
 
 FOX = json.loads((Path(__file__).parents[2] / "data" / "fox_matches.json").read_text())
@@ -113,7 +114,9 @@ def test_transforms_may_lie_in_a_folder_of_the_capture(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*frames cannot be used")
 def test_it_is_a_root_for_test_and_predict(tmp_path: Path) -> None:
     write(tmp_path / "fox", FOX["transforms"])
-    data = RealEstate10kDataModule(str(tmp_path / "fox"), image_size=16, workers=0, trajectory_frames=4)
+    data = RealEstate10kDataModule(
+        str(tmp_path / "fox"), image_size=16, workers=0, prediction=PredictedViews(frames=4)
+    )
     (batch,) = data.test_dataloader()
     assert list(batch.key) == ["fox"]
     # Upright pictures are cut to their middle square, with all that is shown in them.

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+from posed_settings import made
+
 from datamodules.co3d import Co3DDataModule
 from datamodules.synthetic.co3d import write_synthetic_co3d
 from dfm_lightning.types import Batch
@@ -20,8 +22,8 @@ def write_small_root(root: Path, seed: int = 0) -> None:
 
 
 def module(root: Path, **options: object) -> Co3DDataModule:
-    settings = {"image_size": 16, "batch_size": 2, "workers": 0, "context_views": 2, "frame_distance": (2, 3)}
-    return Co3DDataModule(str(root), "toy", **{**settings, **options})  # type: ignore[arg-type]
+    usual = {"image_size": 16, "batch_size": 2, "workers": 0, "views": {"contexts": 2, "distance": (2, 3)}}
+    return made(Co3DDataModule, {"root": str(root), "category": "toy", **usual}, **options)
 
 
 def train_batches(data: Co3DDataModule, count: int) -> list[Batch]:

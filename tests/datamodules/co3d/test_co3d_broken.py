@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import ExifTags, Image
+from posed_settings import made
 from small_co3d import FRAMES, edit_frames, module, train_batches
 
 from datamodules.co3d import Co3DDataModule
@@ -154,16 +155,16 @@ def test_verify_finds_every_broken_file(own_root: Path) -> None:
         ({"category": "banana"}, "no category 'banana'; it has: toy"),
         ({"subset": "manyview"}, "no subset 'manyview'; it has: fewview_dev, fewview_train"),
         ({"subset": "fewview_train"}, "no test scene"),
-        ({"frame_distance": (5, 2)}, "frame_distance"),
-        ({"context_views": 0}, "context_views"),
-        ({"scale_augmentation": 0.5}, "scale_augmentation"),
+        ({"views": {"distance": (5, 2)}}, "distance"),
+        ({"views": {"contexts": 0}}, "contexts"),
+        ({"training": {"scale_augmentation": 0.5}}, "scale_augmentation"),
     ],
 )
 def test_wrong_settings_end_in_one_line(synthetic_root: Path, options: dict, message: str) -> None:
-    settings = {"root": str(synthetic_root), "category": "toy", **options}
+    usual = {"root": str(synthetic_root), "category": "toy"}
     # (The command line says in one line what a constructor refuses by a ValueError.)
     with pytest.raises((UserError, ValueError), match=message) as error:
-        Co3DDataModule(**settings).test_dataloader()
+        made(Co3DDataModule, usual, **options).test_dataloader()
     assert "\n" not in str(error.value)
 
 
@@ -182,7 +183,7 @@ def test_unknown_keys_are_ignored_and_the_prefix_of_version_2_is_stripped(own_ro
         frame["mask"]["path"] = prefix + frame["mask"]["path"]
 
     edit_frames(own_root, change)
-    assert len(list(module(own_root, masks=True).test_dataloader())) == 3
+    assert len(list(module(own_root, evaluation={"masks": True}).test_dataloader())) == 3
 
 
 def test_inspection_counts_everything(synthetic_root: Path) -> None:

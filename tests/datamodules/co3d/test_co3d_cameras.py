@@ -13,6 +13,7 @@ from datamodules.co3d import Co3DDataModule
 from datamodules.co3d.annotations import CategoryAnnotations, parse_frame, read_category
 from datamodules.co3d.frames import read_depth
 from datamodules.co3d.sequences import Sequence, build_sequences
+from datamodules.posed.back_from_target import BackFromTarget
 from dfm_lightning.geometry.cameras import intrinsics_in_pixels, invert_pose
 
 MATCHES = Path(__file__).parents[2] / "data" / "co3d_apple_matches.json"
@@ -121,7 +122,12 @@ def test_a_batch_shows_the_same_colours_along_its_cameras(synthetic_root: Path, 
     """Context pixels moved by depth and the batch's own (cropped, scaled, relative) cameras into the target."""
     # Images as wide as the stored ones: the crop is whole pixels, and depth can be cropped alike.
     module = Co3DDataModule(
-        str(synthetic_root), "toy", image_size=40, workers=0, frame_distance=(1, 1), cache_dir=str(tmp_path)
+        str(synthetic_root),
+        "toy",
+        views=BackFromTarget(distance=(1, 1)),
+        image_size=40,
+        workers=0,
+        cache_dir=str(tmp_path),
     )
     batch = next(iter(module.test_dataloader()))
     (scene,) = [scene for scene in module.scenes("test") if scene.sequence.name == batch.key[0]]

@@ -20,7 +20,7 @@ from datamodules.co3d.sequences import build_sequences
 
 
 def test_a_training_batch_has_all_its_parts(synthetic_root: Path) -> None:
-    batch = next(iter(module(synthetic_root, novel_views=3).train_dataloader()))
+    batch = next(iter(module(synthetic_root, views={"novel": 3}).train_dataloader()))
     for views, count in ((batch.context, 2), (batch.target, 1), (batch.novel, 3)):
         assert views.observation.shape == (2, count, 3, 16, 16)
         assert views.params.camera_to_world.shape == (2, count, 4, 4)
@@ -36,7 +36,7 @@ def test_a_training_batch_has_all_its_parts(synthetic_root: Path) -> None:
 
 
 def test_no_novel_views_are_zero_views(synthetic_root: Path) -> None:
-    batch = next(iter(module(synthetic_root, novel_views=0).train_dataloader()))
+    batch = next(iter(module(synthetic_root, views={"novel": 0}).train_dataloader()))
     assert batch.novel.observation.shape == (2, 0, 3, 16, 16)
     assert batch.novel.params.camera_to_world.shape == (2, 0, 4, 4)
 
@@ -58,7 +58,7 @@ def test_batches_are_a_function_of_the_seed_whatever_the_workers(
 
 def test_scale_augmentation_scales_lengths_alone(synthetic_root: Path) -> None:
     def distances(augmentation: float) -> torch.Tensor:
-        batches = train_batches(module(synthetic_root, scale_augmentation=augmentation), 20)
+        batches = train_batches(module(synthetic_root, training={"scale_augmentation": augmentation}), 20)
         return torch.cat([batch.context.params.absolute_pose[:, 0, :3, 3].norm(dim=1) for batch in batches])
 
     factor = distances(1.5) / distances(1.0)
@@ -68,11 +68,11 @@ def test_scale_augmentation_scales_lengths_alone(synthetic_root: Path) -> None:
 
 def test_draws_per_scene_lengthen_the_epoch(synthetic_root: Path) -> None:
     assert len(module(synthetic_root).train_dataloader()) == 2
-    assert len(module(synthetic_root, draws_per_scene=5).train_dataloader()) == 10
+    assert len(module(synthetic_root, training={"draws_per_scene": 5}).train_dataloader()) == 10
 
 
 def test_test_views_are_those_of_the_evaluation_batches(synthetic_root: Path) -> None:
-    data = module(synthetic_root, evaluation_views=4, masks=True)
+    data = module(synthetic_root, evaluation={"novel": 4, "masks": True})
     batches = list(data.test_dataloader())
     assert [batch.key[0] for batch in batches] == ["toy_0005", "toy_0006", "toy_0007"]
     for batch, scene in zip(batches, data.scenes("test"), strict=True):
@@ -101,7 +101,7 @@ def test_each_test_scene_is_read_in_one_process(
 
 @pytest.mark.parametrize("trajectory", ["circle", "dataset", "interpolation"])
 def test_requests_begin_at_the_context_and_go_around(synthetic_root: Path, trajectory: str) -> None:
-    data = module(synthetic_root, trajectory=trajectory, trajectory_frames=24, trajectory_size=20)
+    data = module(synthetic_root, prediction={"trajectory": trajectory, "frames": 24, "size": 20})
     request = next(iter(data.predict_dataloader()))
     cameras = request.params
     assert request.context.observation.shape == (1, 1, 3, 16, 16)
@@ -138,7 +138,7 @@ def test_best_sequences_by_quality() -> None:
 def test_train_scenes_are_the_best(synthetic_root: Path) -> None:
     quality = read_category(synthetic_root, "toy").quality
     best = sorted((f"toy_{number:04d}" for number in range(4)), key=lambda name: -(quality[name] or 0))[:2]
-    scenes = module(synthetic_root, train_scenes=2).scenes("train")
+    scenes = module(synthetic_root, scenes={"train": 2}).scenes("train")
     assert [scene.sequence.name for scene in scenes] == sorted(best)
 
 

@@ -64,15 +64,15 @@ def test_test_sequences_that_are_not_there(own_root: Path) -> None:
     """An error that says how to go on, before anything is sampled; then all the others."""
     shutil.rmtree(own_root / "toy" / "toy_0006")
     for loader in ("test_dataloader", "predict_dataloader"):
-        with pytest.raises(UserError, match=r"1 of 3 test scenes.*toy_0006/.*data\.missing_scenes"):
+        with pytest.raises(UserError, match=r"1 of 3 test scenes.*toy_0006/.*data\.scenes\.missing"):
             getattr(module(own_root), loader)()
         with pytest.warns(UserWarning, match="1 sequence"):
-            items = list(getattr(module(own_root, missing_scenes="skip"), loader)())
+            items = list(getattr(module(own_root, scenes={"missing": "skip"}), loader)())
         assert [item.key[0] for item in items] == ["toy_0005", "toy_0007"]
     for name in TEST:
         shutil.rmtree(own_root / "toy" / name, ignore_errors=True)
     with pytest.raises(UserError, match=r"test scene.*3 sequence"):
-        module(own_root, missing_scenes="skip").test_dataloader()
+        module(own_root, scenes={"missing": "skip"}).test_dataloader()
 
 
 def test_test_sequences_of_which_a_frame_is_missing(own_root: Path) -> None:
@@ -80,14 +80,14 @@ def test_test_sequences_of_which_a_frame_is_missing(own_root: Path) -> None:
     with pytest.raises(UserError, match=r"1 of 3 test scenes.*frame000005\.jpg"):
         module(own_root).test_dataloader()
     with pytest.warns(UserWarning, match="1 of 3 test scenes"):
-        items = list(module(own_root, missing_scenes="skip").test_dataloader())
+        items = list(module(own_root, scenes={"missing": "skip"}).test_dataloader())
     assert [item.key[0] for item in items] == ["toy_0005", "toy_0007"]
 
 
 def test_the_best_are_chosen_of_those_that_are_there(own_root: Path) -> None:
-    best = [scene.sequence.name for scene in module(own_root, train_scenes=2).scenes("train")]
+    best = [scene.sequence.name for scene in module(own_root, scenes={"train": 2}).scenes("train")]
     shutil.rmtree(own_root / "toy" / best[0])
-    data = module(own_root, train_scenes=2, missing_scenes="skip")
+    data = module(own_root, scenes={"train": 2, "missing": "skip"})
     with pytest.warns(UserWarning, match="sequence"):
         names = [scene.sequence.name for scene in data.scenes("train")]
     assert len(names) == 2

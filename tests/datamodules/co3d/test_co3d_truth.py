@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from datamodules.co3d import Co3DDataModule
+from datamodules.posed.settings import EvaluationViews
 from datamodules.synthetic.co3d.writer import write_synthetic_co3d
 from dfm_lightning.geometry.rays import project_points, ray_directions, ray_origins, transform_points
 from dfm_lightning.types import Batch, Cameras, concatenate, map_tensors
@@ -21,7 +22,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(root: Path) -> Co3DDataModule:
-    data = Co3DDataModule(str(root), "toy", image_size=32, evaluation_views=3, workers=0, cache_dir=str(root))
+    views = EvaluationViews(novel=3)
+    data = Co3DDataModule(str(root), "toy", image_size=32, evaluation=views, workers=0, cache_dir=str(root))
     data.prepare_data()
     data.setup("test")
     return data

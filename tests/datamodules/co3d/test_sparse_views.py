@@ -70,7 +70,8 @@ def test_crops_are_masked_squares_around_the_object(synthetic_root: Path) -> Non
 
 
 def test_a_test_knows_what_lies_in_the_pictures_and_keeps_the_worlds_units(synthetic_root: Path) -> None:
-    data = module(synthetic_root, views=VIEWS, object_crop=ObjectCrop(margin=3.0), target_scale=None, masks=True)
+    masks, crop = {"masks": True}, ObjectCrop(margin=3.0)
+    data = module(synthetic_root, views=VIEWS, object_crop=crop, target_scale=None, evaluation=masks)
     item = next(iter(data.test_dataloader()))
     assert item.truth["valid"].shape == (1, 8, 1, 16, 16)
     assert 0 < item.truth["valid"].mean() < 1

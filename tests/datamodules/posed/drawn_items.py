@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from posed_settings import made
 from safetensors.torch import save_file
 from small_roots import write_capture, write_photograph, write_toys, write_walks
 from torch import Tensor
@@ -28,16 +29,15 @@ Items = dict[str, Tensor]
 
 
 def toys(root: Path, **options: Any) -> Co3DDataModule:
-    settings = {"image_size": 4, "batch_size": 2, "workers": 0, "context_views": 2, "frame_distance": (1, 2)}
-    return Co3DDataModule(
-        str(root), "toy", **{**settings, "evaluation_views": 2, "trajectory_frames": 7, **options}
-    )
+    usual = {"image_size": 4, "batch_size": 2, "workers": 0, "views": {"contexts": 2, "distance": (1, 2)}}
+    usual |= {"evaluation": {"novel": 2}, "prediction": {"frames": 7}}
+    return made(Co3DDataModule, {"root": str(root), "category": "toy", **usual}, **options)
 
 
 def walks(root: Path, **options: Any) -> RealEstate10kDataModule:
-    settings = {"image_size": 4, "batch_size": 2, "workers": 0, "frame_distance": (3, 6), "val_scenes": 2}
-    settings |= {"evaluation_views": 2, "trajectory_frames": 7}
-    return RealEstate10kDataModule(root=str(root), **{**settings, **options})
+    usual = {"image_size": 4, "batch_size": 2, "workers": 0, "views": {"distance": (3, 6)}, "scenes": {"val": 2}}
+    usual |= {"evaluation": {"novel": 2}, "prediction": {"frames": 7}}
+    return made(RealEstate10kDataModule, {"root": str(root), **usual}, **options)
 
 
 def drawn(folder: Path) -> Items:
@@ -60,18 +60,17 @@ def drawn(folder: Path) -> Items:
 def _toys_in_training(root: Path) -> Iterator[Any]:
     write_toys(root)
     yield from taken(toys(root), 3)
-    yield from taken(
-        toys(root, novel_frames="anywhere", novel_views=2, scale_augmentation=1.5, draws_per_scene=2), 4
-    )
+    views, training = {"novel_frames": "anywhere", "novel": 2}, {"scale_augmentation": 1.5, "draws_per_scene": 2}
+    yield from taken(toys(root, views=views, training=training), 4)
     yield toys(root).mean_image()
 
 
 def _toys_in_evaluation(root: Path) -> Iterator[Any]:
     write_toys(root)
-    yield from toys(root, masks=True).val_dataloader()
-    yield from toys(root, masks=True, target_scale=7.0).test_dataloader()
+    yield from toys(root, evaluation={"masks": True}).val_dataloader()
+    yield from toys(root, evaluation={"masks": True}, target_scale=7.0).test_dataloader()
     for kind in ("circle", "dataset", "interpolation"):
-        yield from toys(root, trajectory=kind).predict_dataloader()
+        yield from toys(root, prediction={"trajectory": kind}).predict_dataloader()
 
 
 def _toys_with_broken_frames(root: Path) -> Iterator[Any]:
@@ -80,7 +79,7 @@ def _toys_with_broken_frames(root: Path) -> Iterator[Any]:
         (root / "toy" / "toy_0" / f"image{frame}.png").unlink()
         if frame % 3 == 0:
             (root / "toy" / "toy_1" / f"image{frame}.png").write_bytes(b"no picture")
-    data = toys(root, scale_augmentation=1.2)
+    data = toys(root, training={"scale_augmentation": 1.2})
     yield from taken(data, 5)
     yield torch.tensor(data.replaced_draws)
 
@@ -88,20 +87,21 @@ def _toys_with_broken_frames(root: Path) -> Iterator[Any]:
 def _walks_in_training(root: Path) -> Iterator[Any]:
     write_walks(root)
     yield from taken(walks(root), 3)
-    yield from taken(walks(root, context_views=2, novel_views=2), 3)
+    yield from taken(walks(root, views={"contexts": 2, "novel": 2}), 3)
     yield walks(root).mean_image()
 
 
 def _walks_in_evaluation(root: Path) -> Iterator[Any]:
     write_walks(root)
     yield from walks(root).val_dataloader()
-    yield from walks(root, test_scenes=2).test_dataloader()
+    yield from walks(root, scenes={"test": 2}).test_dataloader()
     index = {"test2": {"context": [1, 8], "target": [3, 4, 6]}, "test0": {"context": [5, 2], "target": [9]}}
     (root / "index.json").write_text(json.dumps(index))
-    indexed = walks(root, evaluation_index=str(root / "index.json"), context_views=2)
+    indexed = walks(root, evaluation={"index": str(root / "index.json")}, views={"contexts": 2})
     yield from indexed.test_dataloader()
     for kind in ("dataset", "interpolation", "extrapolation", str(root / "train" / "train3.txt")):
-        data = walks(root, trajectory=kind, trajectory_scale=1.5, predict_scenes=["test2", "test1"])
+        prediction = {"trajectory": kind, "scale": 1.5, "scenes": ["test2", "test1"]}
+        data = walks(root, prediction=prediction)
         yield from data.predict_dataloader()
 
 
@@ -112,7 +112,7 @@ def _walks_with_broken_frames(root: Path) -> Iterator[Any]:
     for frame in (0, 2, 3, 7):
         (root / "train" / "train1" / f"{frame * 1000}.png").write_bytes(b"no picture")
     (root / "test" / "test0" / "0.png").write_bytes(b"no picture")
-    data = walks(root, val_scenes=0)
+    data = walks(root, scenes={"val": 0})
     yield from taken(data, 4)
     yield torch.tensor(data.replaced_draws)
     yield from data.test_dataloader()
@@ -127,10 +127,9 @@ def _captures(root: Path) -> Iterator[Any]:
 
 def _photographs(root: Path) -> Iterator[Any]:
     image = str(write_photograph(root / "photograph.png"))
-    yield from walks(
-        root, image=image, camera_move=CameraMove("spiral", 0.4, 5), field_of_view=50.0
-    ).predict_dataloader()
-    yield from toys(root, image=image, camera_move=CameraMove("orbit", 1.0, 4)).predict_dataloader()
+    spiral, orbit = ({"move": move} for move in (CameraMove("spiral", 0.4, 5), CameraMove("orbit", 1.0, 4)))
+    yield from walks(root, image=image, prediction=spiral, field_of_view=50.0).predict_dataloader()
+    yield from toys(root, image=image, prediction=orbit).predict_dataloader()
 
 
 CASES: dict[str, Callable[[Path], Iterator[Any]]] = {

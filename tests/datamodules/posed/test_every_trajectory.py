@@ -45,7 +45,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
 
 
 def test_a_circle_looks_at_one_point_from_all_around(make: Callable[..., Any]) -> None:
-    pose = first(make(trajectory="circle", trajectory_frames=8)).params.absolute_pose.double()
+    pose = first(make(prediction={"trajectory": "circle", "frames": 8})).params.absolute_pose.double()
     position, axis = pose[:, :3, 3], pose[:, :3, 2]
     centre = position.mean(dim=0)
     # On one circle, in equal steps.
@@ -64,7 +64,8 @@ def test_a_circle_looks_at_one_point_from_all_around(make: Callable[..., Any]) -
 
 def test_a_file_of_cameras_begins_at_the_context(make: Callable[..., Any], tmp_path: Path) -> None:
     file = camera_file(tmp_path / "walks")
-    request = first(make(trajectory=str(file), trajectory_scale=2.0, trajectory_frames=FRAMES))
+    prediction = {"trajectory": str(file), "scale": 2.0, "frames": FRAMES}
+    request = first(make(prediction=prediction))
     given = read_camera_path(file)
     expected = torch.linalg.inv(given[0]) @ given
     expected[:, :3, 3] *= 2
@@ -73,7 +74,8 @@ def test_a_file_of_cameras_begins_at_the_context(make: Callable[..., Any], tmp_p
 
 @pytest.mark.parametrize("kind", ["dataset", "interpolation", "extrapolation", "move"])
 def test_paths_begin_at_the_context(kind: str, make: Callable[..., Any]) -> None:
-    request = first(make(trajectory=kind, trajectory_frames=9, camera_move=CameraMove("sway", 0.3, 9)))
+    prediction = {"trajectory": kind, "frames": 9, "move": CameraMove("sway", 0.3, 9)}
+    request = first(make(prediction=prediction))
     cameras = request.params
     assert cameras.camera_to_world.shape == (9, 4, 4)
     torch.testing.assert_close(cameras.camera_to_world[0], torch.eye(4), rtol=0, atol=1e-4)
@@ -83,7 +85,7 @@ def test_paths_begin_at_the_context(kind: str, make: Callable[..., Any]) -> None
 
 
 def test_a_move_is_in_units_of_the_scenes_depth(make: Callable[..., Any]) -> None:
-    data = make(trajectory="move", camera_move=CameraMove("forward", 0.5, 3))
+    data = make(prediction={"trajectory": "move", "move": CameraMove("forward", 0.5, 3)})
     moved = first(data).params.camera_to_world[-1, :3, 3]
     torch.testing.assert_close(moved, torch.tensor([0.0, 0.0, 0.5 * data.scene_depth]), rtol=1e-4, atol=1e-4)
 
@@ -92,7 +94,8 @@ def test_a_move_is_in_units_of_the_scenes_depth(make: Callable[..., Any]) -> Non
 def test_a_photograph_follows_a_file(module: Callable[..., Any], tmp_path: Path) -> None:
     file = camera_file(tmp_path / "walks")
     image = str(write_photograph(tmp_path / "photograph.png"))
-    cameras = first(module(tmp_path, image=image, trajectory=str(file), trajectory_frames=4)).params
+    prediction = {"trajectory": str(file), "frames": 4}
+    cameras = first(module(tmp_path, image=image, prediction=prediction)).params
     given = read_camera_path(file)[[0, 3, 6, 9]]
     torch.testing.assert_close(
         cameras.camera_to_world, (torch.linalg.inv(given[0]) @ given).float(), rtol=1e-4, atol=1e-5
@@ -100,11 +103,10 @@ def test_a_photograph_follows_a_file(module: Callable[..., Any], tmp_path: Path)
 
 
 def test_an_index_says_the_views_of_any_data_set(make: Callable[..., Any], tmp_path: Path) -> None:
-    data = make()
-    key = data.reader("test").keys()[0]
     index = tmp_path / "index.json"
+    data = make(evaluation={"index": str(index)})
+    key = data.reader("test").keys()[0]
     index.write_text(f'{{"{key}": {{"context": [7], "target": [1, 4]}}}}')
-    data.evaluation_index = index
     (batch,) = data.test_dataloader()
     poses = data.reader("test").scene(key).camera_to_world.float()
     views = (batch.context, batch.target, batch.novel)
@@ -114,9 +116,9 @@ def test_an_index_says_the_views_of_any_data_set(make: Callable[..., Any], tmp_p
 
 def test_what_is_no_trajectory_is_refused(make: Callable[..., Any]) -> None:
     with pytest.raises(UserError, match=r"circle.*spirals"):
-        make(trajectory="spirals").predict_dataloader()
+        make(prediction={"trajectory": "spirals"}).predict_dataloader()
 
 
 def test_too_short_an_extrapolation_is_refused(make: Callable[..., Any]) -> None:
-    with pytest.raises(UserError, match="trajectory_frames"):
-        make(trajectory="extrapolation", trajectory_frames=2).predict_dataloader()
+    with pytest.raises(UserError, match=r"prediction\.frames"):
+        make(prediction={"trajectory": "extrapolation", "frames": 2}).predict_dataloader()

@@ -1,6 +1,7 @@
 """A data set of one's own is a file with a reader of forty lines: that of the documentation, word for word."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from datamodules.posed.datamodule import PosedImagesDataModule
 from dfm_lightning.cli.parser import DfmParser
 from dfm_lightning.errors import UserError
 
-SMALL = ["--data.image_size=8", "--data.batch_size=2", "--data.workers=0", "--data.val_scenes=1"]
+SMALL = ["--data.image_size=8", "--data.batch_size=2", "--data.workers=0", "--data.scenes.val=1"]
 DOCS = Path(__file__).parents[3] / "docs" / "posed_images.md"
 
 
@@ -94,7 +95,7 @@ def test_what_cannot_be_read_is_replaced_left_out_or_refused(data: PosedImagesDa
     for frame in range(FRAMES):
         (root / "train" / "train0" / f"{frame}.png").unlink()
     (root / "test" / "test0" / "cameras.txt").write_text("no number")
-    data.val_scenes = 0
+    data.counts = replace(data.counts, val=0)
     assert "train0" not in {key for batch in taken(data, 6) for key in batch.key}
     assert data.replaced_draws > 0
     with pytest.warns(UserWarning, match="test0: no cameras"):
@@ -106,10 +107,10 @@ def test_what_cannot_be_read_is_replaced_left_out_or_refused(data: PosedImagesDa
 
 def test_masks_are_asked_of_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"test0.*masks"):
-        made(tmp_path, monkeypatch, "--data.masks=true").test_dataloader()
+        made(tmp_path, monkeypatch, "--data.evaluation.masks=true").test_dataloader()
 
 
 def test_an_empty_split_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data: Any = made(tmp_path, monkeypatch, "--data.predict_split=val")
+    data: Any = made(tmp_path, monkeypatch, "--data.prediction.split=val")
     with pytest.raises(UserError, match="val"):
         data.predict_dataloader()

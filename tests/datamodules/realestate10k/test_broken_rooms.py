@@ -126,7 +126,7 @@ def test_a_chunk_cut_short_costs_its_scenes_alone(own_chunks: Path) -> None:
     kept = set(reader.keys()) - lost
     assert kept
     cut(chunk, 0.7)
-    data = module(own_chunks, batch_size=1, val_scenes=0)
+    data = module(own_chunks, batch_size=1, scenes={"val": 0})
     assert {batch.key[0] for _ in range(3) for batch in data.train_dataloader()} == kept
     problems = verify_root(own_chunks)
     assert {problem.where for problem in problems} == {f"train/{key}" for key in lost}
@@ -194,7 +194,7 @@ def test_test_leaves_out_what_cannot_be_read(own_rooms: Path, recwarn: pytest.Wa
     broken, good = sorted((own_rooms / "test").glob("*.txt"))
     cut(sorted(broken.with_suffix("").iterdir(), key=lambda path: int(path.stem))[0], 0.3)
     index = str(own_rooms / "evaluation_index.json")
-    batches = list(module(own_rooms, evaluation_index=index).test_dataloader())
+    batches = list(module(own_rooms, evaluation={"index": index}).test_dataloader())
     assert [batch.key[0] for batch in batches] == [good.stem]
     assert any("1 of 2 test scenes cannot be read" in str(warning.message) for warning in recwarn)
     # Without an index the first usable frame is the context, but this one only turns out to be cut short.

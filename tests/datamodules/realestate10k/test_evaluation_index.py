@@ -40,7 +40,7 @@ def test_test_follows_the_index_and_counts_nulls(
     content = {"ffff": None, keys[1]: {"context": [2, 12], "target": [5, 9]}}
     index = write_index(tmp_path / "index.json", content)
     with caplog.at_level(logging.INFO):
-        batches = list(module(rooms, evaluation_index=index).test_dataloader())
+        batches = list(module(rooms, evaluation={"index": index}).test_dataloader())
     assert [batch.key[0] for batch in batches] == [keys[1]]
     reader = module(rooms).reader("test").scene(keys[1])
     expected = reader.camera_to_world[[2, 9, 5]].float()
@@ -52,7 +52,7 @@ def test_test_follows_the_index_and_counts_nulls(
 
 
 def test_the_synthetic_index_is_understood(rooms: Path) -> None:
-    data = module(rooms, evaluation_index=str(rooms / "evaluation_index.json"), context_views=2)
+    data = module(rooms, evaluation={"index": str(rooms / "evaluation_index.json")}, views={"contexts": 2})
     batches = list(data.test_dataloader())
     assert len(batches) == 2
     assert batches[0].context.observation.shape == (1, 2, 3, 16, 16)
@@ -63,13 +63,13 @@ def test_an_unknown_scene_is_refused_unless_it_is_to_be_skipped(rooms: Path, tmp
     key = next((rooms / "test").glob("*.txt")).stem
     entry = {"context": [0, 10], "target": [5]}
     index = write_index(tmp_path / "index.json", {"0123456789abcdef": entry, key: entry})
-    with pytest.raises(UserError, match=r"'0123456789abcdef'.*data\.missing"):
-        module(rooms, evaluation_index=index).test_dataloader()
-    batches = list(module(rooms, evaluation_index=index, missing_scenes="skip").test_dataloader())
+    with pytest.raises(UserError, match=r"'0123456789abcdef'.*data\.scenes\.missing"):
+        module(rooms, evaluation={"index": index}).test_dataloader()
+    batches = list(module(rooms, evaluation={"index": index}, scenes={"missing": "skip"}).test_dataloader())
     assert [batch.key[0] for batch in batches] == [key]
     nothing = write_index(tmp_path / "none.json", {"0123456789abcdef": entry})
     with pytest.raises(UserError, match=r"none\.json"):
-        module(rooms, evaluation_index=nothing, missing_scenes="skip").test_dataloader()
+        module(rooms, evaluation={"index": nothing}, scenes={"missing": "skip"}).test_dataloader()
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,6 @@ def test_a_position_beyond_the_scene_leaves_it_out(
 ) -> None:
     keys = sorted(path.stem for path in (rooms / "test").glob("*.txt"))
     content = {keys[0]: {"context": [0, 13], "target": [14]}, keys[1]: {"context": [0, 13], "target": [7]}}
-    data = module(rooms, evaluation_index=write_index(tmp_path / "index.json", content))
+    data = module(rooms, evaluation={"index": write_index(tmp_path / "index.json", content)})
     assert [batch.key[0] for batch in data.test_dataloader()] == [keys[1]]
     assert any("no camera at position 14, 14 altogether" in str(warning.message) for warning in recwarn)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from posed_settings import made
 from small_rooms import FRAMES, HEIGHT, table
 
 from datamodules.posed.camera_files import read_camera_file, write_camera_file
@@ -24,8 +25,8 @@ REAL = DATA / "000eb6240f06dd5a.txt"
 
 
 def module(root: Path, **options: Any) -> RealEstate10kDataModule:
-    settings = {"image_size": 16, "batch_size": 2, "workers": 0, "val_scenes": 1, "frame_distance": (3, 6)}
-    return RealEstate10kDataModule(str(root), **{**settings, **options})
+    usual = {"image_size": 16, "batch_size": 2, "workers": 0, "scenes": {"val": 1}, "views": {"distance": (3, 6)}}
+    return made(RealEstate10kDataModule, {"root": str(root), **usual}, **options)
 
 
 def assert_same(first: Any, second: Any) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules.posed.settings import EvaluationViews
 from datamodules.realestate10k import RealEstate10kDataModule
 from datamodules.synthetic.rooms.writer import write_synthetic_rooms
 from dfm_lightning.metrics.looks import pixel_looks
@@ -15,7 +16,8 @@ from dfm_lightning.metrics.looks import pixel_looks
 def test_looks_are_those_the_generator_drew(tmp_path: Path, chunked: bool) -> None:
     write_synthetic_rooms(tmp_path, 0, 2, frames=16, height=36, chunked=chunked, empty=True)
     index = str(tmp_path / "evaluation_index.json")
-    data = RealEstate10kDataModule(str(tmp_path), image_size=32, evaluation_index=index, workers=0)
+    views = EvaluationViews(index=index)
+    data = RealEstate10kDataModule(str(tmp_path), image_size=32, evaluation=views, workers=0)
     truth = json.loads((tmp_path / "truth.json").read_text())
     law = data.look_law()
     assert law is not None
