@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from gan_problem import write_small_generator
 from lightning.pytorch import Callback, LightningDataModule
-from test_record import SMALL, made, with_subclasses
+from small_objects import SMALL, made, with_subclasses
 
 from datamodules.co3d import Co3DDataModule, SequenceCounts
 from datamodules.ffhq_gan import FFHQGANDataModule
