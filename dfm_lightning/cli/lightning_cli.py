@@ -378,7 +378,18 @@ def _say(line: str) -> None:
 
 def import_parts() -> None:
     """Import everything that a config can name, so that classes are found by name and `--help` lists them."""
-    for package in (callbacks, datamodules, denoisers, diffusion, forward_models, losses, networks, tasks):
+    families = (diffusion.samplers, diffusion.zero_shot, diffusion.reward_guidance, forward_models.linear)
+    for package in (
+        callbacks,
+        datamodules,
+        denoisers,
+        diffusion,
+        forward_models,
+        losses,
+        networks,
+        tasks,
+        *families,
+    ):
         modules = list(pkgutil.iter_modules(package.__path__, f"{package.__name__}."))
         for module in sorted(modules, key=lambda module: not module.ispkg):
             if module.name != "datamodules.synthetic":
