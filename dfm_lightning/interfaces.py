@@ -160,7 +160,7 @@ class SignalDenoiser(Recorded, nn.Module, ABC, Generic[Signal, Params, Condition
 
 
 def check_kind(batch: object, expected: type[Batch] | type[Request]) -> None:
-    """Raise `UserError` if a data loader yields another type than a step needs, or keys that are no strings."""
+    """Raise `UserError` if a data loader yields another type than a step needs, or keys that are not strings."""
     if not isinstance(batch, expected):
         loader = "predict_dataloader" if expected is Request else "a data loader of fit, validate or test"
         raise UserError(f"{loader} must give a {expected.__name__}, but gave a {type(batch).__name__}")

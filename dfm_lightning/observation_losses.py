@@ -51,7 +51,7 @@ def context_error(forward_model: ForwardModel, denoised: DenoisedBatch) -> Float
     """Compute the mean squared error of the signal observed under the context's own parameters.
 
     Raises:
-        UserError: the context is no observation of the forward model.
+        UserError: the context is not an observation of the forward model.
     """
     compared = forward_model.subsample(denoised.batch.context)
     observed = forward_model.observe(denoised.signal, compared.params).observation

@@ -145,7 +145,7 @@ def scores_in(outputs: Any) -> dict[str, dict[str, Any]]:
     """Return the scores by scene in the result of a `test_step`, if it has any.
 
     Raises:
-        UserError: they are no numbers by name.
+        UserError: they are not numbers by name.
     """
     scores = outputs.get("scores", {}) if isinstance(outputs, dict) else {}
     if not isinstance(scores, dict) or not all(isinstance(scene, dict) for scene in scores.values()):

@@ -144,7 +144,7 @@ def at_least_float32(tensor: Tensor) -> torch.dtype:
 def map_tensors(function: Callable[..., Tensor], tree: Any, *others: Any) -> Any:
     """Apply `function` to each tensor of a tree of tuples, NamedTuples, lists and dicts, keeping its structure.
 
-    Further trees of the same structure supply further arguments. Leaves that are no tensors are kept from the
+    Further trees of the same structure supply further arguments. Leaves that are not tensors are kept from the
     first tree.
     """
     if isinstance(tree, Tensor):

@@ -22,7 +22,7 @@ def read_llff(path: Path) -> Listing:
     over the usable rows.
 
     Raises:
-        UserError: the file is no such array, or no folder has as many pictures.
+        UserError: the file is not such an array, or no folder has as many pictures.
     """
     table = _read_table(path)
     pictures = _find_pictures(path, len(table))

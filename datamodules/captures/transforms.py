@@ -71,7 +71,7 @@ def read_transforms(path: Path) -> Listing:
     The typical depth is known if the file states near and far.
 
     Raises:
-        UserError: the file is no transforms.json.
+        UserError: the file is not a transforms.json.
     """
     content = _read_content(path)
     posed, left_out = _read_frames(content)
@@ -91,7 +91,7 @@ def read_poses(path: Path) -> tuple[list[PosedFrame], list[LeftOut]]:
     """Read the cameras of a file alone, in the natural order of names; no picture is needed.
 
     Raises:
-        UserError: the file is no transforms.json.
+        UserError: the file is not a transforms.json.
     """
     return _read_frames(_read_content(path))
 

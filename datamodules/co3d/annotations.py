@@ -58,7 +58,7 @@ def find_categories(root: Path) -> dict[str, list[str]]:
         lists = sorted(path.parent.glob("set_lists/set_lists_*.json"))
         categories[path.parent.name] = [file.stem.removeprefix("set_lists_") for file in lists]
     if not categories:
-        raise UserError(f"{root} is no Co3D root: no folder in it holds a frame_annotations.jgz")
+        raise UserError(f"{root} is not a Co3D root: no folder in it holds a frame_annotations.jgz")
     return categories
 
 

@@ -91,7 +91,7 @@ class ZippedImages(ImageSource):
         archive: the file.
 
     Raises:
-        UserError: the file is no archive, or holds no pictures.
+        UserError: the file is not an archive, or holds no pictures.
     """
 
     def __init__(self, archive: str) -> None:
@@ -100,7 +100,7 @@ class ZippedImages(ImageSource):
             with zipfile.ZipFile(archive) as opened:
                 names = [name for name in opened.namelist() if PurePosixPath(name).suffix.lower() in ENDINGS]
         except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{archive} is no zip archive that can be read ({error})") from error
+            raise UserError(f"{archive} is not a readable zip archive ({error})") from error
         self.names = sorted(
             name for name in names if not PurePosixPath(name).name.startswith(".") and "__MACOSX" not in name
         )

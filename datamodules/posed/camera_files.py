@@ -15,7 +15,7 @@ from dfm_lightning.geometry.cameras import realestate10k_to_opencv
 COLUMNS = 19
 DECIMALS = 9
 NO_TIMESTAMP = -1
-# Microseconds in more than a century; larger numbers are no timestamps, and may not fit into 64 bits.
+# Microseconds in more than a century; larger numbers are not timestamps, and may not fit into 64 bits.
 LATEST = 10**16
 
 
@@ -45,7 +45,7 @@ def read_camera_file(path: Path) -> CameraPath:
     with a number and has further fields: some files hold cameras alone.
 
     Raises:
-        UnreadableError: the file is no camera text file, or has no line of numbers.
+        UnreadableError: the file is not a camera text file, or has no line of numbers.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -73,13 +73,13 @@ def load_scene(path: Path) -> BakedScene:
     """Read a scene that `save_scene` has written.
 
     Raises:
-        UserError: it is no such file, or of a newer version.
+        UserError: it is not such a file, or a newer version wrote it.
     """
     try:
         with safe_open(path, framework="pt") as file:
             settings = json.loads((file.metadata() or {}).get("scene", "{}"))
             if settings.pop("kind", None) != _KIND:
-                raise UserError(f"{path} is no baked scene: dfm predict --export scene writes them")
+                raise UserError(f"{path} is not a baked scene: dfm predict --export scene writes them")
             if settings.pop("version") > _VERSION:
                 raise UserError(f"{path} was written by a newer version of this program")
             inner = settings.pop("inner")

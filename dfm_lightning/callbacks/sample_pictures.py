@@ -81,7 +81,7 @@ def sample_picture(model: Predictor, batch: Batch, scenes: int, cell: int) -> RG
     """Draw one sample of each of the first scenes of a batch, beside its true views.
 
     Raises:
-        UserError: the observations are no images.
+        UserError: the observations are not images.
     """
     keys = batch.key[:scenes]
     first = map_tensors(lambda t: t[:scenes], batch)._replace(key=keys)

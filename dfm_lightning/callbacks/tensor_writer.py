@@ -102,7 +102,7 @@ def read_array(path: Path, name: str) -> Tensor:
 
 
 def write_images(folder: Path, name: str, images: Tensor) -> None:
-    """Write images [v c h w] in [-1, 1] as `name_00.png` and so on; nothing if they are no images."""
+    """Write images [v c h w] in [-1, 1] as `name_00.png` and so on; nothing if they are not images."""
     if images.ndim == 4 and images.shape[1] in (1, 3) and min(images.shape[-2:]) > 1:
         for number, image in enumerate(images_to_uint8(images)):
             write_png(folder / f"{name}_{number:02}.png", image)

@@ -170,10 +170,10 @@ def _state(content: Any) -> dict[str, Tensor]:
             raise UserError(f"it holds an unknown entry {printable(str(name))}, besides {', '.join(_ENTRIES)}")
     state = content["model_state_dict"]
     if not isinstance(state, Mapping):
-        raise UserError("its model_state_dict is no state: names and tensors")
+        raise UserError("its model_state_dict is not a state of names and tensors")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise UserError(f"its model_state_dict holds {printable(str(key))}, which is no tensor")
+            raise UserError(f"its model_state_dict holds {printable(str(key))}, which is not a tensor")
         if value.is_floating_point() and not value.isfinite().all():
             raise UserError(f"{printable(key)} holds numbers that are not finite")
     return dict(state)

@@ -110,7 +110,7 @@ def _copies(content: dict[str, Any]) -> Iterator[_Copy]:
 def _state(content: dict[str, Any], entry: str) -> dict[str, Any]:
     state = content[entry]
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
-        raise UserError(f"its entry {entry} is no state: names and tensors")
+        raise UserError(f"its entry {entry} is not a state of names and tensors")
     return dict(state)
 
 
@@ -118,7 +118,7 @@ def _check_tensors(copy: _Copy) -> None:
     for key, value in copy.state.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
             kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise UserError(f"{copy.place(key)} is no tensor of real numbers ({kind})")
+            raise UserError(f"{copy.place(key)} is not a tensor of real numbers ({kind})")
 
 
 def _check(copy: _Copy, expected: Layout) -> None:

@@ -111,7 +111,7 @@ def _named(state: Mapping[str, Tensor], rules: Rules, unused: Mapping[str, str],
         for pattern, replacement in rules:
             name = re.sub(pattern, replacement, name)
         if name == key and not key.startswith("time."):
-            raise UserError(f"it holds an unknown tensor {printable(key)}, which is no part of {what}")
+            raise UserError(f"it holds an unknown tensor {printable(key)}, which is not part of {what}")
         renamed[name] = value
     return Named(renamed, left_out)
 

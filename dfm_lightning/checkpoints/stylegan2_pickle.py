@@ -48,7 +48,7 @@ def _bytes(text: str = "", encoding: str = "latin1") -> bytes:
 def _reconstructed(made: Unconstructed, base: Unconstructed, content: dict[Any, Any]) -> dict[Any, Any]:
     """Build an object that is a dict by another name, as protocols 0 and 1 do."""
     if made.name not in _DICTS or base.name.name != "dict" or not isinstance(content, dict):
-        raise ValueError("an object that is no dict")
+        raise ValueError("an object that is not a dict")
     return content
 
 

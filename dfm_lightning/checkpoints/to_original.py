@@ -105,7 +105,7 @@ class _Settings:
 
     def __init__(self, content: Any, origin: str) -> None:
         if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
-            raise UserError("it is no checkpoint of this program: it has no state_dict")
+            raise UserError("it is not a checkpoint of this program: it has no state_dict")
         if not isinstance(content.get(CONFIG_KEY), dict) or "model" not in content[CONFIG_KEY]:
             raise UserError("it stores no config, which says what its weights mean")
         self.config: dict[str, Any] = migrate_with_notice(content[CONFIG_KEY], f"The config in {origin}")

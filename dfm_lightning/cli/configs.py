@@ -69,7 +69,7 @@ def check_encoding(path: Path) -> None:
             f"{path} is not UTF-8: line {line} holds the byte 0x{content[error.start]:02x}; {remedy}"
         ) from error
     if "\0" in text:
-        raise UserError(f"{path} holds zero bytes, as UTF-16 or a file that is no text does; {remedy}")
+        raise UserError(f"{path} holds zero bytes, as UTF-16 and binary files do; {remedy}")
 
 
 def with_config_paths(arguments: list[str]) -> list[str]:

@@ -81,7 +81,7 @@ def _options(arguments: list[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _loaded(value: str) -> dict[str, Any]:
-    """Read the settings in a file; none if it is no such file."""
+    """Read the settings in a file; none if it is not such a file."""
     path = Path(value)
     if path.suffix not in _FILES or not path.is_file():
         return {}

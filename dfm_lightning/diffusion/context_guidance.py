@@ -94,8 +94,8 @@ class GuideToContext:
         """Move each signal of a batch towards its context.
 
         Raises:
-            UserError: the signals are no tree of tensors that their observations depend on, or the context is no
-                observation of the forward model.
+            UserError: the signals are not a tree of tensors that their observations depend on, or the context is
+                not an observation of the forward model.
         """
         scenes = len(self.goal)
         given = _float_tensors(signal)

@@ -18,7 +18,7 @@ def seen_from(
 ) -> Bool[Tensor, "b v 1 h w"]:
     """Tell whether the surface behind each pixel of v views is visible from any of c context views.
 
-    A point is visible if it projects into the context image, in front of the camera, and is no farther away than
+    A point is visible if it projects into the context image, in front of the camera, and is not farther away than
     the surface that the context view sees there, within a relative tolerance. Distances are along the unit ray, to
     the surface, and the cameras' pixels cover whole images.
     """

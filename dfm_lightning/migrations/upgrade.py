@@ -41,7 +41,7 @@ def migrate(config: dict[str, Any], origin: str, classes: Mapping[str, str] | No
         classes: class paths of `model` and `data`, which the config itself may not name.
 
     Raises:
-        UserError: a newer version of the program wrote it, its version is no whole number, or a setting appears
+        UserError: a newer version of the program wrote it, its version is not a whole number, or a setting appears
             under both its old and its new name.
     """
     version = config.get(VERSION_KEY, 0)

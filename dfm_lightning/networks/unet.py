@@ -136,7 +136,7 @@ class UNet(nn.Module):
         `beside` is added to the features that the first convolution makes.
 
         Raises:
-            ValueError: a side is no multiple of `factor`.
+            ValueError: a side is not a multiple of `factor`.
         """
         if any(side % self.factor for side in x.shape[2:]):
             sides = "×".join(map(str, x.shape[2:]))

@@ -41,12 +41,12 @@ def read_weights(path: Path, content: str, url: str) -> dict[str, Tensor]:
     """Read the tensors of a checkpoint by name, and nothing else from the file.
 
     Raises:
-        UserError: the file is no such checkpoint.
+        UserError: the file is not such a checkpoint.
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-            raise TypeError("it is no dictionary of tensors")
+            raise TypeError("it is not a dictionary of tensors")
     except (TypeError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise not_the_weights(path, content, url, error) from error
     return weights

@@ -19,7 +19,7 @@ _LOWER = frozenset(
         "consistency",
     }
 )
-# Names that are no scores of samples: baselines, errors of measurement, ends of intervals.
+# Names that are not scores of samples: baselines, errors of measurement, ends of intervals.
 _NEITHER = ("standard_error", "expected", "mean_code_", "no_motion", "repeat_context", "mean_image")
 
 

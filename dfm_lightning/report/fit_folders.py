@@ -55,7 +55,7 @@ def _read_scalars(path: Path) -> dict[str, list[Any]]:
         log = EventAccumulator(str(path), size_guidance={"scalars": 0, "images": 1, "tensors": 1})
         log.Reload()
         return {tag: log.Scalars(tag) for tag in log.Tags()["scalars"]}
-    except Exception as error:  # whatever the reader raises for bytes that are no events
+    except Exception as error:  # whatever the reader raises for bytes that are not events
         raise damaged(next(iter(sorted(path.glob(EVENTS)))), error) from error
 
 

@@ -83,7 +83,7 @@ def table_of_differences(runs: list[Run]) -> Table | None:
     note = (
         f"Mean differences over the scenes that both runs have, {_INTERVALS}. "
         "“Better” and “worse” are of the first of the two: the interval excludes zero (for each score by itself; "
-        "of many true ties, one in twenty looks like a difference). A tie is no proof that two runs are equal."
+        "of many true ties, one in twenty looks like a difference). A tie does not prove that two runs are equal."
     )
     head = ["views", "score", *(f"{first.name} − {second.name}" for first, second in pairs)]
     return Table("differences", "Paired differences", note, head, rows)

@@ -43,7 +43,7 @@ def part(path: Path, content: dict[str, Any], name: str) -> dict[str, Any]:
     """Return an object within that of a file. `UserError` if it is missing, or something else."""
     value = content.get(name)
     if not isinstance(value, dict):
-        raise damaged(path, f'"{name}" is missing' if value is None else f'"{name}" is no object')
+        raise damaged(path, f'"{name}" is missing' if value is None else f'"{name}" is not an object')
     return value
 
 
@@ -55,7 +55,7 @@ def scores_by_role(path: Path, value: Any) -> dict[str, Scores]:
     for role, scores in value.items():
         for name, number in scores.items():
             if isinstance(number, bool) or not isinstance(number, int | float):
-                raise damaged(path, f'"{name}" of "{role}" is no number')
+                raise damaged(path, f'"{name}" of "{role}" is not a number')
             if math.isfinite(number):
                 found.setdefault(role, {})[name] = float(number)
     return found

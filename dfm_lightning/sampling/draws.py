@@ -91,13 +91,13 @@ def one_by_one(signals: Any, count: int) -> list[Any]:
     """Split a batch of signals into batches of one.
 
     Raises:
-        UserError: there are several signals, and they are no tree of tensors.
+        UserError: there are several signals, and they are not a tree of tensors.
     """
     if count == 1:
         return [signals]
     if not any(len(tensor) == count for _, tensor in named_tensors(signals, "")):
         raise UserError(
-            f"signals of {type(signals).__name__} are no trees of tensors, so that no batch of them can be "
+            f"signals of {type(signals).__name__} are not trees of tensors, so that no batch of them can be "
             "taken apart: set draw_batch to 1"
         )
     return [map_tensors(lambda tensor, i=index: tensor[i : i + 1], signals) for index in range(count)]

@@ -23,7 +23,7 @@ class DeepinvOperator(LinearOperator):
         batch: number of images; the physics' own parameters must match it.
 
     Raises:
-        UserError: it is no linear physics.
+        UserError: it is not a linear physics.
     """
 
     def __init__(self, physics: Any, shape: tuple[int, int, int], batch: int = 1) -> None:

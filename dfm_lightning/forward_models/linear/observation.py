@@ -123,7 +123,7 @@ def measure(
 
 
 def check_noise(noise: float) -> None:
-    """Raise `UserError` if σ_y is no standard deviation."""
+    """Raise `UserError` if σ_y is not a standard deviation."""
     if not 0 <= noise < float("inf"):
         raise UserError(f"the measurements' noise σ_y must be 0 or more and finite, got {noise:g}")
 

@@ -158,7 +158,7 @@ class Hourglass(nn.Module):
             augmentation: how the images were augmented.
 
         Raises:
-            ValueError: the image's sides are no multiples of `reduction`.
+            ValueError: the image's sides are not multiples of `reduction`.
         """
         if image.shape[-2] % self.reduction or image.shape[-1] % self.reduction:
             raise ValueError(
@@ -219,11 +219,11 @@ def check_levels(levels: Sequence[Level], head_width: int, patch: int, channels:
     for number, level in enumerate(levels):
         if level.width % head_width:
             raise ValueError(
-                f"the width {level.width} of level {number} is no multiple of head_width {head_width}"
+                f"the width {level.width} of level {number} is not a multiple of head_width {head_width}"
             )
         numbers = (patch * 2**number) ** 2 * channels
         if roles and level.joint and level.width % numbers:
             raise ValueError(
-                f"the width {level.width} of level {number} is no multiple of {numbers}, the numbers of a token's "
-                "patch: set its joint to false, or another width"
+                f"the width {level.width} of level {number} is not a multiple of {numbers}, the numbers of a "
+                "token's patch: set its joint to false, or another width"
             )

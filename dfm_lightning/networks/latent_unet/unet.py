@@ -173,7 +173,7 @@ class LatentUNet(Recorded, nn.Module):
         """Predict the noise in latents whose signal-to-noise ratio is given as log(α²/σ²).
 
         Raises:
-            ValueError: a side is no multiple of `factor`.
+            ValueError: a side is not a multiple of `factor`.
         """
         if any(side % self.factor for side in noisy.shape[2:]):
             raise ValueError(f"sides of latents must be multiples of {self.factor}, got {tuple(noisy.shape[2:])}")

@@ -68,7 +68,7 @@ def build_generator(architecture: Architecture, weights: dict[str, Tensor]) -> G
     generator = _shell(architecture)
     shapes = _shapes(generator)
     for name in sorted(shapes.keys() ^ weights.keys()):
-        raise ValueError(f"{name} is missing" if name in shapes else f"{name} is no part of it")
+        raise ValueError(f"{name} is missing" if name in shapes else f"{name} is not part of it")
     for name, shape in shapes.items():
         if weights[name].shape != shape:
             raise ValueError(f"{name} has shape {tuple(weights[name].shape)}, expected {shape}")

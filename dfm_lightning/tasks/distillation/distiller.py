@@ -186,7 +186,7 @@ class Distiller:
             state: Any = torch.load(path, map_location=field.grid.table.device, weights_only=True)
             known, iteration = state["identity"], int(state["iteration"])
         except Exception as error:
-            raise UserError(f"{path} is no state of a distillation, or damaged: remove it") from error
+            raise UserError(f"{path} is damaged, or not the state of a distillation: remove it") from error
         if known != self.identity:
             raise UserError(
                 f"{path} is of a distillation with other weights, settings or views: remove it, or set "

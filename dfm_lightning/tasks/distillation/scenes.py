@@ -48,7 +48,7 @@ class DistilledScenes(LatentViews):
         **model: Any,
     ) -> None:
         super().__init__(**model)
-        # In a tuple: its parameters are no part of the model and of its checkpoints.
+        # In a tuple: its parameters belong neither to the model nor to its checkpoints.
         self._prototype = (field or GridField(),)
         self.renderer = renderer or VolumeRendering(0.1, 100.0, checkpointing=True)
         self.distillation = distillation or Distillation()
