@@ -65,7 +65,9 @@ def first_scene(root: str) -> Batch:
     data = Co3DDataModule(root, "toy", views=views, target_scale=4.0, image_size=32, batch_size=1, workers=0)
     data.prepare_data()
     data.setup("validate")
-    return next(iter(data.val_dataloader()))
+    loader = data.val_dataloader()
+    assert not isinstance(loader, list), "the data set has validation scenes"
+    return next(iter(loader))
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def batch(novel: int = 3, scenes: slice = slice(0, 4)) -> Batch:
     """Scenes with two context views, a target and some novel ones."""
     ends = {"context": (0, 2), "target": (2, 3), "novel": (3, 3 + novel)}
     views = [Views(Points()(LINES, POSITIONS[:, i:j])[scenes], POSITIONS[scenes, i:j]) for i, j in ends.values()]
-    return Batch(*views, ["a", "b", "c", "d"][scenes], {})
+    return Batch(*views, key=["a", "b", "c", "d"][scenes], truth={})
 
 
 def module(**settings: Any) -> DiffusionWithForwardModel:

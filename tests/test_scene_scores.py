@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class Own(DiffusionWithForwardModel):
         super().on_test_epoch_end()
 
 
-def scores_of(model: DiffusionWithForwardModel, *callbacks: Callback) -> dict[str, float]:
+def scores_of(model: DiffusionWithForwardModel, *callbacks: Callback) -> Mapping[str, float]:
     data = DataLoader([batch(["a", "b"]), batch(["c"])], batch_size=None)
     trainer = Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,

@@ -106,7 +106,7 @@ def test_an_observation_of_another_shape_is_named_and_not_broadcast() -> None:
 
 
 def test_a_request_of_an_item_is_the_request_of_its_batch() -> None:
-    item = Batch(*(Views(v.observation[0], v.params[0]) for v in batch()[:3]), "a", {})
+    item = Batch(*(Views(v.observation[0], v.params[0]) for v in batch()[:3]), key="a", truth={})
     assert torch.equal(as_request(item).params, as_request(batch()).params[0])
 
 

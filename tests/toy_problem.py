@@ -208,7 +208,7 @@ class Signals(Dataset):
             raise UserError(f"scene {index} cannot be read")
         if self.kind == "predict":
             return Request(views[0], slopes[1:], key)
-        return Batch(*views, key, {"signal": drawn[4:]})
+        return Batch(*views, key=key, truth={"signal": drawn[4:]})
 
 
 class ToyData(LightningDataModule):

@@ -44,8 +44,10 @@ from dfm_lightning.cli.precision import warn_of_slow_precision
 from dfm_lightning.cli.step_end import EndAfterStep
 from dfm_lightning.cli.surroundings import check_processes, check_strategy, find_starter, say_processes
 from dfm_lightning.cli.termination import current_termination
+from dfm_lightning.diffusion import reward_guidance, samplers, zero_shot
 from dfm_lightning.errors import UserError
 from dfm_lightning.exports import KINDS, Export
+from dfm_lightning.forward_models import linear
 from dfm_lightning.migrations import CONFIG_VERSION, VERSION_KEY
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.ranges import check_above, check_at_least
@@ -378,7 +380,7 @@ def _say(line: str) -> None:
 
 def import_parts() -> None:
     """Import everything that a config can name, so that classes are found by name and `--help` lists them."""
-    families = (diffusion.samplers, diffusion.zero_shot, diffusion.reward_guidance, forward_models.linear)
+    families = (samplers, zero_shot, reward_guidance, linear)
     for package in (
         callbacks,
         datamodules,

@@ -58,10 +58,11 @@ class DfmParser(LightningArgumentParser):
         raise UserError(readable(message, option_names(self)))
 
 
-def _as_config(part: type | functools.partial[Any]) -> dict[str, Any]:
+def _as_config(part: Any) -> dict[str, Any]:
     """Write a stock part as in a config: a class, or a class with some of its arguments."""
     if isinstance(part, functools.partial):
-        return {"class_path": path_of(part.func), "init_args": dict(part.keywords)}
+        kind: Any = part.func
+        return {"class_path": path_of(kind), "init_args": dict(part.keywords)}
     return {"class_path": path_of(part)}
 
 

@@ -17,6 +17,7 @@ from dfm_lightning.networks.point_decoder import PointDecoder
 from dfm_lightning.networks.scene_summary import PooledColours, SceneSummary
 from dfm_lightning.networks.unet import UNet
 from dfm_lightning.ranges import check_at_least, check_below_one
+from dfm_lightning.signals import RadianceField
 from dfm_lightning.types import (
     Batch,
     Cameras,
@@ -204,13 +205,14 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
         return self._without_target(self._lift_context(context, select_views(context.params, slice(1))))
 
     def auxiliary_losses(
-        self, batch: Batch, level: Level, conditioning: VolumeConditioning, signal: VolumeField
+        self, batch: Batch, level: Level, conditioning: VolumeConditioning, signal: RadianceField
     ) -> dict[str, LossTerm]:
         """Compute the squared error of the target's 2D estimate, if there is a target, and of novel images'.
 
         Its weight is 1/out² (see `preconditioning`), up to a factor: what is asked of the network is then the same
         at all levels, and a little noise is removed as faithfully as much.
         """
+        assert isinstance(signal, VolumeField)  # as `forward` returns it
         terms = {}
         if self.image_weight > 0:
             error = self._image_error(signal.views.maps[:, -1], batch.target.observation[:, 0], level)

@@ -98,7 +98,7 @@ def scene(key, novel=3):
     sound = Recording()(tone, Microphone(*(part[None] for part in microphones)))[0]
     roles = (slice(0, 1), slice(1, 2), slice(2, None))
     views = [Views(sound[role], Microphone(*(part[role] for part in microphones))) for role in roles]
-    return Batch(*views, key, truth={"pitch": tone.pitch[0]})
+    return Batch(*views, key=key, truth={"pitch": tone.pitch[0]})
 
 
 class ToneData(LightningDataModule):

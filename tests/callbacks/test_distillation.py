@@ -127,7 +127,7 @@ def fitted(model: DiffusionWithForwardModel, steps: int, folder: Path, resume: s
         callbacks=[callback],
     )
     items = [
-        Batch(*(Views(*(part[0] for part in views)) for views in batch_of(1, row)[:3]), str(row), {})
+        Batch(*(Views(*(part[0] for part in views)) for views in batch_of(1, row)[:3]), key=str(row), truth={})
         for row in range(8)
     ]
     trainer.fit(model, DataLoader(items, batch_size=4), ckpt_path=resume)

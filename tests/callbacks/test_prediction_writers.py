@@ -264,7 +264,7 @@ def test_files_of_a_scene(tmp_path: Path) -> None:
     assert scale * 65535 == pytest.approx(scene.depth.max().item())
 
     for name in ("video.mp4", "depth.mp4"):
-        reader = imageio.get_reader(tmp_path / name)
+        reader: Any = imageio.get_reader(tmp_path / name)
         assert reader.get_meta_data()["fps"] == 7
         assert reader.count_frames() == 4
     video = np.asarray(imageio.get_reader(tmp_path / "video.mp4").get_data(3)).astype(float)

@@ -366,7 +366,7 @@ class Comparison:
     def _gradients_by_their_keys(self) -> dict[str, Tensor]:
         state = self.reference["state_dict"]
         sizes = recognise(state)
-        ours = {name: parameter.grad for name, parameter in self.task.named_parameters()}
+        ours: dict[str, Any] = {name: parameter.grad for name, parameter in self.task.named_parameters()}
         gradients = {key: ours[name] for key, name in renamed_keys(sizes).items() if ours[name] is not None}
         gradients[LEVEL_BIAS] = ours[OUR_LEVEL_BIAS]
         gradients[LABEL_TABLE] = torch.zeros(state[LABEL_TABLE].shape, dtype=self.dtype)

@@ -116,7 +116,7 @@ def test_the_autoencoder_alone_begins_a_training(tmp_path: Path, capsys: pytest.
 def test_the_autoencoder_is_stable_diffusions(tmp_path: Path, precision: str) -> None:
     dtype, tolerance = PRECISIONS[precision]
     out = tmp_path / "out.ckpt"
-    convert_sparsefusion(*write(tmp_path, contents()), out)
+    convert_sparsefusion(*write(tmp_path, contents()), destination=out)
     state = torch.load(out, weights_only=True)["state_dict"]
     case = reference()["vae_small"]
     codec = StableDiffusionCodec([32, 64, 128, 128])
@@ -160,7 +160,7 @@ def test_what_does_not_fit_is_refused_by_its_name(tmp_path: Path, change: Any, n
     change(files)
     out = tmp_path / "out.ckpt"
     with pytest.raises(UserError, match=named):
-        convert_sparsefusion(*write(tmp_path, files), out)
+        convert_sparsefusion(*write(tmp_path, files), destination=out)
     assert not out.exists()
 
 
@@ -168,11 +168,11 @@ def test_a_missing_autoencoder_is_said_with_where_to_get_it(tmp_path: Path) -> N
     paths = write(tmp_path, contents())
     paths[2].unlink()
     with pytest.raises(UserError, match="huggingface"):
-        convert_sparsefusion(*paths, tmp_path / "out.ckpt")
+        convert_sparsefusion(*paths, destination=tmp_path / "out.ckpt")
 
 
 def test_code_in_a_file_is_refused(tmp_path: Path) -> None:
     paths = write(tmp_path, contents())
     torch.save({"model_state_dict": {}, "step": Path("x")}, paths[0])
     with pytest.raises(UserError, match="code and not data"):
-        convert_sparsefusion(*paths, tmp_path / "out.ckpt")
+        convert_sparsefusion(*paths, destination=tmp_path / "out.ckpt")

@@ -11,7 +11,7 @@ from torch import Tensor
 from dfm_lightning.denoisers import BackprojectionDenoiser, DiTDenoiser, MLPDenoiser, UNetDenoiser
 from dfm_lightning.diffusion import CosineProcess, NoiseProcess, VariancePreserving
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear import LinearObservation, matrix_operator, one_a_view, sensing
+from dfm_lightning.forward_models.linear import LinearObservation, Matrix, matrix_operator, one_a_view, sensing
 from dfm_lightning.interfaces import ForwardModel
 from dfm_lightning.types import Views, map_tensors
 
@@ -48,6 +48,13 @@ class Plain(BackprojectionDenoiser):
         return Seen()
 
 
+def rows_of(views: Views) -> Tensor:
+    """The matrices that made observations, one for each scene and view."""
+    operator = one_a_view(views.params.operator)
+    assert isinstance(operator, Matrix)
+    return operator.rows
+
+
 def prepared(denoiser: Any, forward_model: ForwardModel, process: NoiseProcess | None = None) -> Any:
     denoiser.use_process(process or CosineProcess())
     denoiser.use_forward_model(forward_model)
@@ -59,7 +66,7 @@ def test_a_linear_observation_comes_back_by_the_adjoint_as_far_as_explains_it_be
     context, target = measured(0, views), measured(5)
     denoiser = prepared(Plain([1, 4, 4]), LinearObservation())
     conditioning = denoiser.condition(context, target.params)
-    rows = one_a_view(context.params.operator).rows.view(SCENES, views * MEASURED, 16)
+    rows = rows_of(context).view(SCENES, views * MEASURED, 16)
     flat = context.observation.flatten(1)
     adjoint = torch.einsum("bmn,bm->bn", rows, flat)
     step = adjoint.square().sum(1) / torch.einsum("bmn,bn->bm", rows, adjoint).square().sum(1)
@@ -68,7 +75,7 @@ def test_a_linear_observation_comes_back_by_the_adjoint_as_far_as_explains_it_be
     noisy = drawn(SCENES, 1, MEASURED, 1, 1, seed=9)
     denoiser(noisy, LEVEL, conditioning)
     (given,) = denoiser.networks[0].given
-    adjoint = torch.einsum("bmn,bm->bn", one_a_view(target.params.operator).rows.flatten(2), noisy.flatten(1))
+    adjoint = torch.einsum("bmn,bm->bn", rows_of(target).flatten(2), noisy.flatten(1))
     assert torch.equal(given[:, 0], torch.zeros(SCENES, 4, 4))
     assert torch.equal(given[:, 1], conditioning.back[:, 0])
     assert torch.cosine_similarity(given[:, 2].flatten(1), adjoint).numpy() == pytest.approx([1, 1], abs=1e-5)

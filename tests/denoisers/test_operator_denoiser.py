@@ -122,7 +122,9 @@ def outputs(denoiser: OperatorDenoiser, operator: LinearOperator, seed: int = 0,
 
 
 def matrices(seed: int) -> Matrix:
-    return Matrices((4, 8)).draw(2, (3, 8, 8), torch.Generator().manual_seed(seed))
+    drawn = Matrices((4, 8)).draw(2, (3, 8, 8), torch.Generator().manual_seed(seed))
+    assert isinstance(drawn, Matrix)
+    return drawn
 
 
 def mixed(operator: Matrix) -> Matrix:

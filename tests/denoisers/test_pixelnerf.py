@@ -224,7 +224,7 @@ def test_guidance_doubles_the_noisy_branch_and_no_more() -> None:
     for scale in (1.0, 2.5):
         counts = {"joint": 0, "deterministic": 0}
 
-        def count(mlp: RadianceMLP, name: str, counts: dict[str, int] = counts) -> object:
+        def count(mlp: RadianceMLP, name: str, counts: dict[str, int] = counts) -> Any:
             def counted(points: Tensor, *others: Tensor) -> Tensor:
                 counts[name] += points[..., 0].numel()
                 return RadianceMLP.per_view(mlp, points, *others)

@@ -119,7 +119,7 @@ def test_preconditioning_is_the_best_linear_denoiser_and_leaves_unit_variances()
 def test_the_image_loss_weighs_errors_by_what_is_left_to_estimate() -> None:
     model = denoiser(image_weight=0.7)
     views = views_of(3)
-    batch = Batch(*(select_views(views, slice(i, i + 1)) for i in range(3)), ["a", "b"], {})
+    batch = Batch(*(select_views(views, slice(i, i + 1)) for i in range(3)), key=["a", "b"], truth={})
     conditioning = model.condition(batch.context, batch.target.params)
     for level, dropped in ((700, False), (700, True)):
         levels = torch.full((2,), level)
@@ -246,7 +246,8 @@ def test_one_convolution_can_take_the_estimate_from_the_noisy_image() -> None:
 def test_the_warm_start_trains_the_2d_network_alone(estimated: bool) -> None:
     model = model_of(estimated=estimated, warm_start_steps=1).train()
     views = views_of(5)
-    batch = Batch(*(select_views(views, part) for part in (slice(1), slice(1, 2), slice(2, 5))), ["a", "b"], {})
+    parts = (select_views(views, part) for part in (slice(1), slice(1, 2), slice(2, 5)))
+    batch = Batch(*parts, key=["a", "b"], truth={})
     terms = model.losses(batch)
     assert set(terms) == {"image"}
     terms["image"].value.backward()
@@ -274,7 +275,7 @@ def test_trains_every_parameter(scene_colours: int, estimated: bool) -> None:
     model = model_of(scene_colours, estimated).train()
     views = views_of(4)
     parts = (select_views(views, part) for part in (slice(2), slice(2, 3), slice(3, 4)))
-    batch = Batch(*parts, ["a", "b"], {})
+    batch = Batch(*parts, key=["a", "b"], truth={})
     torch.manual_seed(1)
     terms = model.losses(batch)
     assert set(terms) == {"target", "novel", "image"}

@@ -169,10 +169,10 @@ def test_a_scene_does_not_depend_on_the_others_of_its_batch() -> None:
 
 
 def test_half_precision_is_kept_and_steps_are_not_lost_in_it() -> None:
-    half = Curve(*(part.bfloat16() for part in CURVES[:2]), "half")
+    half = Curve(CURVES.height.bfloat16(), CURVES.slope.bfloat16(), "half")
     found = ContextGuidance(5).towards(Points(), POINTS, 1)(half)
     assert found.height.dtype == torch.bfloat16
-    assert (error(Points(), Curve(*(p.float() for p in found[:2]), "")) < error(Points(), CURVES)).all()
+    assert (error(Points(), Curve(found.height.float(), found.slope.float(), "")) < error(Points(), CURVES)).all()
 
 
 # --- in sampling -----------------------------------------------------------------------------------------------

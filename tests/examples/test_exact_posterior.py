@@ -61,7 +61,8 @@ def test_equal_distributions_are_rejected_as_often_as_promised() -> None:
         # Scenes differ in place and width; the two samples of a scene do not.
         place, width = torch.randn(2, 5, 1, 1, generator=generator)
         samples = place + width * torch.randn(5, 12, 2, generator=generator)
-        p_values.append(energy_test(*samples.chunk(2, dim=1), 199, generator).p_value)
+        first, second = samples.chunk(2, dim=1)
+        p_values.append(energy_test(first, second, 199, generator).p_value)
     assert stats.kstest(p_values, "uniform").pvalue > 1e-3
     assert 0.01 < np.mean(np.array(p_values) <= 0.05) < 0.1  # 0.05 ± 4.5 standard errors
 

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import known_scene
 import numpy as np
@@ -37,7 +38,7 @@ def radius_at(density: float) -> float:
 
 
 def test_the_mesh_is_the_closed_surface_of_the_largest_part(scene: BakedScene, folder: Path) -> None:
-    mesh = trimesh.load(folder / "mesh.glb", force="mesh")
+    mesh: Any = trimesh.load(folder / "mesh.glb", force="mesh")
     assert mesh.is_watertight
     assert mesh.body_count == 1
     radius = radius_at(surface_density(scene))
@@ -49,6 +50,7 @@ def test_the_mesh_is_the_closed_surface_of_the_largest_part(scene: BakedScene, f
 
 
 def test_vertices_have_the_scenes_colours_in_linear_light(folder: Path) -> None:
+    mesh: Any
     (mesh,) = trimesh.load_scene(folder / "mesh.glb").geometry.values()
     stored = np.asarray(mesh.visual.vertex_attributes["color"], dtype=np.float64)[:, :3]
     stored = stored / np.iinfo(mesh.visual.vertex_attributes["color"].dtype).max
@@ -60,7 +62,7 @@ def test_vertices_have_the_scenes_colours_in_linear_light(folder: Path) -> None:
 
 
 def test_points_lie_on_what_is_seen(folder: Path) -> None:
-    cloud = trimesh.load(folder / "points.ply")
+    cloud: Any = trimesh.load(folder / "points.ply")
     points = np.asarray(cloud.vertices) * [1, -1, -1]
     outside = [
         np.abs(np.linalg.norm(points - centre, axis=1) - radius)
@@ -136,7 +138,7 @@ def test_glb_is_read_as_it_was_written(tmp_path: Path) -> None:
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=float)
     faces = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
     write_glb(tmp_path / "a.glb", vertices, faces, np.eye(4)[:, :3])
-    mesh = trimesh.load(tmp_path / "a.glb", force="mesh", process=False)
+    mesh: Any = trimesh.load(tmp_path / "a.glb", force="mesh", process=False)
     np.testing.assert_allclose(mesh.vertices, vertices)
     np.testing.assert_array_equal(mesh.faces, faces)
     assert mesh.volume == pytest.approx(1 / 6)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def test_a_writer_exports_what_it_is_asked_for(tmp_path: Path, capsys: pytest.Ca
     assert true == pytest.approx(fidelity, abs=0.2)
     # A ball with a sharp edge, which cells of 0.1 blur.
     assert fidelity > 18
-    ball = trimesh.load(folder / "mesh.glb", force="mesh")
+    ball: Any = trimesh.load(folder / "mesh.glb", force="mesh")
     assert ball.bounding_box.extents == pytest.approx([2, 2, 2], abs=0.2)
     assert not (folder / "splats.ply").exists()
 

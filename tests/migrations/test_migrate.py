@@ -129,7 +129,13 @@ def posed(kind: str, **settings: Any) -> dict[str, Any]:
 
 
 def test_settings_of_posed_images_are_in_groups() -> None:
-    old = {"root": "x", "views": None, "context_views": 2, "frame_distance": [1, 8], "train_scenes": None}
+    old: dict[str, Any] = {
+        "root": "x",
+        "views": None,
+        "context_views": 2,
+        "frame_distance": [1, 8],
+        "train_scenes": None,
+    }
     old |= {"trajectory": "move", "camera_move": {"kind": "sway"}, "trajectory_size": 64, "masks": True}
     config, changes = migrate(posed("co3d.Co3DDataModule", **old), "a.yaml")
     assert config["data"]["init_args"] == {

@@ -7,7 +7,7 @@ from torch import Tensor
 from dfm_lightning.denoisers import MLPDenoiser
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.errors import UserError
-from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
+from dfm_lightning.interfaces import ForwardModel, Noising, SignalDenoiser
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.types import Batch, Level, Views
 
@@ -26,7 +26,7 @@ class ExactLine(SignalDenoiser):
 
     target_views = 2
 
-    def use_process(self, process: object) -> None:
+    def use_process(self, process: Noising) -> None:
         self.process = (process,)
 
     def condition(self, context: Views, target_params: Tensor) -> Tensor:

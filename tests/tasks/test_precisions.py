@@ -92,7 +92,7 @@ def own_problem() -> tuple[DiffusionWithForwardModel, Scenes]:
     params = torch.rand(2, 3, 1, 4, 4)
     seen = (Scaled()(torch.rand(2, 1, 4, 4), params), params)
     parts = [Views(*(part[:, i : i + 1] for part in seen)) for i in range(3)]
-    scene = Batch(*parts, ["a", "b"], {})
+    scene = Batch(*parts, key=["a", "b"], truth={})
     denoiser = MLPDenoiser(inputs=64, signal_shape=[1, 4, 4], width=16, depth=1)
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -110,7 +110,7 @@ def motion() -> tuple[MotionPrediction, Scenes]:
         "directions": torch.eye(2)[None],
         "probabilities": torch.tensor([[0.5, 0.5]]),
     }
-    scene = Batch(*parts, ["a"], truth)
+    scene = Batch(*parts, key=["a"], truth=truth)
     torch.manual_seed(0)
     denoiser = ImageToMotion(width=16, depth=1, heads=2, patch=4)
     for parameter in denoiser.network.output.parameters():

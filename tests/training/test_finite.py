@@ -103,7 +103,8 @@ class AsOnADevice(Callback):
     """Hides from the guard that the loss is on a CPU."""
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        (guard,) = (c for c in trainer.callbacks if isinstance(c, StopAtNonFinite))
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it
+        (guard,) = (c for c in callbacks if isinstance(c, StopAtNonFinite))
 
         def note(trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
             guard.note({"loss": loss.detach(), **pl_module.training_terms}, trainer.global_step + 1)

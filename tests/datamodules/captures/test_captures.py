@@ -3,6 +3,7 @@
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,7 +67,8 @@ def bent_pictures(scene: Scene) -> list[np.ndarray]:
     size = (2 * WIDTH, 2 * HEIGHT)
     maps = (place * size - 0.5).astype(np.float32).reshape(HEIGHT, WIDTH, 2)
     ends = [render(scene.house, scene.camera_to_world[p], wide, size[1], size[0]) for p in (0, FRAMES - 1)]
-    first, last = (cv2.remap(picture, maps, None, cv2.INTER_LINEAR) for picture in ends)
+    nothing: Any = None  # one map holds both axes
+    first, last = (cv2.remap(picture, maps, nothing, cv2.INTER_LINEAR) for picture in ends)
     return [first] * (FRAMES - 1) + [last]
 
 

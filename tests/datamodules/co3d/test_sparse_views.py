@@ -9,6 +9,7 @@ from PIL import Image
 from small_co3d import FRAMES, module, train_batches
 
 from datamodules.co3d.object_crops import ObjectCrop
+from datamodules.co3d.reader import Co3DScene
 from datamodules.posed.sparse_views import SparseViews
 from dfm_lightning.errors import UserError
 from dfm_lightning.types import as_request
@@ -49,6 +50,7 @@ def test_crops_are_masked_squares_around_the_object(synthetic_root: Path) -> Non
     cropped = module(synthetic_root, object_crop=crop)
     key = plain.reader("test").keys()[0]
     whole, scene = (data.reader("test").scene(key) for data in (plain, cropped))
+    assert isinstance(scene, Co3DScene)
     image, intrinsics = scene.view(0, 32)
     mask, valid = scene.mask(0, 32), crop.valid(scene.source.sequence.frames[0], 32)
     assert (image[:, mask[0] == 0] == -1).all()

@@ -111,7 +111,12 @@ def test_only_the_pictures_asked_for_are_read_from_a_chunk(
 ) -> None:
     opened: list[int] = []
     decode = Image.open
-    monkeypatch.setattr(Image, "open", lambda *args, **kwargs: opened.append(1) or decode(*args, **kwargs))
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        opened.append(1)
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(Image, "open", counted)
     reader = open_reader(chunked_rooms, "train", 1.0)
     found = reader.scene(reader.keys()[0])
     assert found.usable_positions() == list(range(FRAMES))
