@@ -57,9 +57,9 @@ def test_scenes_keep_their_names(name: str, spelling: Any, tmp_path: Path) -> No
     assert parse(RealEstate10kDataModule, f"--data.prediction.scenes=[{typed}]")["prediction"]["scenes"] == [name]
     both = parse(RealEstate10kDataModule, f"--data.prediction.scenes=[abc, {typed}]")["prediction"]["scenes"]
     assert both == ["abc", name]
-    for number, text in enumerate((f"[{typed}]", f"\n    - {typed}\n    - abc")):
+    for number, text in enumerate((f"[{typed}]", f"\n        - {typed}\n        - abc")):
         config = tmp_path / f"{number}.yaml"
-        config.write_text(f"data:\n  init_args:\n    prediction: {{scenes: {text}}}\n")
+        config.write_text(f"data:\n  init_args:\n    prediction:\n      scenes: {text}\n")
         found = parse(RealEstate10kDataModule, f"--config={config}")["prediction"]["scenes"]
         assert found == [name, "abc"][: number + 1]
 
