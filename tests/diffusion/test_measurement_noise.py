@@ -160,12 +160,12 @@ def test_training_learns_the_mean_of_the_signal_where_the_noise_is_declared(decl
         1 + context_precision + target_precision
     )
     signal = torch.randn(number, 1, 1, 1, 1)
-    views = [
+    context, target = (
         Views(signal + sigma * torch.randn(number, 1, times, 1, 1), torch.full((number, 1), sigma))
         for sigma in (context_noise, target_noise)
-    ]
-    novel = Views(views[1].observation[:, :0], views[1].params[:, :0])
-    batch = Batch(*views, novel, [str(index) for index in range(number)], {})
+    )
+    novel = Views(target.observation[:, :0], target.params[:, :0])
+    batch = Batch(context, target, novel, [str(index) for index in range(number)], {})
     denoiser = Weighing(exact)
     model = DiffusionWithForwardModel(denoiser, Repeated(times, declares), OneLevel())
     loss = model.losses(batch)["target"].value
