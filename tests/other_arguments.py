@@ -5,7 +5,7 @@ import typing
 from typing import Any
 
 from ball_scenes import BallDenoiser
-from small_objects import SMALL_OPERATOR, encoder, estimate_renderer, small_volume_denoiser
+from small_objects import SMALL_OPERATOR, encoder, estimate_renderer, small_pixelnerf, small_volume_denoiser
 
 from datamodules.synthetic.face_attributes import FaceAttributes
 from dfm_lightning.callbacks import (
@@ -179,7 +179,7 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
 TOGETHER: dict[tuple[type, str], dict[str, Any]] = {
     (DPMSolver, "full_curvature"): {"order": 3},
     **{
-        (task, "perturbed_attention"): {"denoiser": lambda: ImageToMotion(width=16, depth=1, heads=2)}
+        (task, "perturbed_attention"): {"denoiser": small_pixelnerf}
         for task in (DiffusionWithForwardModel, InverseGraphics, DeterministicInverseGraphics)
     },
     (DepthRange, "near"): {"near": 0.5, "far": 9.0},

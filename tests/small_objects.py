@@ -89,6 +89,19 @@ SMALL_OPERATOR: dict[str, Any] = {
 }  # fmt: skip
 
 
+SMALL_PIXELNERF: dict[str, Any] = {
+    "encoder": encoder,
+    "estimate_renderer": estimate_renderer,
+    "mlp_width": 8,
+    "mlp_blocks": 3,
+    "mlp_blocks_per_view": 1,
+}
+
+
+def small_pixelnerf() -> PixelNeRFDenoiser:
+    return PixelNeRFDenoiser(**{name: made(value) for name, value in SMALL_PIXELNERF.items()})
+
+
 SMALL_VOLUME: dict[str, Any] = {
     "grid": lambda: ObjectCube(4.0, 2.0),
     "resolution": 8,
@@ -116,13 +129,7 @@ SMALL: dict[type, dict[str, Any]] = {
     MLPDenoiser: {"inputs": 4, "signal_shape": [2], "width": 8, "depth": 1},
     ImageToMotion: {"width": 16, "depth": 1, "heads": 2},
     PatchToCode: {"code_width": 6, "width": 16, "depth": 1, "heads": 2},
-    PixelNeRFDenoiser: {
-        "encoder": encoder,
-        "estimate_renderer": estimate_renderer,
-        "mlp_width": 8,
-        "mlp_blocks": 3,
-        "mlp_blocks_per_view": 1,
-    },
+    PixelNeRFDenoiser: SMALL_PIXELNERF,
     ImageEncoder: {"width": 16, "depth": 1, "heads": 2, "feature_channels": 4},
     VolumeRendering: {"near": 1.0, "far": 5.0},
     ImageWarping: {},
