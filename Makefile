@@ -1,5 +1,6 @@
 # make demo               install, test the shipped model on new scenes, predict videos, fine-tune for a minute
-# make demo-gan           the shipped model of faces from a patch: its scores and samples on one page
+# make demo-motion        the shipped model of motions from one image: its scores and samples on one page
+# make demo-gan           the same for faces from a patch
 # make demo-from-scratch  install, make the training scenes, train the demo's model for hours, test it
 # make results            test the shipped model on the 50 scenes held out from its training, 8 samples each, on one page
 # make test               install, check style and types, run all tests
@@ -17,11 +18,12 @@ TRAINING_SCENES := --train_scenes 1200 --val_scenes 16 --test_scenes 50 --frames
 CONFIG := --config configs/co3d_demo.yaml
 WEIGHTS := --ckpt_path co3d_demo
 PHOTOGRAPH := docs/images/toy_photograph.jpg
+MOTION := --config configs/vimeo90k_demo.yaml --ckpt_path vimeo90k_demo --data.root demo/motion/clips
 GAN := --config configs/ffhq_gan_demo.yaml --ckpt_path ffhq_gan_demo
 # Once around; it was taken from 26 degrees above the horizon.
 AROUND := "{kind: orbit, size: 6.283, frames: 30, elevation: 26}"
 
-.PHONY: demo demo-gan demo-from-scratch results test quick docs lint clean-demo
+.PHONY: demo demo-motion demo-gan demo-from-scratch results test quick docs lint clean-demo
 .DELETE_ON_ERROR:
 
 demo: demo/index.html
@@ -51,6 +53,19 @@ demo/.finetuned: demo/.predicted
 demo/index.html: demo/.finetuned
 	$(BIN)/dfm report demo/test demo/predict demo/photograph runs/co3d_demo_finetune --title "The demo" --output $@
 
+demo-motion: demo/motion/index.html
+	@echo "Done. Look at demo/motion/index.html: one image, the motions that may follow."
+
+demo/motion/.data: | $(VENV)/.installed
+	$(BIN)/dfm data make-clips demo/motion/clips --train_clips 64 --test_clips 24 --height 32 --width 32 --turn 8 \
+		--growth 1.05 --seed 1
+	@touch $@
+
+demo/motion/index.html: demo/motion/.data
+	$(DFM) test $(MOTION) --model.samples 16
+	$(DFM) predict $(MOTION) --model.samples 8
+	$(BIN)/dfm report demo/motion/test demo/motion/predict --title "Motions from one image" --output $@
+
 demo-gan: demo_gan/index.html
 	@echo "Done. Look at demo_gan/index.html: a patch of a face, the faces that it may belong to."
 
@@ -71,10 +86,14 @@ demo/.trained: demo/.training_data
 demo-from-scratch: demo/.trained
 	$(DFM) test $(CONFIG) --data.root demo/co3d_1200 --ckpt_path demo/fit/last.ckpt
 
-results: demo/.training_data docs/results/ffhq_gan_demo.html
+results: demo/.training_data docs/results/ffhq_gan_demo.html docs/results/vimeo90k_demo.html
 	$(DFM) test $(CONFIG) --config configs/co3d_demo_results.yaml $(WEIGHTS)
 	$(BIN)/dfm report demo/results --title "The shipped model on 50 held-out scenes" --scenes 6 \
 		--output docs/results/co3d_demo.html
+
+docs/results/vimeo90k_demo.html: demo/motion/index.html
+	$(BIN)/dfm report demo/motion/test --title "The shipped model of motions, on 24 clips of another seed" --scenes 12 \
+		--output $@
 
 docs/results/ffhq_gan_demo.html: demo_gan/index.html
 	$(BIN)/dfm report demo_gan/test --title "The shipped model of faces from a patch, on 32 held-out patches" \
