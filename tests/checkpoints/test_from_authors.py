@@ -157,8 +157,8 @@ PROJ, MLP = "model.enc.x_embedder.proj.weight", "model.pixelNeRF_joint.mlp_fine.
         ),
         (changed(f"{MLP}lin_out.bias", not_finite(float("nan"))), f"{MLP}lin_out.bias holds numbers that are not"),
         (changed("betas", not_finite(float("inf"))), "ema_model.betas holds numbers that are not finite"),
-        (changed(PROJ, lambda t: t.long()), f"ema_model.{PROJ} is no tensor of real numbers (torch.int64)"),
-        (changed(PROJ, lambda t: "text"), f"ema_model.{PROJ} is no tensor of real numbers (str)"),
+        (changed(PROJ, lambda t: t.long()), f"ema_model.{PROJ} is not a tensor of real numbers (torch.int64)"),
+        (changed(PROJ, lambda t: "text"), f"ema_model.{PROJ} is not a tensor of real numbers (str)"),
         (lambda c: c["ema"].update({"ema_model.model.enc.extra": torch.zeros(2)}), "ema_model.model.enc.extra"),
         (lambda c: c["ema"].update({"other": torch.zeros(2)}), "unknown tensor ema: other"),
         (
@@ -168,7 +168,7 @@ PROJ, MLP = "model.enc.x_embedder.proj.weight", "model.pixelNeRF_joint.mlp_fine.
         (lambda c: c["model"].pop(PROJ), f"holds no model: {PROJ}"),
         (lambda c: c.update(surprise=1), "unknown entry surprise"),
         (lambda c: c.pop("ema"), "it holds no state ema: ema_model.*; it may with --weights raw"),
-        (lambda c: c.update(ema=[1]), "its entry ema is no state"),
+        (lambda c: c.update(ema=[1]), "its entry ema is not a state"),
         (lambda c: c["ema"].clear(), "it holds no state ema: ema_model.*"),
     ],
 )
