@@ -1,10 +1,13 @@
 """The argument parser: its errors are one line, and unset parts of a model show their defaults."""
 
 import argparse
+import ast
 import functools
+import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
@@ -26,6 +29,13 @@ class DfmParser(LightningArgumentParser):
         super().__init__(*args, **kwargs)
         # Class paths of model and data, for configs that name only their settings.
         self.classes: dict[str, str] = {}
+
+    def parse_args(self, args: Any = None, *others: Any, **settings: Any) -> Namespace:
+        """See `jsonargparse.ArgumentParser`."""
+        # Options of a part come from an outer parser, which has read their values and spells them as Python does.
+        if isinstance(args, list) and len(args) == 1 and "defaults" in settings:
+            args = [_spelt_as_yaml(args[0])]
+        return super().parse_args(args, *others, **settings)
 
     def parse_string(self, content: str, path: str | os.PathLike = "", *args: Any, **kwargs: Any) -> Namespace:
         """See `jsonargparse.ArgumentParser`."""
@@ -56,6 +66,16 @@ class DfmParser(LightningArgumentParser):
             shipped = ", ".join(shipped_configs())
             raise UserError(f"A config is missing: add --config NAME, a path or one of {shipped}.")
         raise UserError(readable(message, option_names(self)))
+
+
+def _spelt_as_yaml(option: str) -> str:
+    """Spell null and lists in an option's value as YAML does."""
+    name, separator, text = option.partition("=")
+    with suppress(ValueError, SyntaxError, TypeError):
+        value = ast.literal_eval(text)
+        if value is None or isinstance(value, list | dict):
+            return f"{name}{separator}{json.dumps(value)}"
+    return option
 
 
 def _as_config(part: Any) -> dict[str, Any]:

@@ -54,12 +54,9 @@ def quoted(name: str) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_scenes_keep_their_names(name: str, spelling: Any, tmp_path: Path) -> None:
     typed = spelling(name)
-    # (The parser itself spells lists in options of groups as Python does: these two need their quotes there.)
-    if typed not in ("null", "true"):
-        found = parse(RealEstate10kDataModule, f"--data.prediction.scenes=[{typed}]")["prediction"]["scenes"]
-        assert found == [name]
-        both = parse(RealEstate10kDataModule, f"--data.prediction.scenes=[abc, {typed}]")["prediction"]["scenes"]
-        assert both == ["abc", name]
+    assert parse(RealEstate10kDataModule, f"--data.prediction.scenes=[{typed}]")["prediction"]["scenes"] == [name]
+    both = parse(RealEstate10kDataModule, f"--data.prediction.scenes=[abc, {typed}]")["prediction"]["scenes"]
+    assert both == ["abc", name]
     for number, text in enumerate((f"[{typed}]", f"\n        - {typed}\n        - abc")):
         config = tmp_path / f"{number}.yaml"
         config.write_text(f"data:\n  init_args:\n    prediction:\n      scenes: {text}\n")
