@@ -15,6 +15,7 @@ from dfm_lightning.checkpoints.shipped import export_weights, find_checkpoint, s
 from dfm_lightning.checkpoints.stored_config import read_checkpoint
 from dfm_lightning.cli import main
 from dfm_lightning.errors import UserError
+from dfm_lightning.migrations import migrate
 from dfm_lightning.weights_file import name_of
 
 WRITER: Any = "dfm_lightning.callbacks.TensorWriter"
@@ -147,3 +148,9 @@ def test_what_float16_cannot_hold_is_refused(folder: Path) -> None:
         export_weights(Path("large.ckpt"), Path("large.safetensors"), half=True)
     assert not Path("large.safetensors").exists()
     export_weights(Path("large.ckpt"), Path("large.safetensors"))
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_configs_of_shipped_models_are_of_this_version(name: str) -> None:
+    """So that nobody is told of old settings by a model that came with the program."""
+    assert migrate(read_checkpoint(shipped_models()[name])["dfm_config"], name).changes == []
