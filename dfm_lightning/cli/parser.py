@@ -30,7 +30,9 @@ class DfmParser(LightningArgumentParser):
         # Class paths of model and data, for configs that name only their settings.
         self.classes: dict[str, str] = {}
 
-    def parse_args(self, args: Any = None, *others: Any, **settings: Any) -> Namespace:
+    def parse_args(  # type: ignore[override]  # passes all arguments on, whatever they are
+        self, args: Any = None, *others: Any, **settings: Any
+    ) -> Namespace:
         """See `jsonargparse.ArgumentParser`."""
         # Options of a part come from an outer parser, which has read their values and spells them as Python does.
         if isinstance(args, list) and len(args) == 1 and "defaults" in settings:
