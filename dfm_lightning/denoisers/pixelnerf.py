@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField, pixelnerf_field
 from dfm_lightning.denoisers.remembered_context import ContextMemory, RememberingField
-from dfm_lightning.denoisers.rendered_estimate import enlarge, reduce_cameras
+from dfm_lightning.denoisers.rendered_estimate import check_coarse_only, enlarge, reduce_cameras
 from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
 from dfm_lightning.interfaces import ForwardModel
@@ -80,11 +80,7 @@ class PixelNeRFDenoiser(SceneDenoiser[PixelNeRFConditioning]):
         check_at_least(1, estimate_reduction=estimate_reduction, mlp_width=mlp_width, mlp_blocks=mlp_blocks)
         check_at_least(0, mlp_blocks_per_view=mlp_blocks_per_view, octaves=octaves)
         check_at_least(0, context_memory_mb=context_memory_mb)
-        if estimate_renderer.fine_samples:
-            raise ValueError(
-                "the deterministic estimate is rendered from coarse samples only: "
-                f"estimate_renderer.fine_samples must be 0, got {estimate_renderer.fine_samples}"
-            )
+        check_coarse_only(estimate_renderer)
 
         def mlp() -> RadianceMLP:
             return RadianceMLP(

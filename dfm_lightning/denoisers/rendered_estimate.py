@@ -45,11 +45,19 @@ class EstimateInput(nn.Module):
         return self.features(torch.cat([estimate, into * expected, lower], dim=1))
 
 
-@torch.no_grad()
+def check_coarse_only(renderer: VolumeRendering) -> None:
+    """Raise `ValueError` if a renderer of the estimate has fine samples, which nothing would place well."""
+    if renderer.fine_samples:
+        raise ValueError(
+            "the deterministic estimate is rendered from coarse samples only: "
+            f"estimate_renderer.fine_samples must be 0, got {renderer.fine_samples}"
+        )
+
+
 def rendered_estimate(
     renderer: VolumeRendering, field: RadianceField, cameras: Cameras, reduction: int, distance: float
 ) -> Float[Tensor, "b v c h w"]:
-    """Render colour in [-1, 1], opacity, and depth in units of a distance; no gradient flows through them.
+    """Render colour in [-1, 1], opacity, and depth in units of a distance.
 
     See `reduce_cameras` for the reduction and its errors.
     """

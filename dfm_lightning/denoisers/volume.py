@@ -7,14 +7,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dfm_lightning.denoisers.rendered_estimate import rendered_estimate
+from dfm_lightning.denoisers.rendered_estimate import check_coarse_only, rendered_estimate
 from dfm_lightning.denoisers.view_denoiser import LEVEL_CHANNELS, ViewDenoiser
 from dfm_lightning.denoisers.volume_field import LiftedViews, VolumeField, lifted_views
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
 from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
 from dfm_lightning.interfaces import ForwardModel
 from dfm_lightning.networks.point_decoder import PointDecoder
-from dfm_lightning.networks.scene_summary import PooledColours, SceneSummary
+from dfm_lightning.networks.scene_summary import SceneSummary
 from dfm_lightning.networks.unet import UNet
 from dfm_lightning.ranges import check_at_least, check_below_one
 from dfm_lightning.signals import RadianceField
@@ -78,19 +78,15 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
             noise is averaged, so that a colour too faint for a pixel can be read off a region.
         scene_colours: number of colours that the scene has as a whole, for its points to choose from (see
             `SceneSummary`); 0 for a denoiser whose points know no more of the target than the volume tells.
-        pooled_colours: number of colours that are pooled from the target's pixels for all points to choose from
-            (see `PooledColours`); without a target they are the context's mean colour.
         image_weight: weight of the squared error of the target's 2D estimate, in units of what is left to estimate
             (EDM's λ), at most 12.5 times itself.
-        novel_image_weight: weight of the same error for the novel images of a training batch, each noised by
-            itself. So the 2D network learns from all images of a scene, where the volume learns from one target.
         estimate_renderer: renders the deterministic estimate at the target's camera for the 2D network, which
             then knows what the context tells of each pixel; without fine samples. Its near, far, background and
             corner_aligned are the forward model's where they are null. If null, the network goes without.
         estimate_reduction: the estimate is rendered at 1/this of the target's resolution and enlarged.
     """
 
-    without_effect = frozenset({"target_dropout", "image_weight", "novel_image_weight"})
+    without_effect = frozenset({"target_dropout", "image_weight"})
 
     cells: Float[Tensor, "n 3"]
 
@@ -109,10 +105,8 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
         image_weight: float = 0.5,
         scene_colours: int = 0,
         blurred_inputs: bool = False,
-        novel_image_weight: float = 0.0,
         estimate_renderer: VolumeRendering | None = None,
         estimate_reduction: int = 1,
-        pooled_colours: int = 0,
     ) -> None:
         image_widths = image_widths or [32, 64, 96]
         check_at_least(1, features=features, condition_width=condition_width, image_widths=image_widths)
@@ -120,17 +114,15 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
         super().__init__(features, image_widths, condition_width, blurred_inputs, estimated)
         check_below_one(target_dropout=target_dropout)
         check_at_least(0, image_weight=image_weight, scene_colours=scene_colours)
-        check_at_least(0, novel_image_weight=novel_image_weight, pooled_colours=pooled_colours)
         check_at_least(1, estimate_reduction=estimate_reduction)
-        if estimate_renderer is not None and estimate_renderer.fine_samples:
-            raise ValueError(f"estimate_renderer.fine_samples must be 0, got {estimate_renderer.fine_samples}")
+        if estimate_renderer is not None:
+            check_coarse_only(estimate_renderer)
         check_at_least(1, lifted_channels=lifted_channels, volume_channels=volume_channels)
         check_at_least(1, resolution=resolution, decoder_width=decoder_width, volume_widths=volume_widths)
         self.grid = grid
         self.resolution = resolution
         self.target_dropout = target_dropout
         self.image_weight = image_weight
-        self.novel_image_weight = novel_image_weight
         self.estimate_renderer = estimate_renderer
         self.estimate_reduction = estimate_reduction
         self.lift = nn.Linear(features + 3 + 2, lifted_channels)
@@ -139,19 +131,12 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
         if resolution < 2 or resolution % self.unet.factor:
             raise ValueError(f"resolution must be a multiple of {self.unet.factor}, got {resolution}")
         self.decoder = PointDecoder(
-            volume_channels,
-            features,
-            LEVEL_CHANNELS,
-            _PALETTE_SIDE**2,
-            decoder_width,
-            scene_colours,
-            pooled_colours,
+            volume_channels, features, LEVEL_CHANNELS, _PALETTE_SIDE**2, decoder_width, scene_colours
         )
         self.whole: SceneSummary | None = None
         if scene_colours:
             widths = image_widths[-1], volume_widths[-1]
             self.whole = SceneSummary(*widths, condition_width, decoder_width, scene_colours)
-        self.pooled = PooledColours(features, condition_width, pooled_colours) if pooled_colours else None
         colours = 3 * _PALETTE_SIDE**2
         self.summary = nn.Sequential(
             nn.Linear(colours, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
@@ -207,26 +192,22 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
     def auxiliary_losses(
         self, batch: Batch, level: Level, conditioning: VolumeConditioning, signal: RadianceField
     ) -> dict[str, LossTerm]:
-        """Compute the squared error of the target's 2D estimate, if there is a target, and of novel images'.
+        """Compute the squared error of the target's 2D estimate, if there is a target.
 
         Its weight is 1/out² (see `preconditioning`), up to a factor: what is asked of the network is then the same
         at all levels, and a little noise is removed as faithfully as much.
         """
         assert isinstance(signal, VolumeField)  # as `forward` returns it
-        terms = {}
-        if self.image_weight > 0:
-            error = self._image_error(signal.views.maps[:, -1], batch.target.observation[:, 0], level)
-            terms["image"] = LossTerm((error * signal.views.present[:, -1]).mean(), self.image_weight)
-        if self.novel_image_weight > 0:
-            estimate = self._estimate(conditioning, batch.novel.params)
-            error = self._error_of_noised(batch.novel.observation, conditioning.summary, estimate)
-            terms["novel_image"] = LossTerm(error, self.novel_image_weight)
-        return terms
+        if self.image_weight == 0:
+            return {}
+        error = self._image_error(signal.views.maps[:, -1], batch.target.observation[:, 0], level)
+        return {"image": LossTerm((error * signal.views.present[:, -1]).mean(), self.image_weight)}
 
     def warm_start_losses(self, batch: Batch) -> dict[str, LossTerm]:
         """Return the squared error of the 2D estimates of all target and novel images, each noised by itself.
 
-        No volume and no rendering has a part in it: per iteration, the 2D network sees many times the images.
+        The volume learns nothing from it, and renders at most the estimates that the 2D network sees (see
+        `estimate_renderer`): per iteration, that network sees many times the images.
         """
         views = concatenate([batch.target, batch.novel], dim=1)
         estimate = None
@@ -252,12 +233,12 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
         parts = [shown.features, shown.colour, shown.depth, seen.to(shown.depth.dtype)]
         return F.relu(self.lift(torch.cat(parts, dim=-1))) * seen
 
+    @torch.no_grad()
     def _estimate(self, conditioning: VolumeConditioning, cameras: Cameras) -> Float[Tensor, "b v e h w"] | None:
-        """Render the scene without a target for the 2D network, if that is to see it."""
+        """Render the scene without a target for the 2D network, if that is to see it; without gradients."""
         if self.estimate_renderer is None:
             return None
-        with torch.no_grad():
-            field = self._without_target(conditioning)
+        field = self._without_target(conditioning)
         return rendered_estimate(
             self.estimate_renderer, field, cameras, self.estimate_reduction, self.grid.distance
         )
@@ -302,10 +283,6 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
             volume, summary = self.unet.with_summary(cells, condition)
             of_points = of_points + self.whole.to_points(whole)
             palette = torch.cat([palette, self.whole.colours(whole, summary.float())], dim=1)
-        if self.pooled is not None:
-            mean = conditioning.palette.mean(dim=1, keepdim=True)
-            pooled = torch.where(present[:, None, None], self.pooled(maps, condition), mean)
-            palette = torch.cat([palette, pooled], dim=1)
         return VolumeField(
             conditioning.frame,
             volume.movedim(1, -1),

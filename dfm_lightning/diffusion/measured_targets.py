@@ -37,10 +37,7 @@ class MeasuredTargets:
 
     def weight(self, level: Level) -> Float[Tensor, "b ..."]:
         """Return w, the inverse variance of `corrected` targets over that of the noise: 1 where there is none."""
-        signal_rate, noise_rate = self.process.rates(level, self.deviation)
-        known = self._known()
-        share = noise_rate.square() / (noise_rate.square() + (signal_rate * known).square())
-        return torch.where(torch.isinf(self.deviation), 0.0, share)
+        return torch.where(torch.isinf(self.deviation), 0.0, self._share(level))
 
     def corrected(
         self, target: Float[Tensor, "b v *o"], noise: Float[Tensor, "b v *o"], level: Level
@@ -56,10 +53,14 @@ class MeasuredTargets:
         given = given.to(at_least_float32(given))
         signal_rate, noise_rate = self.process.rates(level, given)
         scale, _ = self.process.denoiser_input(torch.ones_like(given), level)
-        known = self._known()
+        known, share = self._known(), self._share(level)
         total = noise_rate.square() + (signal_rate * known).square()
-        share = noise_rate.square() / total
         return share * observed + signal_rate * known.square() / total * (given / scale)
+
+    def _share(self, level: Level) -> Float[Tensor, "b ..."]:
+        """Return w = s² / (s² + α² σ²)."""
+        signal_rate, noise_rate = self.process.rates(level, self.deviation)
+        return noise_rate.square() / (noise_rate.square() + (signal_rate * self._known()).square())
 
     def _known(self) -> Tensor:
         return torch.where(torch.isinf(self.deviation), 0.0, self.deviation)

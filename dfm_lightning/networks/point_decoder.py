@@ -49,7 +49,6 @@ class PointDecoder(nn.Module):
         width: length of the hidden vectors.
         scene_colours: number of further colours of the palette, chosen by a layer of its own that hardly chooses
             them at first. So a decoder that was trained without them can go on with them.
-        pooled_colours: number of colours that come last, likewise.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class PointDecoder(nn.Module):
         palette: int,
         width: int,
         scene_colours: int = 0,
-        pooled_colours: int = 0,
     ) -> None:
         super().__init__()
         self.from_volume = nn.Linear(volume_channels, width)
@@ -71,17 +69,15 @@ class PointDecoder(nn.Module):
         self.head = nn.Linear(3 * width + 3, width)
         self.output = nn.Linear(width, 4 + 1 + palette)
         self.scene_choice = nn.Linear(width, scene_colours) if scene_colours else None
-        self.pooled_choice = nn.Linear(width, pooled_colours) if pooled_colours else None
         self.floats_per_point = 6 * width
         zero_parameters(self.share)
         with torch.no_grad():
             self.output.weight.mul_(0.1)
             self.output.bias.zero_()
             self.output.bias[3] = _FIRST_DENSITY
-            for choice in (self.scene_choice, self.pooled_choice):
-                if choice is not None:
-                    choice.weight.mul_(0.1)
-                    choice.bias.fill_(_FIRST_SCENE_CHOICE)
+            if self.scene_choice is not None:
+                self.scene_choice.weight.mul_(0.1)
+                self.scene_choice.bias.fill_(_FIRST_SCENE_CHOICE)
 
     def forward(
         self,
@@ -110,9 +106,8 @@ class PointDecoder(nn.Module):
         hidden = F.relu(self.head(known))
         out = self.output(hidden).float()
         choices = [logit.movedim(1, -1), out[..., 4:]]
-        for layer in (self.scene_choice, self.pooled_choice):
-            if layer is not None:
-                choices.append(layer(hidden).float())
+        if self.scene_choice is not None:
+            choices.append(self.scene_choice(hidden).float())
         choice = torch.cat(choices, dim=-1).softmax(dim=-1)
         count = logit.shape[1]
         colour = torch.einsum("bnv,bvnc->bnc", choice[..., :count], views.colour)

@@ -50,31 +50,3 @@ class SceneSummary(nn.Module):
         """Predict colours in [0, 1] of the scene from its vector and the summary of its volume."""
         found = self.to_colours(torch.cat([vector, volume], dim=-1))
         return found.float().sigmoid().unflatten(-1, (-1, 3))
-
-
-class PooledColours(nn.Module):
-    """Colours that all points of a scene share, each the mean of some pixels of a view.
-
-    What no view shows is often coloured as what one view shows: the back of an object, seen from its side. Learned
-    queries find such pixels by their features (attention), and what they pass on are colours that are there, not
-    predicted ones. A mean over many pixels is also less noisy than any of them.
-
-    Args:
-        features: channels of a pixel's features, without its colour.
-        condition: length of the vector that the queries are made from.
-        colours: number of colours.
-        width: length of queries and keys.
-    """
-
-    def __init__(self, features: int, condition: int, colours: int, width: int = 32) -> None:
-        super().__init__()
-        self.keys = nn.Linear(features + 3, width)
-        self.queries = nn.Linear(condition, width * colours)
-        self.number = colours
-
-    def forward(self, maps: Float[Tensor, "b h w f"], vector: Float[Tensor, "b c"]) -> Float[Tensor, "b k 3"]:
-        """Return the colours; the last three channels of `maps` are the pixels' own, in [0, 1]."""
-        keys = self.keys(maps.to(vector.dtype)).flatten(1, 2)
-        queries = self.queries(vector).unflatten(-1, (self.number, -1))
-        weights = (queries @ keys.mT / keys.shape[-1] ** 0.5).float().softmax(dim=-1)
-        return weights @ maps[..., -3:].flatten(1, 2).float()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dfm_lightning.denoisers.rendered_estimate import EstimateInput
 from dfm_lightning.denoisers.view_encoding import blurs, preconditioning
@@ -15,7 +15,6 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.cameras import build_cameras, look_at
 from dfm_lightning.geometry.scene_grids import CubeFrame, ObjectCube, SceneGrid, ViewFrustum
-from dfm_lightning.networks.scene_summary import PooledColours
 from dfm_lightning.tasks import InverseGraphics, SceneObjective
 from dfm_lightning.types import Batch, Request, Views, map_tensors, select_views
 
@@ -137,33 +136,6 @@ def test_the_image_loss_weighs_errors_by_what_is_left_to_estimate() -> None:
     assert denoiser(image_weight=0.0).auxiliary_losses(batch, levels, conditioning, field) == {}
 
 
-class At700(CosineProcess):
-    """Every image at one level, and without noise."""
-
-    def training_levels(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        return torch.full((batch,), 700)
-
-    def add_noise(self, clean: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-        return super().add_noise(clean, torch.zeros_like(noise), level)
-
-
-def test_novel_images_count_as_the_target_would_in_their_place() -> None:
-    model, views, process = denoiser(novel_image_weight=0.3), views_of(4), At700()
-    model.use_process(process)
-    parts = [select_views(views, part) for part in (slice(1), slice(1, 2), slice(2, 4))]
-    conditioning = model.condition(parts[0], parts[1].params)
-    level, found = torch.full((2,), 700), []
-    for number in (2, 3):
-        target = select_views(views, slice(number, number + 1))
-        field = model(process.add_noise(target.observation, target.observation, level), level, conditioning)
-        terms = model.auxiliary_losses(
-            Batch(parts[0], target, parts[2], ["a", "b"], {}), level, conditioning, field
-        )
-        found.append(terms["image"].value.item())
-    assert terms["novel_image"].weight == 0.3
-    assert terms["novel_image"].value.item() == pytest.approx(sum(found) / 2, rel=1e-5)
-
-
 def test_blurred_inputs_have_the_noise_of_means_and_unit_variance() -> None:
     torch.manual_seed(0)
     signal_rate, noise_rate = torch.tensor([0.0, 0.1, 1.0]), torch.tensor([1.0, 0.9, 0.0])
@@ -191,9 +163,6 @@ def test_blurred_inputs_change_nothing_at_first() -> None:
     torch.testing.assert_close(values(grown.eval(), context, noisy, 300), values(plain, context, noisy, 300))
 
 
-ESTIMATE: dict[str, Any] = {"estimate_reduction": 2}
-
-
 def estimate_renderer(**settings: Any) -> VolumeRendering:
     return VolumeRendering(2.0, 8.0, 6, **{"fine_samples": 0, "jitter": False, **settings})
 
@@ -202,7 +171,7 @@ def test_the_estimate_changes_nothing_at_first_and_something_later() -> None:
     plain = denoiser()
     sizes = {"volume_channels": 5, "decoder_width": 8, "condition_width": 12}
     grown = VolumeDenoiser(
-        CUBE, 4, 4, [8, 8], 6, [8, 8], **sizes, estimate_renderer=estimate_renderer(), **ESTIMATE
+        CUBE, 4, 4, [8, 8], 6, [8, 8], **sizes, estimate_renderer=estimate_renderer(), estimate_reduction=2
     )
     missing = grown.load_state_dict(plain.state_dict(), strict=False)
     assert {name.split(".")[0] for name in missing.missing_keys} == {"estimated"}
@@ -258,7 +227,7 @@ def test_the_warm_start_trains_the_2d_network_alone(estimated: bool) -> None:
 
 
 def model_of(scene_colours: int = 0, estimated: bool = False, **settings: Any) -> InverseGraphics:
-    own = {"estimate_renderer": estimate_renderer(), **ESTIMATE, "pooled_colours": 2} if estimated else {}
+    own = {"estimate_renderer": estimate_renderer(), "estimate_reduction": 2} if estimated else {}
     return InverseGraphics(
         denoiser(scene_colours=scene_colours, blurred_inputs=scene_colours > 0, **own),
         VolumeRendering(2.0, 8.0, 8, 0, patch_size=4),
@@ -311,38 +280,8 @@ def test_a_summary_of_the_scene_changes_nothing_at_first() -> None:
     torch.testing.assert_close(values(grown.eval(), context, noisy, 300), values(plain, context, noisy, 300))
 
 
-def test_pooled_colours_change_nothing_at_first() -> None:
-    plain = denoiser()
-    sizes = {"volume_channels": 5, "decoder_width": 8, "condition_width": 12}
-    grown = VolumeDenoiser(CUBE, 4, 4, [8, 8], 6, [8, 8], **sizes, pooled_colours=3)
-    missing = grown.load_state_dict(plain.state_dict(), strict=False)
-    assert {name.split(".")[-2] for name in missing.missing_keys} == {"keys", "queries", "pooled_choice"}
-    grown.use_process(CosineProcess())
-    context, noisy = views_of(2), torch.randn(2, 1, 3, SIZE, SIZE)
-    expected = values(plain, context, noisy, 300)
-    assert not torch.allclose(values(grown.eval(), context, noisy, 300), expected)
-    with torch.no_grad():
-        grown.decoder.pooled_choice.bias.fill_(-1e4)
-    torch.testing.assert_close(values(grown, context, noisy, 300), expected)
-
-
-def test_pooled_colours_are_means_of_pixels_that_the_queries_find() -> None:
-    torch.manual_seed(0)
-    pool, maps = PooledColours(2, 4, 2, width=5), torch.rand(3, 4, 6, 5)
-    with torch.no_grad():
-        pool.keys.weight.zero_()
-        pool.keys.weight[0, 0] = 1.0  # a key is the pixel's first feature
-        pool.keys.bias.zero_()
-        pool.queries.weight.zero_()
-        pool.queries.bias.copy_(torch.tensor([0.0, 0, 0, 0, 0, 1e4, 0, 0, 0, 0]))
-        found = pool(maps, torch.randn(3, 4))
-    everywhere, greatest = maps[..., 2:].mean(dim=(1, 2)), maps[..., 0].flatten(1).argmax(dim=1)
-    torch.testing.assert_close(found[:, 0], everywhere)
-    torch.testing.assert_close(found[:, 1], maps[..., 2:].flatten(1, 2)[torch.arange(3), greatest])
-
-
 def test_the_summary_takes_nothing_from_a_target_that_is_not_there() -> None:
-    model, context = denoiser(scene_colours=3, pooled_colours=2), views_of(2)
+    model, context = denoiser(scene_colours=3), views_of(2)
     conditioning = model.condition(context, select_views(context.params, slice(1)))
     rates = torch.zeros(2), torch.ones(2)
     for present, alike in ((False, True), (True, False)):
@@ -357,9 +296,7 @@ def test_the_summary_takes_nothing_from_a_target_that_is_not_there() -> None:
     [
         {"target_dropout": 1.0},
         {"image_weight": -1.0},
-        {"novel_image_weight": -1.0},
         {"scene_colours": -1},
-        {"pooled_colours": -1},
         {"estimate_reduction": 0},
         {"estimate_renderer": estimate_renderer(fine_samples=2)},
     ],
