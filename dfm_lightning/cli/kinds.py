@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 
 from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.loggers import Logger
@@ -44,8 +45,11 @@ def class_names(setting: str) -> list[str]:
 
 
 def settings_within(setting: str) -> list[str]:
-    """Return the settings of the classes that can be given for a setting; none if unknown."""
-    base = KINDS.get(setting.rsplit(".", 1)[-1])
+    """Return the settings of a group, or of the classes that can be given for a setting; none if unknown."""
+    name = setting.rsplit(".", 1)[-1]
+    if name in groups():
+        return list(groups()[name])
+    base = KINDS.get(name)
     if base is None or base in (Callback, Logger, LightningDataModule):  # (hundreds, of which few fit)
         return []
     found: dict[str, None] = {}
@@ -53,3 +57,14 @@ def settings_within(setting: str) -> list[str]:
         if cls.__module__.split(".")[0] == "dfm_lightning":
             found |= dict.fromkeys(inspect.signature(cls).parameters)
     return [name for name in found if name not in ("args", "kwargs")]
+
+
+def groups() -> dict[str, dict[str, None]]:
+    """List the groups of settings that data modules take, by name, each with its settings in order."""
+    found: dict[str, dict[str, None]] = {}
+    for cls in with_subclasses(LightningDataModule):
+        for name, parameter in inspect.signature(cls).parameters.items():
+            if is_dataclass(parameter.default):
+                settings = dict.fromkeys(field.name for field in fields(parameter.default))
+                found[name] = {**found.get(name, {}), **settings}
+    return found

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from dfm_lightning.cli.kinds import class_names, settings_within, with_subclasses
+from dfm_lightning.cli.kinds import class_names, groups, settings_within, with_subclasses
 from dfm_lightning.diffusion import Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.migrations import migrated_option
@@ -150,7 +150,7 @@ def setting_names() -> set[str]:
         for known in with_subclasses(base):
             if known.__module__.split(".")[0] not in FOREIGN:
                 names |= set(inspect.signature(known).parameters)
-    return names - {"args", "kwargs"}
+    return names.union(*groups().values()) - {"args", "kwargs"}
 
 
 def missing_class(option: str) -> str:

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from datamodules.posed.back_from_target import BackFromTarget
 from datamodules.posed.camera_moves import CameraMove
 from datamodules.posed.two_ends import TwoEnds
+from dfm_lightning.cli import main
 from dfm_lightning.cli.parser import DfmParser
 
 CO3D = "data: {class_path: datamodules.co3d.Co3DDataModule, init_args: {root: x, category: toy, %s}}"
@@ -56,3 +57,15 @@ def test_a_config_of_an_earlier_version_gives_the_same(base: str, tmp_path: Path
     assert (data.counts.missing, data.training.draws_per_scene) == ("skip", 2)
     assert (data.evaluation.novel, data.evaluation.masks) == (5, True)
     assert (data.camera_move, data.prediction.frames) == (CameraMove("sway", 0.5), 6)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("scenes.tset", "'test'"), ("prediction.frmes", "'frames'"), ("scenes.zzzz", "missing")]
+)
+def test_a_misspelt_setting_of_a_group_is_told_from_its_own(
+    option: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["test", "--config", "co3d_demo", f"--data.{option}=3"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert said in line
+    assert f"data.{option}" in line
