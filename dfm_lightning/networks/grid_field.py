@@ -30,7 +30,7 @@ class _Exponential(torch.autograd.Function):
 
     # (The base class declares any number of gradients.)
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  # torch declares it with any gradients
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         (x,) = ctx.saved_tensors
         return gradient * x.clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT).exp()
 
