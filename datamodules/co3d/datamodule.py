@@ -226,5 +226,5 @@ class Co3DDataModule(PosedImagesDataModule):
         return open_scenes(self._category(name), split, self.sequences[split], least, self.cache_dir, skip)
 
     def _least_frames(self, split: Split) -> int:
-        """Return the number of frames that a sequence needs: all validation batches have as many novel views."""
-        return {"train": self.views.contexts + 1, "val": self.views.novel + 2, "test": 2}[split]
+        """Return the number of frames that a sequence needs; in evaluation, a context and a target."""
+        return self.views.contexts + 1 if split == "train" else 2

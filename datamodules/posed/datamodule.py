@@ -137,6 +137,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         if not keys:
             return []
         data = self._evaluation(split, ChosenViews(self.views, self.views.novel), keys, None)
+        data.items = _with_most_views(data.items)
         # Lightning divides these itself, evenly, repeating some: every process needs the same number of batches.
         return DataLoader(data, self.batch_size, num_workers=self.workers)
 
@@ -312,3 +313,16 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
             raise UserError(f"{self.source}, {split}: none of {scenes} scenes can be read, such as: {skipped[0]}")
         rank_zero_warn(f"{counted}; they are left out")
         return items
+
+
+def _with_most_views(items: list[EvaluationItem]) -> list[EvaluationItem]:
+    """Leave out scenes that have fewer novel views than the others: those of a batch have as many."""
+    most = max(len(item.roles.novel) for item in items)
+    alike = [item for item in items if len(item.roles.novel) == most]
+    if len(alike) < len(items):
+        left_out = next(item.key for item in items if len(item.roles.novel) < most)
+        rank_zero_warn(
+            f"{len(items) - len(alike)} of {len(items)} validation scenes have too few frames for {most} novel "
+            f"views, such as {left_out}; they are left out"
+        )
+    return alike

@@ -82,6 +82,22 @@ def test_evaluation_batches(data: PosedImagesDataModule) -> None:
     assert data.mean_image().shape == (3, 8, 8)  # type: ignore[union-attr]
 
 
+def test_validation_scenes_have_as_many_novel_views_as_most_frames_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = made(tmp_path, monkeypatch, "--data.scenes.val=3", "--data.batch_size=3", "--data.views.novel=50")
+    short, *long = data.training_split()[1]
+    cameras = Path("objects") / "train" / short / "cameras.txt"
+    cameras.write_text("\n".join(cameras.read_text().splitlines()[:5]))
+    for frame in range(5, FRAMES):
+        (cameras.parent / f"{frame}.png").unlink()
+    with pytest.warns(UserWarning, match=f"1 of 3.*{short}"):
+        (batch,) = data.val_dataloader()
+    assert list(batch.key) == long
+    # Two contexts and a target are taken first.
+    assert batch.novel.observation.shape[:2] == (2, FRAMES - 3)
+
+
 def test_a_predict_request_goes_around_the_circle(data: PosedImagesDataModule) -> None:
     for scene, request in enumerate(data.predict_dataloader()):
         position = request.params.absolute_pose[0, :, :3, 3]
