@@ -1,15 +1,19 @@
 """Checks every array shape in the signatures of the project while the tests run."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from shape_checks import check_shapes_of
 
 # The faces that the small generator of the demo was fitted to.
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
-install_import_hook(["dfm_lightning", "datamodules", "drawn_faces"], "beartype.beartype")
+# Compiled modules are kept whatever the surroundings say: each process imports hundreds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+check_shapes_of("dfm_lightning", "datamodules", "drawn_faces")
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+from shape_checks import check_shapes_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 sys.path.insert(0, str(EXAMPLES / "closed_form"))
 MODULES = ["mixture", "problem", "comparison", "training", "breakages", "measure", "picture"]
-install_import_hook(MODULES, "beartype.beartype")
+check_shapes_of(*MODULES)
