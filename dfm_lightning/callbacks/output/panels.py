@@ -48,23 +48,37 @@ def panel_of(title: str, array: np.ndarray) -> Panel | None:
 def write_panels(path: Path, panels: list[Panel]) -> None:
     """Write panels side by side as a PNG file; pictures have a scale beside them."""
     shown = panels[:MOST_PANELS]
-    figure = Figure(figsize=(_INCHES * len(shown), _INCHES), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        _draw(axes, panel)
+    figure = Figure(figsize=(_INCHES * len(shown), _INCHES))
+    for place, panel in enumerate(shown):
+        _draw(figure, place / len(shown), 1 / len(shown), panel)
     with whole_file(path) as aside:
         figure.savefig(aside, format="png", dpi=110)
 
 
-def _draw(axes: Any, panel: Panel) -> None:
+def _draw(figure: Figure, left: float, width: float, panel: Panel) -> None:
+    """Draw a panel in its part of the figure's width.
+
+    Places are fixed: computing a layout takes longer than drawing, for each sample anew.
+    """
+    is_picture = panel.kind in ("picture", "colours")
+    span = 0.64 if is_picture else 0.76
+    axes = figure.add_axes((left + 0.18 * width, 0.16, span * width, 0.66))
     axes.set_title(panel.title, fontsize=8)
-    axes.tick_params(labelsize=6)
-    if panel.kind in ("picture", "colours"):
+    _label(axes)
+    if is_picture:
         image = axes.imshow(panel.values, cmap="gray", interpolation="nearest")
         axes.set_axis_off()
         if panel.kind == "picture":
-            scale = axes.figure.colorbar(image, ax=axes, shrink=0.8)
-            scale.ax.tick_params(labelsize=6)
+            scale = figure.add_axes((left + 0.85 * width, 0.24, 0.03 * width, 0.5))
+            figure.colorbar(image, cax=scale)
+            _label(scale)
     elif panel.kind == "curves":
         axes.plot(np.atleast_2d(panel.values).T, linewidth=1)
     else:
         axes.bar(np.arange(len(panel.values)), panel.values)
+
+
+def _label(axes: Any) -> None:
+    """Label axes in small print, with few numbers."""
+    axes.tick_params(labelsize=6)
+    axes.locator_params(nbins=4)
