@@ -1,6 +1,8 @@
 """Distance of samplers from the converged samples of a trained model, by number of evaluations: tables for docs.
 
     python benchmarks/sampler_errors.py co3d_demo --root demo/co3d
+    python benchmarks/sampler_errors.py vimeo90k_demo --root demo/motion/clips
+    python benchmarks/sampler_errors.py ffhq_gan_demo
     python benchmarks/sampler_errors.py closed_form
 
 Same noise for all; the converged sample is that of 200 evaluations of DDIM. Prints the root mean square error at
@@ -27,6 +29,7 @@ from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.report.statistics import mean_of, paired_difference
 from dfm_lightning.sampling import evaluating
 from dfm_lightning.tuning.converged import Problem, errors, problems_of
+from dfm_lightning.tuning.tuning import validation_scenes
 from dfm_lightning.types import Batch
 
 ROWS = [
@@ -44,22 +47,15 @@ ROWS = [
 ]
 
 
-def scenes_of(config: dict[str, Any], root: str, count: int) -> list[Batch]:
-    """Validation scenes of the data set that a model's config names, at another place."""
+def scenes_of(config: dict[str, Any], root: str | None, count: int) -> list[Batch]:
+    """Validation scenes of the data set that a model's config names, at another place if one is given."""
     import_parts()
     parser = DfmParser()
     parser.add_subclass_arguments(LightningDataModule, "data", required=True)
     described = config["data"]
-    described["init_args"].update(root=root, workers=0)
+    described["init_args"].update({"workers": 0} if root is None else {"workers": 0, "root": root})
     data = parser.instantiate_classes(parser.parse_object({"data": described})).data
-    data.prepare_data()
-    data.setup("validate")
-    found: list[Batch] = []
-    for batch in data.val_dataloader():
-        if sum(len(known.key) for known in found) >= count:
-            break
-        found.append(batch)
-    return found
+    return validation_scenes(data, count, "cpu")
 
 
 def closed_form(count: int) -> tuple[DiffusionWithForwardModel, list[Batch]]:
@@ -86,7 +82,7 @@ def main() -> None:
     """Measure, and print the table row by row."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("model", help="a shipped model, a checkpoint, or closed_form")
-    arguments.add_argument("--root", default="demo/co3d", help="where its data set lies")
+    arguments.add_argument("--root", help="where its data set lies; as its config says if not given")
     arguments.add_argument("--scenes", type=int, default=16)
     arguments.add_argument("--rows", type=int, nargs="*", help="numbers of the rows to measure; all if not given")
     arguments.add_argument("--evaluations", type=int, nargs="*", default=[4, 6, 8, 10, 15, 20, 50])

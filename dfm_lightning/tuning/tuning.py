@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from lightning.pytorch import LightningDataModule
 from rich.progress import Progress, TimeRemainingColumn
@@ -146,19 +147,22 @@ def rows_of(batch: Batch) -> Iterator[Batch]:
 
 
 def validation_scenes(data: LightningDataModule, number: int, device: Any) -> list[Batch]:
-    """Return the first validation scenes of a data module, in its batches, on a device."""
+    """Return the first validation scenes of a data module, in its batches, on a device, as its hooks make them."""
     data.prepare_data()
     data.setup("validate")
     loaders = data.val_dataloader()
     found: list[Batch] = []
     for loader in loaders if isinstance(loaders, list) else [loaders]:
-        for batch in loader:
+        for loaded in loader:
+            ready = data.on_before_batch_transfer(loaded, 0)
+            moved = data.transfer_batch_to_device(ready, torch.device(device), 0)
+            batch = data.on_after_batch_transfer(moved, 0)
             if not isinstance(batch, Batch):
                 raise UserError(f"validation scenes must come as a Batch, but came as a {type(batch).__name__}")
             wanted = min(len(batch.key), number - sum(len(known.key) for known in found))
             if wanted == 0:
                 return found
-            part = map_tensors(lambda tensor, n=wanted: tensor[:n].to(device), batch._replace(key=()))
+            part = map_tensors(lambda tensor, n=wanted: tensor[:n], batch._replace(key=()))
             found.append(part._replace(key=list(batch.key[:wanted])))
     return found
 
