@@ -1,6 +1,7 @@
 """Small objects of every recorded class: the arguments that each is made with."""
 
 import inspect
+import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,6 +77,20 @@ def made(value: Any) -> Any:
     return value() if inspect.isroutine(value) or isinstance(value, type) else value
 
 
+def small_arguments(cls: type) -> dict[str, Any]:
+    """What a small object of a class is made with: as `SMALL` says of it or its nearest base, and a required number
+    that it does not mention is 1."""
+    given = next((SMALL[base] for base in cls.__mro__ if base in SMALL), {})
+    hints = typing.get_type_hints(cls.__init__)
+    required = [name for name, parameter in inspect.signature(cls).parameters.items() if is_required(parameter)]
+    return {**{name: hints[name](1) for name in required if hints.get(name) in (int, float)}, **given}
+
+
+def is_required(parameter: inspect.Parameter) -> bool:
+    named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return named and parameter.default is parameter.empty
+
+
 def encoder(**options: Any) -> ImageEncoder:
     return ImageEncoder(**{"width": 16, "depth": 1, "heads": 2, "feature_channels": 4, **options})
 
@@ -122,7 +137,7 @@ SMALL_LATENT: dict[str, Any] = {
 }
 
 
-# Arguments that a small object of each class is made with; values that an argument may have besides.
+# Arguments that a small object of each class is made with, and of its subclasses without an entry.
 SMALL: dict[type, dict[str, Any]] = {
     UNetDenoiser: {"signal_shape": [1, 4, 4], "widths": [8, 8], "level_width": 16},
     DiTDenoiser: {"signal_shape": [1, 4, 4], "width": 16, "depth": 1, "heads": 2, "patch": 2},

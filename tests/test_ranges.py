@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from gan_problem import write_small_generator
 from lightning.pytorch import Callback, LightningDataModule
-from small_objects import SMALL, made, with_subclasses
+from small_objects import SMALL, made, small_arguments, with_subclasses
 
 from datamodules.co3d import Co3DDataModule, SequenceCounts
 from datamodules.ffhq_gan import FFHQGANDataModule
@@ -23,7 +23,6 @@ from datamodules.posed.settings import EvaluationViews, PredictedViews, SceneCou
 from datamodules.posed.view_choice import ViewChoice
 from datamodules.realestate10k import RealEstate10kDataModule
 from datamodules.vimeo90k import Vimeo90KDataModule
-from dfm_lightning.callbacks import SamplePictures
 from dfm_lightning.cli.lightning_cli import import_parts
 from dfm_lightning.denoisers import VolumeDenoiser
 from dfm_lightning.diffusion import DDIM, NoiseProcess, Sampler, Spacing
@@ -41,16 +40,21 @@ BASES = (
     *(ForwardModel, SignalDenoiser, NoiseProcess, Sampler, Spacing, Recorded, DiffusionWithForwardModel),
     *(AdamWithWarmup, ImageEncoder, LightningDataModule, ViewChoice, Callback),
 )
-NEEDED: dict[type, dict[str, Any]] = {
-    **SMALL,
+DATA: dict[type, dict[str, Any]] = {
     PosedImagesDataModule: {"reader": lambda: Photograph},
     Co3DDataModule: {"root": "data", "category": "apple"},
     RealEstate10kDataModule: {"root": "data"},
     Vimeo90KDataModule: {"root": "data"},
     FFHQGANDataModule: {"generator": lambda: GeneratorSamples("small.safetensors")},
     LinearImagesDataModule: {"measurements": lambda: LinearMeasurements(PatchMasks())},
-    SamplePictures: {},
 }
+
+
+def needed(cls: type) -> dict[str, Any]:
+    """What an object of a class is made with, as functions where it must be made anew."""
+    return DATA[cls] if cls in DATA else small_arguments(cls)
+
+
 # Directions, sides that may be left or right, and conventions where a negative number means something.
 ANY_NUMBER = {(CameraMove, "size"), (PredictedViews, "scale")}
 ANY_SIGN = {"up", "largest_log_ratio", "least_log_ratio", "training_log_noise", "least_log_snr"}
@@ -108,7 +112,7 @@ def cases() -> Iterator[Any]:
         hints = typing.get_type_hints(cls.__init__)
         for name, parameter in inspect.signature(cls).parameters.items():
             kinds = numbers_in(hints.get(name))
-            given = NEEDED.get(cls, {}).get(name, parameter.default)
+            given = needed(cls).get(name, parameter.default)
             wrong: list[float] = [math.nan, math.inf] if float in kinds else []
             if kinds and name not in ANY_SIGN and (cls, name) not in ANY_NUMBER:
                 wrong.append(-1.0 if kinds == {float} else -1)
@@ -129,7 +133,7 @@ def test_a_constructor_refuses_the_number_by_its_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch, cls: type, name: str, value: Any
 ) -> None:
     monkeypatch.chdir(folder)
-    arguments = {key: made(other) for key, other in NEEDED.get(cls, {}).items()}
+    arguments = {key: made(other) for key, other in needed(cls).items()}
     cls(**arguments)
     with pytest.raises((ValueError, UserError), match=rf"\b{name.split('_')[-1]}\b|\b{name}\b") as raised:
         cls(**{**arguments, name: value})
