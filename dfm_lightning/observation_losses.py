@@ -37,7 +37,7 @@ class Teaching(Protocol):
         ...
 
     def taught(self, batch: Batch, noisy: Float[Tensor, "b v c h w"], level: Level) -> Batch:
-        """The batch with what is to be predicted, given its target noised at these levels."""
+        """Return the batch with what is to be predicted, given its target noised at these levels."""
         ...
 
 

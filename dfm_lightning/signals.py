@@ -49,7 +49,7 @@ class BoundedField(RadianceField, Protocol):
     def crossing(
         self, origins: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"]
     ) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]]:
-        """Multiples of the directions at which rays enter and leave; the first is the greater if they miss it."""
+        """Find where rays enter and leave, in multiples of their directions; the first is greater if they miss."""
         ...
 
 

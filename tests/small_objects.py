@@ -78,8 +78,7 @@ def made(value: Any) -> Any:
 
 
 def small_arguments(cls: type) -> dict[str, Any]:
-    """What a small object of a class is made with: as `SMALL` says of it or its nearest base, and a required number
-    that it does not mention is 1."""
+    """The arguments of a small object: its class's in `SMALL`, or its nearest base's; other numbers are 1."""
     given = next((SMALL[base] for base in cls.__mro__ if base in SMALL), {})
     hints = typing.get_type_hints(cls.__init__)
     required = [name for name, parameter in inspect.signature(cls).parameters.items() if is_required(parameter)]

@@ -62,7 +62,7 @@ class ObjectCrop:
         return torch.from_numpy((inside > 0.5).astype(np.float32))[None]
 
     def box(self, mask: Float[np.ndarray, "h w"], frame: Frame) -> Box:
-        """The square around the object, in whole pixels; it may reach beyond the picture.
+        """Return the square around the object, in whole pixels; it may reach beyond the picture.
 
         Raises:
             UnreadableError: the mask is empty.
@@ -84,7 +84,7 @@ class ObjectCrop:
 
 
 def _cut(picture: Image.Image, box: Box, size: int) -> Image.Image:
-    """Part of a picture at a new size; black where it reaches beyond the picture."""
+    """Cut a part out of a picture, at a new size; black where it reaches beyond the picture."""
     cut = picture.crop((int(box.left), int(box.top), int(box.right), int(box.bottom)))
     return crop_and_resize(cut, Box(0, 0, *cut.size), size, size)
 

@@ -81,7 +81,7 @@ def box_mask(resolution: int, box: Box, square: Box) -> Float[Tensor, "1 h w"]:
 
 
 def masked(images: Float[Tensor, "b 3 h w"], masks: Float[Tensor, "b 1 h w"]) -> Views:
-    """Mask images, one view each: the context of GAN inversion."""
+    """Mask images, one view each: make the context of GAN inversion."""
     return Views((images * masks)[:, None], masks[:, None])
 
 

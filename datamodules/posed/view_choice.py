@@ -26,7 +26,7 @@ class ViewChoice(ABC):
         self.distance = distance
 
     def begin(self, keys: list[str]) -> None:  # noqa: B027  # most choices need not know
-        """Be told all scenes of an evaluation, in their order: for choices that depend on a scene's place."""
+        """Take all scenes of an evaluation, in their order, for choices that depend on a scene's place."""
 
     @abstractmethod
     def draw(self, scene: Scene) -> Roles:

@@ -154,7 +154,7 @@ def _lit(baked: BakedField, renderer: VolumeRendering, cameras: Cameras) -> Bool
 
 
 def _chosen(cameras: Cameras) -> list[int]:
-    """Views, at most 16 and evenly spread, that decide what is left out."""
+    """Choose at most 16 views, evenly spread, that decide what is left out."""
     views = cameras.pixels.shape[1]
     count = min(views, _VIEWS)
     return [view * views // count for view in range(count)]
@@ -200,7 +200,7 @@ def _dense(
 
 
 def _values(field: RadianceField, renderer: VolumeRendering, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n c"]:
-    """Colour and density of the stage that is seen, and the density of the other one where there is another."""
+    """Return colour and density of the stage that is seen, and the density of the other, if there is one."""
 
     def values(points: Float[Tensor, "1 n 3"]) -> Tensor:
         seen = field.query(points, "fine" if renderer.fine_samples else "coarse")

@@ -37,7 +37,7 @@ class BakedField(NamedTuple):
 
     @property
     def resolution(self) -> int:
-        """Cells along a side of the grid."""
+        """Return the number of cells along a side of the grid."""
         return self.bricks.shape[0] * BRICK
 
     @property
@@ -112,7 +112,7 @@ def brick_corners(bricks: Int[Tensor, "k 3"]) -> Int[Tensor, "k n 3"]:
 def corner_points(
     frame: CubeFrame, corners: Int[Tensor, "*n 3"] | Float[Tensor, "*n 3"], resolution: int
 ) -> Float[Tensor, "*n 3"]:
-    """Where corners of the grid (x, y, z, also in between) lie in the scene; the outermost half a cell further in.
+    """Map corners of the grid (x, y, z, also in between) to the scene; the outermost lie half a cell further in.
 
     (They would be infinitely far away.)
     """

@@ -41,7 +41,7 @@ class ProgressiveDistillation(Callback):
         self._weights: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The teacher's weights."""
+        """Return the teacher's weights."""
         return {"teacher": self._weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -142,7 +142,7 @@ class Teacher:
         return batch._replace(target=batch.target._replace(observation=target), novel=novel)
 
     def _step(self, current: Level, following: Level, like: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors of the noisy and of the clean observation in a step of DDIM."""
+        """Return the factors of the noisy and of the clean observation in a step of DDIM."""
         (signal_rate, noise_rate), (next_signal, next_noise) = (
             self.process.rates(level, like) for level in (current, following)
         )

@@ -41,7 +41,7 @@ def score_scene(
 
 
 def _within_picture(scene: EvaluatedScene) -> EvaluatedScene:
-    """The scene with all that lies outside of the pictures that its views were cut out of made black."""
+    """Blacken what lies outside the pictures that a scene's views were cut out of."""
     if "valid" not in scene.known:
         return scene
     outside = scene.known["valid"] < 0.5
@@ -53,7 +53,7 @@ def _within_picture(scene: EvaluatedScene) -> EvaluatedScene:
 
 
 def _groups_by_angle(scene: EvaluatedScene) -> dict[str, list[str]]:
-    """All unseen views, and those of them by the angle to the nearest context view: for each, new roles."""
+    """Split the unseen views by their angle to the nearest context view; give a role to each part and to all."""
     if "angle" not in scene.known:
         return {}
     angles = scene.known["angle"].tolist()
@@ -64,7 +64,7 @@ def _groups_by_angle(scene: EvaluatedScene) -> dict[str, list[str]]:
 
 
 def _angle_label(angle: float) -> str:
-    """The part of 0 to 180 degrees that an angle lies in, as a role."""
+    """Return the part of 0 to 180 degrees that an angle lies in, as a role."""
     part = min(int(angle // ANGLE_BIN), 180 // ANGLE_BIN - 1)
     return f"{part * ANGLE_BIN} to {(part + 1) * ANGLE_BIN} degrees"
 

@@ -131,7 +131,7 @@ def _unet(content: Any) -> tuple[Named, dict[str, Any]]:
 
 
 def _codec(content: Any) -> tuple[dict[str, Tensor], list[int]]:
-    """The autoencoder's tensors by diffusers' own converter, and the channels of its levels."""
+    """Convert the autoencoder's tensors by diffusers' own converter; return the channels of its levels too."""
     if not isinstance(content, Mapping) or not isinstance(content.get("state_dict"), Mapping):
         raise UserError(f"it holds no state_dict: expected {STABLE_DIFFUSION_FILE}, from {_VAE_URL}")
     state = content["state_dict"]

@@ -67,7 +67,7 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         self._process = (process,)
 
     def _rates(self, level: Level) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """√ᾱ and √(1 − ᾱ) of each level."""
+        """Return √ᾱ and √(1 − ᾱ) of each level."""
         (process,) = self._process
         return process.rates(level, level.float())
 
@@ -112,7 +112,7 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         condition: Tensor,
         estimate: Tensor | None = None,
     ) -> tuple[Float[Tensor, "b h w f"], Float[Tensor, "b e"]]:
-        """Feature maps whose last channels are the estimated clean colours in [0, 1]; summaries of the views."""
+        """Compute feature maps, whose last channels are the estimated clean colours in [0, 1], and view summaries."""
         factors = preconditioning(signal_rate, noise_rate)
         beside = None
         if self.blurred is not None:

@@ -35,7 +35,7 @@ def preconditioning(signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, 
 def blurs(
     images: Float[Tensor, "b 3 h w"], signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]
 ) -> Float[Tensor, "b c h w"]:
-    """Noisy images at lower resolutions, smoothly enlarged again, each scaled to about unit variance."""
+    """Reduce noisy images and smoothly enlarge them again, each scaled to about unit variance."""
     size = images.shape[-2:]
     found = []
     for side in BLURS:

@@ -49,7 +49,7 @@ def posterior(
     time: Float[Tensor, " b"],
     following: Float[Tensor, " b"],
 ) -> tuple[Float[Tensor, "b *o"], Float[Tensor, "b *ones"]]:
-    """Mean and variance of the latents at an earlier time, given those at a time and the clean ones."""
+    """Return mean and variance of the latents at an earlier time, given those at a time and the clean ones."""
     ratio, next_ratio = process.log_snr(time), process.log_snr(following)
     (signal, _), (next_signal, next_noise) = process.rates_at(time), process.rates_at(following)
     gained = -torch.expm1(ratio - next_ratio)
@@ -123,7 +123,7 @@ def _at(time: float, like: Tensor) -> Float[Tensor, " b"]:
 
 
 def falling_times(start: float, steps: int) -> list[float]:
-    """Times from `start` to 0 in equal steps."""
+    """Return times from `start` to 0 in equal steps."""
     return torch.linspace(start, 0, steps + 1, dtype=torch.float64).tolist()
 
 

@@ -199,6 +199,6 @@ def _stepped(start: Evaluated, following: Point, other: Evaluated | None) -> Flo
 
 
 def _gradients(value: Tensor, by: Sequence[Tensor], factor: Tensor | None = None) -> list[Tensor]:
-    """Differentiate; zeros where nothing depends on it. What evaluations share, such as conditioning, is kept."""
+    """Differentiate; return zeros where nothing depends on it. Keep what evaluations share (conditioning)."""
     found = torch.autograd.grad(value, list(by), factor, retain_graph=True, allow_unused=True)
     return [torch.zeros_like(tensor) if part is None else part for tensor, part in zip(by, found, strict=True)]

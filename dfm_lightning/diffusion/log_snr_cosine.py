@@ -57,5 +57,5 @@ class LogSNRCosine(ContinuousProcess):
         return math.atan(math.exp(-log_ratio)) * (2 / math.pi) * (1 + _OFFSET) - _OFFSET
 
     def training_levels(self, batch: int, generator: torch.Generator | None = None) -> Level:
-        """Uniform over times 0 to `last_training_time`."""
+        """Draw levels uniform over times 0 to `last_training_time`."""
         return super().training_levels(batch, generator) * self.last_training_time

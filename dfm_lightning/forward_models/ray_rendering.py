@@ -71,7 +71,7 @@ def query_again_along_rays(
     distances: Float[Tensor, "b n s"],
     stage: FieldStage,
 ) -> FieldValues:
-    """`query_along_rays` at distances that do not depend on the field: at those of the coarse pass."""
+    """Query the field at the distances of the coarse pass, which do not depend on it: see `query_along_rays`."""
     if not isinstance(field, RecallingField):
         return query_along_rays(field, origins, directions, distances, stage)
     points = origins[:, :, None] + distances[..., None] * directions[:, :, None]

@@ -126,6 +126,6 @@ def _through_mean_principal_point(
 
 
 def _nearest_point(origins: Float[Tensor, "v 3"], directions: Float[Tensor, "v 3"]) -> Float[Tensor, "3"]:
-    """The point nearest to lines, in the least-squares sense."""
+    """Return the point nearest to lines, in the least-squares sense."""
     projection = torch.eye(3).to(origins) - directions[:, :, None] * directions[:, None, :]
     return torch.linalg.solve(projection.sum(dim=0), (projection @ origins[..., None]).sum(dim=0)[:, 0])

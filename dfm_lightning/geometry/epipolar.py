@@ -32,7 +32,7 @@ class EpipolarPoints(NamedTuple):
 
 
 def ray_grid(rows: int, columns: int, height: int, width: int, at_corners: bool) -> Float[Tensor, "r c 2"]:
-    """Image positions (x, y) in [0, 1] of a coarse grid of rays through an image.
+    """Return image positions (x, y) in [0, 1] of a coarse grid of rays through an image.
 
     Args:
         rows: rays along y.
@@ -89,6 +89,6 @@ def epipolar_points(
 
 
 def pluecker(origins: Float[Tensor, "*#b 3"], unit: Float[Tensor, "*#b 3"]) -> Float[Tensor, "*b 6"]:
-    """Plücker coordinates of rays of unit directions d through origins o: the direction, and the moment o × d."""
+    """Return Plücker coordinates of rays through origins o with unit directions d: d and the moment o × d."""
     origins, unit = torch.broadcast_tensors(origins, unit)
     return torch.cat([unit, torch.linalg.cross(origins, unit)], dim=-1)

@@ -87,7 +87,7 @@ class PointDecoder(nn.Module):
         summary: Float[Tensor, "b d"],
         palette: Float[Tensor, "b p 3"],
     ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n"]]:
-        """Colour in [0, 1] and density (per scene unit) of each point.
+        """Predict colour in [0, 1] and density (per scene unit) of each point.
 
         `volume` is read at the points, `level` is a vector of each view's diffusion level, `summary` one of the
         scene's context, as long as the hidden vectors.

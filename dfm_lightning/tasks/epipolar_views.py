@@ -107,7 +107,7 @@ class EpipolarViews(PredictingModule):
         seed_generators(generator_for("training step", self.global_rank, number).initial_seed())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The weighted sum of all losses of a batch."""
+        """Return the weighted sum of all losses of a batch."""
         most = batch.context.observation.shape[1]
         least = min(self.least_contexts, most)
         count = least + int(torch.randint(most - least + 1, ()))
@@ -115,13 +115,13 @@ class EpipolarViews(PredictingModule):
         return self._log_total("train", self.losses(kept), len(batch.key))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The training losses on held-out scenes, at the same draws every time."""
+        """Log the training losses on held-out scenes, at the same draws every time."""
         check_kind(batch, Batch)
         with seeded_generators(generator_for("validation", *batch.key).initial_seed()):
             self._log_total("val", self.losses(batch), len(batch.key))
 
     def losses(self, batch: Batch) -> dict[str, LossTerm]:
-        """All losses of a batch by name."""
+        """Compute all losses of a batch by name."""
         check_batch(batch)
         targets = self.ray_targets(batch.target)
         maps = self.transformer.encode(batch.context)
@@ -130,11 +130,11 @@ class EpipolarViews(PredictingModule):
         return {"colour": LossTerm(self.colour_error(found.colour, targets.colour), 1.0)}
 
     def colour_error(self, found: Float[Tensor, "*s"], true: Float[Tensor, "*s"]) -> Float[Tensor, ""]:
-        """The loss of colours in [0, 1]."""
+        """Compute the loss of colours in [0, 1]."""
         return charbonnier(found, true) if self.colour_loss == "charbonnier" else (found - true).square().mean()
 
     def ray_targets(self, target: Views) -> RayTargets:
-        """Rays of a grid through the target view, and what is seen there, interpolated between pixels."""
+        """Return a grid of rays through the target view, and their colours, interpolated between pixels."""
         images = target.observation[:, 0]
         pixels = self.grid_pixels(images)
         grid = 2 * pixels.view(len(images), self.rays, self.rays, 2) - 1
@@ -142,7 +142,7 @@ class EpipolarViews(PredictingModule):
         return RayTargets(pixels, (colour.flatten(2).mT + 1) / 2)
 
     def grid_pixels(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n 2"]:
-        """The positions of the coarse grid's rays in images of this size."""
+        """Return the positions of the coarse grid's rays in images of this size."""
         height, width = images.shape[-2:]
         grid = ray_grid(self.rays, self.rays, height, width, self.rays_at_corners)
         return grid.reshape(1, -1, 2).to(images).expand(len(images), -1, -1)
@@ -181,7 +181,7 @@ class EpipolarViews(PredictingModule):
         )
 
     def render_estimate(self, maps: ContextMaps, cameras: Cameras) -> RenderedViews:
-        """The transformer's own views of query cameras, in full resolution, one after the other."""
+        """Predict views of query cameras by the transformer alone, in full resolution, one after the other."""
         views = []
         for view in range(cameras.pixels.shape[1]):
             pixels = cameras.pixels[:, view]
@@ -203,7 +203,7 @@ class EpipolarViews(PredictingModule):
         return concatenate(views, dim=1)
 
     def draw_views(self, key: str, context: Views, cameras: Cameras, draw: int, purpose: str) -> RenderedViews:
-        """One draw's views of a scene (a batch of one)."""
+        """Draw views of a scene (a batch of one)."""
         return self.render_estimate(self.transformer.encode(context), cameras)
 
     def predict_draws(self, key: str, context: Views, params: Cameras, draws: range) -> Iterator[Prediction]:

@@ -100,7 +100,7 @@ class LatentViews(EpipolarViews):
         return self.codec.learns and self.training and self.global_step < self.codec_steps
 
     def losses(self, batch: Batch) -> dict[str, LossTerm]:
-        """The codec's, or the diffusion's; and that of the transformer's colours."""
+        """Compute the codec's or the diffusion's loss, and that of the transformer's colours."""
         targets = self.ray_targets(batch.target)
         cameras, images = batch.target.params, batch.target.observation[:, 0]
         maps = self.transformer.encode(batch.context)
@@ -119,7 +119,7 @@ class LatentViews(EpipolarViews):
     def diffusion_loss(
         self, latents: Float[Tensor, "b c h w"], features: Float[Tensor, "b f h w"]
     ) -> Float[Tensor, ""]:
-        """The squared error of predicted noise, each latent noised at several times."""
+        """Compute the squared error of predicted noise, each latent noised at several times."""
         latents, features = (part.repeat_interleave(self.copies, dim=0) for part in (latents, features))
         time = self.process.training_levels(len(latents)).to(latents) / self.process.levels
         noise = torch.randn_like(latents)
@@ -135,7 +135,7 @@ class LatentViews(EpipolarViews):
     # --- sampling ---------------------------------------------------------------------------------------
 
     def as_grid(self, found: EpipolarFeatures) -> Float[Tensor, "b f h w"]:
-        """Features of the coarse grid's rays as a map."""
+        """Compute the features of the coarse grid's rays as a map."""
         return found.features.mT.unflatten(2, (self.rays, self.rays))
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c hl wl"]:
@@ -151,7 +151,7 @@ class LatentViews(EpipolarViews):
     def predict_noise(
         self, noisy: Float[Tensor, "b c h w"], features: Float[Tensor, "b f h w"], time: Float[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """The network's noise at times from 0 to 1, guided if that is asked for."""
+        """Predict the noise at times from 0 to 1, guided if that is asked for."""
         log_snr = self.process.log_snr(time)
         found = self.unet(noisy, features, log_snr)
         if self.guidance_scale == 1:

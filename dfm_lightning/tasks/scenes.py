@@ -64,7 +64,7 @@ class EvaluatedScene(NamedTuple):
 
 
 def angles_to_nearest(cameras: Cameras, contexts: int) -> Float[Tensor, "b v"]:
-    """Degrees between the directions from the world's origin to each camera and to its nearest context camera.
+    """Measure each camera's angle to the nearest context camera, in degrees, seen from the world's origin.
 
     Of v cameras of each scene, of which the first `contexts` are those of the context.
     """

@@ -104,4 +104,4 @@ def test_the_shipped_configs_can_be_run_in_the_authors_code(
     settings = yaml.safe_load(capsys.readouterr().out)
     torch.save({"state_dict": {}, "dfm_config": settings}, "empty.ckpt")
     assert main(["convert", "to-dfm", "empty.ckpt", "back.pt"]) == 2
-    assert "its state_dict holds no tensor denoiser.encoder.tokens" in capsys.readouterr().err
+    assert "denoiser.encoder.tokens" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_a_call_of_a_foreign_function(tmp_path: Path, protocol: int) -> None:
 @pytest.mark.parametrize("function", [eval, exec, getattr, __import__, print, builtins.open, dict])
 def test_a_call_within_an_otherwise_good_file(tmp_path: Path, protocol: int, function: Callable) -> None:
     contents = snapshot(generator((2,)), protocol, extra=Call(function, touch(tmp_path)))
-    assert f".{function.__name__}, which such files do not hold" in refusal(tmp_path, contents)
+    assert f".{function.__name__}," in refusal(tmp_path, contents)
 
 
 def by_name(module: str, name: str, *arguments: str) -> bytes:

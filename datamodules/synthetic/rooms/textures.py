@@ -34,7 +34,7 @@ def hashed(x: Values, y: Values, seed: int) -> Values:
 
 
 def noise(x: Values, y: Values, seed: int) -> Values:
-    """Smooth value noise in [0, 1] with a feature size of 1."""
+    """Draw smooth value noise in [0, 1] with a feature size of 1."""
     column, row = np.floor(x), np.floor(y)
     fx, fy = x - column, y - row
     fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
@@ -44,13 +44,13 @@ def noise(x: Values, y: Values, seed: int) -> Values:
 
 
 def fractal(x: Values, y: Values, seed: int) -> Values:
-    """Three octaves of noise in [0, 1]."""
+    """Draw three octaves of noise in [0, 1]."""
     total = noise(x, y, seed) * 4 + noise(x * 2, y * 2, seed + 1) * 2 + noise(x * 4, y * 4, seed + 2)
     return total / 7
 
 
 def blend(first: Colour | Colours, second: Colour | Colours, amount: Values) -> Colours:
-    """Mix: the first colour where the amount is 0, the second where it is 1."""
+    """Mix colours: the first where the amount is 0, the second where it is 1."""
     a, b = np.asarray(first, np.float32), np.asarray(second, np.float32)
     return a + (b - a) * np.clip(amount, 0.0, 1)[:, None]
 
@@ -61,25 +61,25 @@ def shade(colours: Colours, factor: Values) -> Colours:
 
 
 def band(x: Values, low: float | Values, high: float | Values) -> Values:
-    """1 where low <= x < high, else 0."""
+    """Return 1 where low <= x < high, else 0."""
     return ((x >= low) & (x < high)).astype(np.float32)
 
 
 def border(face: Face, margin: float) -> Values:
-    """1 within a margin of the face's edges, else 0."""
+    """Return 1 within a margin of the face's edges, else 0."""
     inside = (face.u >= margin) & (face.u < face.width - margin)
     inside &= (face.v >= margin) & (face.v < face.height - margin)
     return 1 - inside.astype(np.float32)
 
 
 def plain(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Paint, a little uneven."""
+    """Draw paint, a little uneven."""
     flat = np.broadcast_to(np.asarray(colours[0], np.float32), (len(face.u), 3))
     return shade(flat, 0.96 + 0.08 * fractal(face.u * 3, face.v * 3, seed))
 
 
 def skirted(inner: Callable[[Face, tuple[Colour, ...], int], Colours]) -> Callable[..., Colours]:
-    """A wall with a white skirting board."""
+    """Draw a wall with a white skirting board."""
 
     def texture(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
         board = blend((0.86, 0.85, 0.82), (0.6, 0.59, 0.56), band(face.v, 0.1, 0.12))
@@ -89,7 +89,7 @@ def skirted(inner: Callable[[Face, tuple[Colour, ...], int], Colours]) -> Callab
 
 
 def stripes(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Wallpaper with upright stripes of two widths."""
+    """Draw wallpaper with upright stripes of two widths."""
     period = 0.22 + 0.2 * float(hashed(np.zeros(1), np.zeros(1), seed)[0])
     phase = np.mod(face.u, period) / period
     paper = blend(colours[0], colours[1], band(phase, 0.0, 0.45))
@@ -99,7 +99,7 @@ def stripes(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
 
 
 def dots(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Wallpaper with blossoms in a staggered grid."""
+    """Draw wallpaper with blossoms in a staggered grid."""
     period = 0.34
     row = np.floor(face.v / period)
     u = np.mod(face.u + period / 2 * np.mod(row, 2), period) - period / 2
@@ -110,7 +110,7 @@ def dots(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
 
 
 def dado(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Panels up to a rail, paint above."""
+    """Draw panels up to a rail and paint above."""
     phase = np.mod(face.u, 0.6)
     groove = band(phase, 0.06, 0.08) + band(phase, 0.52, 0.54)
     panels = blend(colours[1], (0.25, 0.22, 0.2), groove * band(face.v, 0.18, 0.85) * 0.5)
@@ -120,7 +120,7 @@ def dado(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
 
 
 def bricks(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Brickwork with pale joints."""
+    """Draw brickwork with pale joints."""
     row = np.floor(face.v / 0.09)
     u = face.u + 0.13 * np.mod(row, 2)
     column = np.floor(u / 0.26)
@@ -132,7 +132,7 @@ def bricks(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
 
 
 def planks(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Floorboards of changing tone with a grain along them."""
+    """Draw floorboards of changing tone with a grain along them."""
     row = np.floor(face.v / 0.16)
     u = face.u + 3.7 * hashed(row, row * 0, seed)
     column = np.floor(u / 1.3)
@@ -144,7 +144,7 @@ def planks(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
 
 
 def tiles(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Square tiles in two colours with joints."""
+    """Draw square tiles in two colours with joints."""
     size = 0.45
     column, row = np.floor(face.u / size), np.floor(face.v / size)
     tile = blend(colours[0], colours[1], np.mod(column + row, 2))
@@ -154,14 +154,14 @@ def tiles(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
 
 
 def carpet(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Carpet: speckled pile."""
+    """Draw carpet with a speckled pile."""
     return blend(
         colours[0], colours[1], fractal(face.u * 30, face.v * 30, seed) * 0.8 + noise(face.u, face.v, seed) * 0.2
     )
 
 
 def rug(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """A rug with a border and bands across."""
+    """Draw a rug with a border and bands across."""
     period = 0.25 + 0.3 * float(hashed(np.ones(1), np.zeros(1), seed)[0])
     phase = np.mod(face.u + 0.06 * np.abs(np.mod(face.v * 8, 2) - 1), period) / period
     pattern = blend(blend(colours[0], colours[1], band(phase, 0.2, 0.5)), colours[2], band(phase, 0.65, 0.8))
@@ -170,27 +170,27 @@ def rug(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
 
 
 def wood(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Polished wood with its grain along the longer side."""
+    """Draw polished wood with its grain along the longer side."""
     lying = face.width >= face.height
     along, across = np.where(lying, face.u, face.v), np.where(lying, face.v, face.u)
     return blend(colours[0], colours[1], fractal(along * 2.5, across * 40, seed))
 
 
 def fabric(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Woven cloth, darker at its seams."""
+    """Draw woven cloth, darker at its seams."""
     weave = 0.9 + 0.2 * noise(face.u * 70, face.v * 70, seed) - 0.06 * noise(face.u * 4, face.v * 4, seed + 1)
     flat = np.broadcast_to(np.asarray(colours[0], np.float32), (len(face.u), 3))
     return shade(flat, weave * (1 - 0.25 * border(face, 0.02)))
 
 
 def checked(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Cloth in checks."""
+    """Draw checked cloth."""
     across = band(np.mod(face.u, 0.24), 0.0, 0.12) + band(np.mod(face.v, 0.24), 0.0, 0.12)
     return shade(blend(colours[0], colours[1], across / 2), 0.9 + 0.2 * noise(face.u * 60, face.v * 60, seed))
 
 
 def books(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Shelves full of books; `colours` are the shelf and two ends of the books' range."""
+    """Draw shelves full of books; `colours` are the shelf and two ends of the books' range."""
     pitch = 0.36
     shelf, height = np.floor(face.v / pitch), np.mod(face.v, pitch)
     wobble = face.u / 0.045 + 1.5 * noise(face.u * 9, shelf * 7, seed)
@@ -206,7 +206,7 @@ def books(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
 
 
 def panels(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """Cupboard or room doors: recessed panels side by side, with handles."""
+    """Draw cupboard or room doors: recessed panels side by side, with handles."""
     count = np.maximum(np.round(face.width / 0.55), 1)
     leaf = face.width / count
     u = np.mod(face.u, leaf)
@@ -219,7 +219,7 @@ def panels(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
 
 
 def painting(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """A framed abstract picture: a ground that shades off, two discs and a bar."""
+    """Draw a framed abstract picture: a ground that shades off, two discs and a bar."""
     u, v = face.u / face.width, face.v / face.height
     centres = hashed(np.arange(6.0), np.zeros(6), seed).tolist()
     picture = blend(colours[0], colours[1], v + 0.4 * (fractal(u * 3, v * 3, seed) - 0.5))
@@ -235,7 +235,7 @@ def painting(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
 
 
 def window(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """A window by day: sky above hills, behind white bars."""
+    """Draw a window by day: sky above hills, behind white bars."""
     u, v = face.u / face.width, face.v / face.height
     clouds = np.clip(fractal(face.u * 2, face.v * 5, seed) * 2.5 - 1.1, 0.0, 1)
     sky = blend(blend((0.85, 0.92, 1.0), (0.5, 0.72, 0.98), v), (1.0, 1.0, 1.0), clouds)
@@ -249,7 +249,7 @@ def window(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
 
 
 def screen(face: Face, colours: tuple[Colour, ...], seed: int) -> Colours:
-    """A television that is switched off, with a faint reflection."""
+    """Draw a television that is switched off, with a faint reflection."""
     glare = np.clip(1 - np.abs(face.u / face.width - face.v / face.height) * 3, 0.0, 1)
     return blend(blend((0.03, 0.03, 0.04), (0.16, 0.18, 0.22), glare), (0.01, 0.01, 0.01), border(face, 0.025))
 

@@ -38,7 +38,7 @@ class Nodes:
         return torch.stack(self.parents) == parent
 
     def at(self, point: Point, place: Int[Tensor, " b"]) -> Evaluated:
-        """One node of each tree."""
+        """Return one node of each tree."""
         rows = torch.arange(len(place), device=place.device)
         noisy, clean = (torch.stack(each)[place, rows] for each in (self.noisy, self.clean))
         return Evaluated(point, noisy, clean)
@@ -93,7 +93,7 @@ class TreeSearch(DDIM):
         return 1 if self.steps == 1 else 1 + sum(self.steps - depth for depth in self._depths())
 
     def _depths(self) -> list[int]:
-        """At which level of the tree each turn adds its first node; the first turn adds the root."""
+        """List the level of the tree at which each turn adds its first node; the first turn adds the root."""
         # (The number of trailing zeros of the turn's number: 0, 1, 0, 2, 0, 1, 0, 3, …)
         zeros = [(turn & -turn).bit_length() - 1 for turn in range(1, self.turns)]
         return [0, *(1 + min(number, self.steps - 2) for number in zeros)]

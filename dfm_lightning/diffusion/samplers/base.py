@@ -64,12 +64,12 @@ class Point(NamedTuple):
 
     @property
     def log_ratio(self) -> float:
-        """λ = ln(α/σ)."""
+        """Return λ = ln(α/σ)."""
         return math.log(self.signal_rate / self.noise_rate) if self.noise_rate > 0 else math.inf
 
     @property
     def ratio(self) -> float:
-        """ρ = σ/α."""
+        """Return ρ = σ/α."""
         return self.noise_rate / self.signal_rate
 
 

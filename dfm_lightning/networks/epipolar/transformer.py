@@ -118,7 +118,7 @@ class EpipolarTransformer(Recorded, nn.Module):
 
     @property
     def width(self) -> int:
-        """Channels of the features."""
+        """Return the number of the features' channels."""
         return self.aggregation.width
 
     def encode(self, context: Views, distance: Float[Tensor, " b"] | None = None) -> ContextMaps:

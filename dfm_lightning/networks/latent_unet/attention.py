@@ -20,7 +20,7 @@ class GainNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(channels, *[1] * (-dim - 1)))
 
     def forward(self, x: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
-        """Normalise; what keeps from dividing by zero is larger in half precision."""
+        """Normalise; the constant that prevents division by zero is larger in half precision."""
         least = 1e-3 if x.element_size() < 4 else 1e-5
         variance, mean = torch.var_mean(x, dim=self.dim, unbiased=False, keepdim=True)
         return (x - mean) * (variance + least).rsqrt() * self.gain

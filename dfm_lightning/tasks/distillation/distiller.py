@@ -67,7 +67,7 @@ class Distiller:
         self._samples: dict[int, Tensor] = {}
 
     def drawing(self, *of: str | int) -> AbstractContextManager[None]:
-        """A block whose draws depend on the seed, the scene and what the block is for."""
+        """Open a block whose draws depend on the seed, the scene and the block's purpose."""
         return seeded_generators(generator_for(*self.name, *of).initial_seed())
 
     def run(self, field: GridField, given: list[GivenView], ring: list[RingView], path: Path | None) -> GridField:
@@ -100,13 +100,13 @@ class Distiller:
     # --- losses -----------------------------------------------------------------------------------------
 
     def given_loss(self, field: GridField, view: GivenView) -> tuple[Tensor, float]:
-        """The loss at an input view, and its mean squared error of colours."""
+        """Compute the loss at an input view, and its mean squared error of colours."""
         seen = Rendering(self.renderer, field, view.camera)
         loss = charbonnier(seen.image, view.image) + self._shape_loss(seen, view.mask) + self._opacity_loss(seen)
         return loss, float((seen.image.detach() - view.image).square().mean())
 
     def ring_loss(self, field: GridField, view: RingView, number: int, iteration: int) -> Tensor:
-        """The loss at a camera around the scene: to the estimate at first, then to the chosen targets."""
+        """Compute the loss at a camera around the scene: to the estimate at first, then to the chosen targets."""
         seen = Rendering(self.renderer, field, view.camera)
         size = view.estimate.shape[-2:]
         image = F.interpolate(seen.image, size, mode="bilinear", align_corners=False)
@@ -120,7 +120,7 @@ class Distiller:
         return self.mode_loss(image, view.features) + self._opacity_loss(seen)
 
     def mode_loss(self, image: Float[Tensor, "1 3 h w"], features: Float[Tensor, "1 f g g"]) -> Tensor:
-        """The distance of a rendering from itself, noised and denoised (thesis, eq. 4.5); targets are detached."""
+        """Compare a rendering with itself, noised and denoised (thesis, eq. 4.5); targets are detached."""
         model, settings = self.model, self.settings
         latents = model.encode(2 * image - 1)
         time = float(torch.rand(()).clamp(max=settings.last_time))
@@ -143,7 +143,7 @@ class Distiller:
     def denoised(
         self, latents: Float[Tensor, "1 c h w"], features: Float[Tensor, "1 f h w"], time: float
     ) -> Float[Tensor, "1 c h w"]:
-        """Latents, noised at a time and denoised again: in one estimate, or in several steps."""
+        """Noise latents at a time and denoise them again, in one estimate or in several steps."""
         model, settings = self.model, self.settings
         at = torch.full((1,), time, dtype=latents.dtype, device=latents.device)
         noisy = add_noise(model.process, latents, torch.randn_like(latents), at)
@@ -171,7 +171,7 @@ class Distiller:
         return F.interpolate(mask, (self.settings.render_size,) * 2, mode="area")
 
     def _sampled(self, view: RingView, number: int) -> Float[Tensor, "1 3 h w"]:
-        """The view sampled for a camera, in [0, 1]: always the same."""
+        """Sample the view of a camera, in [0, 1]: always the same."""
         if number not in self._samples:
             with torch.no_grad():
                 self._samples[number] = (self.model.sample_view(view.features, (*self.name, number)) + 1) / 2

@@ -78,7 +78,7 @@ class DistilledScenes(LatentViews):
             yield Prediction(key, draw, signal, seen.image[0], params, context)
 
     def render(self, field: GridField, cameras: Cameras) -> RenderedViews:
-        """Images of a field, view after view."""
+        """Render a field, view after view."""
         return render_views(self.renderer.eval(), field, cameras, lambda: self.plan.worked(1))
 
     def distil(self, key: str, context: Views, draw: int, others: Cameras | None) -> GridField:

