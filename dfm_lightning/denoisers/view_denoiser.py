@@ -112,7 +112,7 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         condition: Tensor,
         estimate: Tensor | None = None,
     ) -> tuple[Float[Tensor, "b h w f"], Float[Tensor, "b e"]]:
-        """Compute feature maps, whose last channels are the estimated clean colours in [0, 1], and view summaries."""
+        """Compute feature maps, which end with the estimated clean colours in [0, 1], and view summaries."""
         factors = preconditioning(signal_rate, noise_rate)
         beside = None
         if self.blurred is not None:
