@@ -1,10 +1,10 @@
 """Signals, observations and what is true, side by side: arrays of any kind as pictures, curves or bars."""
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 
 from dfm_lightning.files import whole_file
 
@@ -12,7 +12,11 @@ from dfm_lightning.files import whole_file
 MOST_PANELS = 12
 # More numbers than this are a curve, fewer are bars.
 MOST_BARS = 12
-_INCHES = 2.2
+# Pixels: the side of a panel, and the margin around what it shows.
+_SIDE, _MARGIN = 240, 28
+_FONT = ImageFont.load_default(size=12)
+# Those of four curves: blue, orange, green, red.
+_COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728")
 
 Kind = Literal["picture", "colours", "curves", "bars"]
 
@@ -46,39 +50,67 @@ def panel_of(title: str, array: np.ndarray) -> Panel | None:
 
 
 def write_panels(path: Path, panels: list[Panel]) -> None:
-    """Write panels side by side as a PNG file; pictures have a scale beside them."""
+    """Write panels side by side as a PNG file, each with its title, and its least and greatest value."""
     shown = panels[:MOST_PANELS]
-    figure = Figure(figsize=(_INCHES * len(shown), _INCHES))
+    sheet = Image.new("RGB", (_SIDE * len(shown), _SIDE), "white")
     for place, panel in enumerate(shown):
-        _draw(figure, place / len(shown), 1 / len(shown), panel)
+        sheet.paste(draw_panel(panel), (place * _SIDE, 0))
     with whole_file(path) as aside:
-        figure.savefig(aside, format="png", dpi=110)
+        sheet.save(aside, format="PNG")
 
 
-def _draw(figure: Figure, left: float, width: float, panel: Panel) -> None:
-    """Draw a panel in its part of the figure's width.
+def draw_panel(panel: Panel) -> Image.Image:
+    """Draw a panel, square.
 
-    Places are fixed: computing a layout takes longer than drawing, for each sample anew.
+    Drawn by hand, without matplotlib: each sample has some, and with it they would take longer than the samples.
     """
-    is_picture = panel.kind in ("picture", "colours")
-    span = 0.64 if is_picture else 0.76
-    axes = figure.add_axes((left + 0.18 * width, 0.16, span * width, 0.66))
-    axes.set_title(panel.title, fontsize=8)
-    _label(axes)
-    if is_picture:
-        image = axes.imshow(panel.values, cmap="gray", interpolation="nearest")
-        axes.set_axis_off()
+    canvas = Image.new("RGB", (_SIDE, _SIDE), "white")
+    drawing = ImageDraw.Draw(canvas)
+    drawing.text((_MARGIN, _MARGIN / 2), panel.title, "black", _FONT, anchor="lm")
+    low, high = float(panel.values.min()), float(panel.values.max())
+    if panel.kind in ("picture", "colours"):
+        picture = _enlarged(panel.values, low, high)
+        canvas.paste(picture, ((_SIDE - picture.width) // 2, (_SIDE - picture.height) // 2))
         if panel.kind == "picture":
-            scale = figure.add_axes((left + 0.85 * width, 0.24, 0.03 * width, 0.5))
-            figure.colorbar(image, cax=scale)
-            _label(scale)
-    elif panel.kind == "curves":
-        axes.plot(np.atleast_2d(panel.values).T, linewidth=1)
-    else:
-        axes.bar(np.arange(len(panel.values)), panel.values)
+            drawing.text((_SIDE / 2, _SIDE - _MARGIN / 2), f"{low:.3g} … {high:.3g}", "black", _FONT, anchor="mm")
+        return canvas
+    if panel.kind == "bars":
+        low, high = min(low, 0.0), max(high, 0.0)
+    for value, place in ((high, _MARGIN), (low, _SIDE - _MARGIN)):
+        drawing.line([(_MARGIN, place), (_SIDE - _MARGIN, place)], "lightgray")
+        drawing.text(
+            (_SIDE - _MARGIN, place), f"{value:.3g}", "black", _FONT, anchor="rb" if place < _SIDE / 2 else "rt"
+        )
+    draw = _draw_bars if panel.kind == "bars" else _draw_curves
+    draw(drawing, np.atleast_2d((panel.values - low) / ((high - low) or 1.0)), (0.0 - low) / ((high - low) or 1.0))
+    return canvas
 
 
-def _label(axes: Any) -> None:
-    """Label axes in small print, with few numbers."""
-    axes.tick_params(labelsize=6)
-    axes.locator_params(nbins=4)
+def _enlarged(values: np.ndarray, low: float, high: float) -> Image.Image:
+    """Return a picture [h w] or colours [h w 3] as large as there is room, each value a rectangle."""
+    room = _SIDE - 2 * _MARGIN
+    unit = values if values.ndim == 3 else (values - low) / ((high - low) or 1.0)
+    picture = Image.fromarray((unit * 255).round().astype(np.uint8))
+    scale = room / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.convert("RGB").resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
+
+
+def _height(unit: float) -> float:
+    """Return the row of a value in [0, 1]."""
+    return _SIDE - _MARGIN - unit * (_SIDE - 2 * _MARGIN)
+
+
+def _draw_curves(drawing: ImageDraw.ImageDraw, curves: np.ndarray, zero: float) -> None:
+    columns = np.linspace(_MARGIN, _SIDE - _MARGIN, curves.shape[1])
+    for number, curve in enumerate(curves):
+        rows = [_height(value) for value in curve]
+        drawing.line(list(zip(columns, rows, strict=True)), _COLOURS[number % len(_COLOURS)], width=2)
+
+
+def _draw_bars(drawing: ImageDraw.ImageDraw, bars: np.ndarray, zero: float) -> None:
+    width = (_SIDE - 2 * _MARGIN) / bars.size
+    for number, value in enumerate(bars[0]):
+        left = _MARGIN + number * width
+        top, bottom = sorted((_height(value), _height(zero)))
+        drawing.rectangle((left + 0.1 * width, top, left + 0.9 * width, bottom), _COLOURS[0])
