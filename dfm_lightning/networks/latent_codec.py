@@ -15,6 +15,8 @@ from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.record import Recorded
 
 STABLE_DIFFUSION_FILE = "sd-v1-3-vae.ckpt"
+# What mean colours are multiplied by to make latents of about unit variance.
+_THUMBNAIL = 1.5
 
 
 class LatentCodec(Recorded, nn.Module, ABC):
@@ -84,7 +86,9 @@ class StableDiffusionCodec(LatentCodec):
 class SmallCodec(LatentCodec):
     """A small convolutional autoencoder, trained at the beginning of a training.
 
-    Latents are bounded to ±3, which keeps them about as large as noise.
+    It begins with a thumbnail: the first three channels of latents are the mean colours of patches, and images are
+    decoded to these. What its convolutions find is added, so that little training goes a long way. Latents are
+    bounded to ±3, which keeps them about as large as noise.
 
     Args:
         channels: of the latents.
@@ -108,6 +112,20 @@ class SmallCodec(LatentCodec):
             nn.Conv2d(3, width, 3, 1, 1), nn.SiLU(), *down, nn.Conv2d(widths[-1], channels, 3, 1, 1)
         )
         self.decoder = nn.Sequential(nn.Conv2d(channels, widths[-1], 3, 1, 1), *up, nn.Conv2d(width, 3, 3, 1, 1))
+        self.patch_in = nn.Conv2d(3, channels, self.factor, self.factor)
+        self.patch_out = nn.ConvTranspose2d(channels, 3, self.factor, self.factor)
+        self._begin_with_thumbnail()
+
+    @torch.no_grad()
+    def _begin_with_thumbnail(self) -> None:
+        for layer in (self.encoder[-1], self.decoder[-1], self.patch_in, self.patch_out):
+            for parameter in layer.parameters():
+                parameter.zero_()
+        for colour in range(min(3, self.channels)):
+            self.patch_in.weight[colour, colour] = _THUMBNAIL / self.factor**2
+            self.patch_out.weight[colour, colour] = 1 / _THUMBNAIL
+        # What has no colour begins with something to tell too.
+        nn.init.normal_(self.patch_in.weight[3:], std=_THUMBNAIL / self.factor)
 
     @property
     def learns(self) -> bool:
@@ -116,11 +134,12 @@ class SmallCodec(LatentCodec):
 
     def encode(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c hl wl"]:
         """See `LatentCodec`."""
-        return 3 * torch.tanh(self.encoder(images.clamp(-1, 1)) / 3)
+        images = images.clamp(-1, 1)
+        return 3 * torch.tanh((self.encoder(images) + self.patch_in(images)) / 3)
 
     def decode(self, latents: Float[Tensor, "n c hl wl"]) -> Float[Tensor, "n 3 h w"]:
         """See `LatentCodec`."""
-        return self.decoder(latents)
+        return self.decoder(latents) + self.patch_out(latents)
 
 
 class _Residual(nn.Module):

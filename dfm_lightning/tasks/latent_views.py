@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dfm_lightning.diffusion import AncestralSteps, LogSNRCosine, add_noise, falling_times
@@ -16,6 +16,9 @@ from dfm_lightning.ranges import check_above, check_at_least, check_within
 from dfm_lightning.tasks.epipolar_views import ColourLoss, EpipolarViews
 from dfm_lightning.tasks.scenes import RenderedViews
 from dfm_lightning.types import Batch, Cameras, LossTerm, Request, Views
+
+# Standard deviation of what is added to latents when a codec learns: they grow until this is little beside them.
+_LATENT_NOISE = 0.1
 
 
 class LatentViews(EpipolarViews):
@@ -39,6 +42,7 @@ class LatentViews(EpipolarViews):
         condition_dropout: probability that a copy's features are replaced by zeros in training.
         guidance_scale: classifier-free guidance in sampling; 1 is none.
         codec_steps: steps at the beginning that train a codec which learns, and the transformer's colours, alone.
+            From then on its latents stay as they are, and its decoder alone learns further. 0: it is not trained.
         sampling_steps: ancestral steps of a sampled view.
         clip: estimates of clean latents are clipped to ± this in sampling.
         samples: number of draws in test and predict.
@@ -95,9 +99,14 @@ class LatentViews(EpipolarViews):
     # --- training ---------------------------------------------------------------------------------------
 
     @property
+    def trains_codec(self) -> bool:
+        """Tell whether training trains the codec too."""
+        return self.codec.learns and self.codec_steps > 0
+
+    @property
     def learns_codec(self) -> bool:
         """Tell whether training is still in the steps of the codec."""
-        return self.codec.learns and self.training and self.global_step < self.codec_steps
+        return self.trains_codec and self.training and self.global_step < self.codec_steps
 
     def losses(self, batch: Batch) -> dict[str, LossTerm]:
         """Compute the codec's or the diffusion's loss, and that of the transformer's colours."""
@@ -107,14 +116,24 @@ class LatentViews(EpipolarViews):
         found = self.transformer(maps, cameras.camera_to_world[:, 0], cameras.intrinsics[:, 0], targets.pixels)
         terms = {"colour": LossTerm(self.colour_error(found.colour, targets.colour), 1.0)}
         if self.learns_codec:
-            terms["codec"] = LossTerm((self.codec.decode(self.codec.encode(images)) - images).abs().mean(), 1.0)
-            # No part of the diffusion has a gradient yet; all have to have one where processes train together.
-            rest = torch.stack([parameter.sum() for parameter in self.unet.parameters()]).sum()
-            return {**terms, "diffusion": LossTerm(0 * rest, 0.0)}
+            shown = torch.cat([images, batch.context.observation.flatten(0, 1)])
+            terms["codec"] = LossTerm(self.codec_error(self.codec.encode(shown), shown), 1.0)
+            return {**terms, "diffusion": LossTerm(_without_gradient(self.unet), 0.0)}
         with torch.no_grad():
             latents = self.encode(images)
         terms["diffusion"] = LossTerm(self.diffusion_loss(latents, self.as_grid(found)), 1.0)
+        if self.codec.learns:
+            rest = _without_gradient(self.codec)
+            error = self.codec_error(latents, images) if self.trains_codec else 0.0
+            terms["codec"] = LossTerm(error + rest, 1.0)
         return terms
+
+    def codec_error(
+        self, latents: Float[Tensor, "b c h w"], images: Float[Tensor, "b 3 hi wi"]
+    ) -> Float[Tensor, ""]:
+        """The absolute error of images decoded from latents with a little noise, such as sampling leaves."""
+        noisy = latents + _LATENT_NOISE * torch.randn_like(latents)
+        return (self.codec.decode(noisy) - images).abs().mean()
 
     def diffusion_loss(
         self, latents: Float[Tensor, "b c h w"], features: Float[Tensor, "b f h w"]
@@ -202,3 +221,8 @@ class LatentViews(EpipolarViews):
             return 2 * super().work(batch)
         views = sum(part.observation.shape[1] for part in (batch.context, batch.target, batch.novel))
         return len(batch.key) * views * (2 * self.samples + 1)
+
+
+def _without_gradient(part: nn.Module) -> Float[Tensor, ""]:
+    """Zero, with gradients of zero: all parameters have to have one where processes train together."""
+    return 0 * torch.stack([parameter.sum() for parameter in part.parameters()]).sum()

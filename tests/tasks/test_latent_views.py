@@ -100,13 +100,43 @@ def test_latent_views_train_each_part_by_its_own_loss() -> None:
     model = LatentViews(**parts(), copies=3)
     torch.nn.init.normal_(model.unet.output.weight)
     terms = model.losses(batch())
-    assert set(terms) == {"colour", "diffusion"}
+    assert set(terms) == {"colour", "codec", "diffusion"}
     terms["diffusion"].value.backward(retain_graph=True)
     assert all(parameter.grad is None for parameter in model.codec.parameters())
     assert model.transformer.aggregation.colour.weight.grad is None
     assert model.transformer.aggregation.over_views.entry[0].weight.grad.any()
-    learning = LatentViews(**parts(), codec_steps=5)
-    assert set(learning.losses(batch())) == {"colour", "codec", "diffusion"}
+    # A codec that is not trained has a gradient of zero, for processes that train together.
+    assert not changed_parts(model)
+
+
+def changed_parts(model: LatentViews) -> set[str]:
+    """The parts of a codec that its loss has a gradient for; every parameter has one, perhaps of zeros."""
+    model.zero_grad()
+    model.losses(batch())["codec"].value.backward()
+    gradients = {name: parameter.grad for name, parameter in model.codec.named_parameters()}
+    assert None not in gradients.values()
+    return {name.split(".")[0] for name, gradient in gradients.items() if gradient is not None and gradient.any()}
+
+
+def test_a_codec_learns_first_then_its_decoder_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = LatentViews(**parts(), codec_steps=5)
+    monkeypatch.setattr(LatentViews, "global_step", 4)
+    first = model.losses(batch())
+    assert (first["codec"].weight, first["diffusion"].weight) == (1, 0)
+    assert changed_parts(model) == {"encoder", "decoder", "patch_in", "patch_out"}
+    monkeypatch.setattr(LatentViews, "global_step", 5)
+    assert model.losses(batch())["diffusion"].weight == 1
+    assert changed_parts(model) == {"decoder", "patch_out"}
+
+
+def test_a_small_codec_begins_with_a_thumbnail() -> None:
+    codec, images = SmallCodec(4, 4, 2), torch.rand(2, 3, 16, 16) * 2 - 1
+    mean = images.unflatten(3, (4, 4)).unflatten(2, (4, 4)).mean(dim=(3, 5))
+    expected = (3 * torch.tanh(1.5 * mean / 3) / 1.5).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    latents = codec.encode(images)
+    torch.testing.assert_close(codec.decode(latents), expected)
+    assert latents[:, 3].any()
 
 
 def test_dropped_conditions_are_zeros() -> None:
