@@ -47,15 +47,15 @@ ROWS = [
 ]
 
 
-def scenes_of(config: dict[str, Any], root: str | None, count: int) -> list[Batch]:
-    """Validation scenes of the data set that a model's config names, at another place if one is given."""
+def data_of(config: dict[str, Any], root: str | None) -> LightningDataModule:
+    """The data module that a model's config describes, of data at another place if one is given."""
     import_parts()
     parser = DfmParser()
     parser.add_subclass_arguments(LightningDataModule, "data", required=True)
     described = config["data"]
     described["init_args"].update({"workers": 0} if root is None else {"workers": 0, "root": root})
-    data = parser.instantiate_classes(parser.parse_object({"data": described})).data
-    return validation_scenes(data, count, "cpu")
+    data: LightningDataModule = parser.instantiate_classes(parser.parse_object({"data": described})).data
+    return data
 
 
 def closed_form(count: int) -> tuple[DiffusionWithForwardModel, list[Batch]]:
@@ -91,7 +91,8 @@ def main() -> None:
         model, scenes = closed_form(given.scenes)
     else:
         model = dfm_lightning.load(given.model)
-        scenes = scenes_of(stored_config(find_checkpoint(given.model)), given.root, given.scenes)
+        data = data_of(stored_config(find_checkpoint(given.model)), given.root)
+        scenes = validation_scenes(data, given.scenes, "cpu")
     with evaluating(model):
         measure(model, list(problems_of(model, scenes)), given.rows, given.evaluations)
 
