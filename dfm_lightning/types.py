@@ -1,7 +1,8 @@
 """The values that travel through the program: views, batches, cameras, samples.
 
 All are NamedTuples of tensors, which keep their type through `default_collate` and device transfer. Absent values
-have zero views; nothing is None.
+have zero views; nothing is None. Signals and parameters are of any type here, since a NamedTuple cannot be generic
+in Python 3.10; forward models, denoisers and tasks name their types.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

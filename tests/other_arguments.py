@@ -46,7 +46,6 @@ from dfm_lightning.forward_models.linear.laws import (
     StridedMotionBlurs,
 )
 from dfm_lightning.geometry.scene_grids import ObjectCube
-from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.networks.epipolar import (
     DepthRange,
     EpipolarTransformer,
@@ -57,8 +56,8 @@ from dfm_lightning.networks.grid_field import GridField
 from dfm_lightning.networks.latent_codec import SmallCodec, StableDiffusionCodec
 from dfm_lightning.networks.latent_unet import LatentUNet
 from dfm_lightning.optimizers import AdamWithWarmup
+from dfm_lightning.sampling import DiffusionSampling
 from dfm_lightning.tasks import (
-    DeterministicInverseGraphics,
     Distillation,
     DistilledScenes,
     EpipolarViews,
@@ -105,6 +104,7 @@ OTHERS: dict[str, Any] = {
     "order": 3,
     "momentum": 0.5,
 }
+# Subclasses without an entry have their nearest base's.
 OTHERS_OF: dict[tuple[type, str], Any] = {
     (ContextGuidance, "rate"): 0.5,
     (PerturbedAttention, "blocks"): [0],
@@ -116,14 +116,11 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
     (DiTDenoiser, "patch"): 4,
     (DiTDenoiser, "heads"): 4,
     (MotionPrediction, "objective"): lambda: MotionObjective(hole_weight=0.5),
-    (DiffusionWithForwardModel, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
-    (InverseGraphics, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
-    (DeterministicInverseGraphics, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
+    (DiffusionSampling, "forward_model"): lambda: VolumeRendering(1.0, 6.0),
     (MotionPrediction, "forward_model"): lambda: ImageWarping("blank"),
     (GANInversion, "forward_model"): lambda: ImageGeneration("other.safetensors"),
-    (DiffusionWithForwardModel, "denoiser"): lambda: MLPDenoiser(4, [2]),
+    (DiffusionSampling, "denoiser"): lambda: MLPDenoiser(4, [2]),
     (InverseGraphics, "denoiser"): small_volume_denoiser,
-    (DeterministicInverseGraphics, "denoiser"): small_volume_denoiser,
     (MotionPrediction, "denoiser"): lambda: ImageToMotion(width=16, depth=1, heads=1),
     (GANInversion, "denoiser"): lambda: PatchToCode(code_width=6, layers=8, width=16, depth=1, heads=2),
     (PatchToCode, "patch"): 2,
@@ -175,22 +172,27 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
     (REDDiff, "steps"): 7,
     (DAPS, "noises"): (50.0, 0.1),
 }
-# Arguments without which another one is refused.
+# Arguments without which another one is refused; those of the nearest base.
 TOGETHER: dict[tuple[type, str], dict[str, Any]] = {
     (DPMSolver, "full_curvature"): {"order": 3},
-    **{
-        (task, "perturbed_attention"): {"denoiser": small_pixelnerf}
-        for task in (DiffusionWithForwardModel, InverseGraphics, DeterministicInverseGraphics)
-    },
+    (DiffusionSampling, "perturbed_attention"): {"denoiser": small_pixelnerf},
+    (MotionPrediction, "perturbed_attention"): {},
+    (GANInversion, "perturbed_attention"): {},
     (DepthRange, "near"): {"near": 0.5, "far": 9.0},
     (DepthRange, "far"): {"near": 0.5, "far": 9.0},
 }
 
 
+def needed_with(cls: type, name: str) -> dict[str, Any]:
+    """The arguments without which another value of this one is refused."""
+    return next((TOGETHER[base, name] for base in cls.__mro__ if (base, name) in TOGETHER), {})
+
+
 def another(cls: type, name: str, annotation: Any, default: Any) -> Any:
     """A value that an argument does not have by default."""
-    if (cls, name) in OTHERS_OF:
-        return OTHERS_OF[cls, name]
+    own = next((OTHERS_OF[base, name] for base in cls.__mro__ if (base, name) in OTHERS_OF), None)
+    if own is not None:
+        return own
     if annotation == Spacing | None:
         return lambda: Karras(rho=3.0)
     if name in OTHERS and OTHERS[name] != default:

@@ -39,7 +39,6 @@ from dfm_lightning.forward_models.linear.laws import (
     PatchMasks,
 )
 from dfm_lightning.geometry.scene_grids import ObjectCube, ViewFrustum
-from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.networks.epipolar import (
     EpipolarAggregation,
     EpipolarTransformer,
@@ -51,12 +50,11 @@ from dfm_lightning.networks.image_encoder import ImageEncoder
 from dfm_lightning.networks.latent_codec import SmallCodec, StableDiffusionCodec
 from dfm_lightning.networks.latent_unet import LatentUNet
 from dfm_lightning.record import Recorded, flat
+from dfm_lightning.sampling import DiffusionSampling
 from dfm_lightning.tasks import (
-    DeterministicInverseGraphics,
     DistilledScenes,
     EpipolarViews,
     GANInversion,
-    InverseGraphics,
     LatentViews,
     LinearInverseProblem,
     MotionPrediction,
@@ -160,9 +158,7 @@ SMALL: dict[type, dict[str, Any]] = {
     OneOf: {"laws": lambda: [PatchMasks()]},
     LinearMeasurements: {"law": PatchMasks},
     LinearWriter: {"output": "predictions"},
-    DiffusionWithForwardModel: {"denoiser": BallDenoiser, "forward_model": renderer},
-    InverseGraphics: {"denoiser": BallDenoiser, "forward_model": renderer},
-    DeterministicInverseGraphics: {"denoiser": BallDenoiser, "forward_model": renderer},
+    DiffusionSampling: {"denoiser": BallDenoiser, "forward_model": renderer},
     MotionPrediction: {
         "denoiser": lambda: ImageToMotion(width=16, depth=1, heads=2),
         "forward_model": ImageWarping,

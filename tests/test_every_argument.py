@@ -9,7 +9,7 @@ import pytest
 import torch
 from ball_scenes import BallDenoiser, request
 from gan_problem import write_small_generator
-from other_arguments import TOGETHER, another
+from other_arguments import another, needed_with
 from small_objects import flat_record, made, small_arguments, with_subclasses
 from torch import Tensor
 
@@ -66,7 +66,7 @@ def _generators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("cls", "name"), arguments(), ids=lambda part: getattr(part, "__name__", part))
 def test_a_change_of_any_argument_is_recorded_by_name_or_declared_without_effect(cls: type, name: str) -> None:
     parameter = inspect.signature(cls).parameters[name]
-    small = {**small_arguments(cls), **TOGETHER.get((cls, name), {})}
+    small = {**small_arguments(cls), **needed_with(cls, name)}
     default = small.get(name, parameter.default)
     hints = typing.get_type_hints(cls.__init__)
     other = another(cls, name, hints.get(name), default)

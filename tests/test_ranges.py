@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from gan_problem import write_small_generator
 from lightning.pytorch import Callback, LightningDataModule
-from small_objects import SMALL, made, small_arguments, with_subclasses
+from small_objects import made, small_arguments, with_subclasses
 
 from datamodules.co3d import Co3DDataModule, SequenceCounts
 from datamodules.ffhq_gan import FFHQGANDataModule
@@ -164,6 +164,6 @@ def test_ranges_include_their_ends_and_no_more() -> None:
 
 @pytest.mark.parametrize("steps", [1001, 5000])
 def test_more_steps_than_levels_are_refused_at_once(steps: int) -> None:
-    arguments = {key: made(other) for key, other in SMALL[DiffusionWithForwardModel].items()}
+    arguments = {key: made(other) for key, other in needed(DiffusionWithForwardModel).items()}
     with pytest.raises(ValueError, match=rf"\b{steps}\b.*\b1000\b"):
         DiffusionWithForwardModel(**arguments, sampler=DDIM(steps=steps))

@@ -1,5 +1,6 @@
 """Sampling: the contract of models that can be tested and predicted with, and its implementation."""
 
+from dfm_lightning.sampling.diffusion_sampling import DiffusionSampling
 from dfm_lightning.sampling.draws import NoiseNames, draw_groups, draw_signals, one_by_one, scores_of
 from dfm_lightning.sampling.evaluation import advanced_in_evaluation, evaluated, evaluating
 from dfm_lightning.sampling.next_observation import disagreement, ranked
@@ -8,6 +9,7 @@ from dfm_lightning.sampling.predicting import PredictingModule
 from dfm_lightning.sampling.protocol import Predictor, as_predictor
 
 __all__ = [
+    "DiffusionSampling",
     "NoiseNames",
     "Plan",
     "PredictingModule",

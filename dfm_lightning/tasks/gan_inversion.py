@@ -48,7 +48,7 @@ class EvaluatedPatch(NamedTuple):
     mean_code: Float[Tensor, " w_dim"]
 
 
-class GANInversion(DiffusionWithForwardModel):
+class GANInversion(DiffusionWithForwardModel[Tensor, Tensor]):
     """Codes whose images, downsampled, are diffused, given a patch of the image.
 
     The generator is frozen, and neither trained nor averaged nor stored: a checkpoint remembers which one it
@@ -67,7 +67,7 @@ class GANInversion(DiffusionWithForwardModel):
         guidance_space: where guidance extrapolates. "signal": the guided image is an image of the guided code.
             "observation": the code stays unguided.
         samples: number of codes drawn for each patch in test and predict.
-        draw_batch: how many of them predict draws in one batch; see `DiffusionWithForwardModel`.
+        draw_batch: how many of them predict draws in one batch; see `PredictingModule`.
         context_guidance: gradient steps of each predicted code towards the patch in sampling; none if None.
         perturbed_attention: guidance in sampling, for twice the evaluations of the network; none if None.
         minority: scores how rare each sampled image is, for some evaluations more; none if None.
@@ -171,7 +171,7 @@ class GANInversion(DiffusionWithForwardModel):
         return on_cpu(evaluated)
 
     def observe(self, signal: Tensor | SampledCode, params: Tensor) -> Tensor:
-        """See `DiffusionWithForwardModel`; a code or a `SampledCode`."""
+        """See `DiffusionSampling`; a code or a `SampledCode`."""
         return super().observe(signal.code if isinstance(signal, SampledCode) else signal, params)
 
     # --- predict ----------------------------------------------------------------------------------------

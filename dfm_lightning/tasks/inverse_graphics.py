@@ -36,7 +36,7 @@ from dfm_lightning.types import (
 )
 
 
-class InverseGraphics(DiffusionWithForwardModel):
+class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
     """Radiance fields whose renderings are diffused; the denoiser is conditioned on a deterministic estimate.
 
     Args:
@@ -62,7 +62,7 @@ class InverseGraphics(DiffusionWithForwardModel):
         guidance_space: where guidance extrapolates. "signal": the guided image is a rendering of the guided
             scene. "observation": as in the authors' code; the scene stays unguided.
         samples: number of scenes drawn for each context in test and predict.
-        draw_batch: how many of them predict draws in one batch; see `DiffusionWithForwardModel`.
+        draw_batch: how many of them predict draws in one batch; see `PredictingModule`.
         autoregressive_steps: number of views that predict samples one after the other, evenly along the
             trajectory (and at its end, unless it comes back to its beginning); each becomes context of the next.
         perturbed_attention: guidance of DiT denoisers in sampling, for twice the evaluations; none if None.
@@ -270,7 +270,7 @@ class InverseGraphics(DiffusionWithForwardModel):
         return render_views(self.forward_model, field, cameras, lambda: self.plan.worked(scenes))
 
     def observe(self, signal: RadianceField | SampledScene, params: Cameras) -> Tensor:
-        """See `DiffusionWithForwardModel`; renders a field or a `SampledScene`, view after view.
+        """See `DiffusionSampling`; renders a field or a `SampledScene`, view after view.
 
         (A prediction's own `params` are those of a renderer with exact pixel centres: pass the request's.)
         """

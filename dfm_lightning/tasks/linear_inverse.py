@@ -64,7 +64,7 @@ class LinearSolution(NamedTuple):
     directions: Float[Tensor, "k c h w"]
 
 
-class LinearInverseProblem(DiffusionWithForwardModel):
+class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
     """Images whose linear measurements are given; trained with EDM's loss and its learned weighting.
 
     One model, several uses: samples of the posterior by `sampler`, its mean by one step at the highest noise, its
@@ -186,8 +186,8 @@ class LinearInverseProblem(DiffusionWithForwardModel):
 
     # --- sampling ---------------------------------------------------------------------------------------
 
-    def target_deviation(self, target_params: Any) -> None:
-        """See `DiffusionWithForwardModel`: none. Targets are images, or A†y, whose noise is not independent."""
+    def target_deviation(self, target_params: Sensing) -> None:
+        """See `DiffusionSampling`: none. Targets are images, or A†y, whose noise is not independent."""
         return
 
     def on_test_start(self) -> None:
@@ -213,7 +213,7 @@ class LinearInverseProblem(DiffusionWithForwardModel):
     def sample(
         self, context: Views, target_params: Sensing, noise_names: NoiseNames, size: tuple[int, ...]
     ) -> Sample:
-        """See `DiffusionWithForwardModel`; by the zero-shot solver if there is one."""
+        """See `DiffusionSampling`; by the zero-shot solver if there is one."""
         if self.solver is None:
             seen = self.without_measurement(context) if self.unconditional else context
             return super().sample(seen, target_params, noise_names, size)

@@ -13,6 +13,7 @@ from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import OptimizerChoice
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.sampling import evaluated
+from dfm_lightning.signals import Motion
 from dfm_lightning.tasks.objectives import MotionObjective
 from dfm_lightning.types import (
     Batch,
@@ -49,7 +50,7 @@ class EvaluatedMotion(NamedTuple):
     true_motion: dict[str, Tensor]
 
 
-class MotionPrediction(DiffusionWithForwardModel):
+class MotionPrediction(DiffusionWithForwardModel[Motion, Moment]):
     """Motions of an image whose end, the image warped by them, is diffused.
 
     Args:
@@ -68,7 +69,7 @@ class MotionPrediction(DiffusionWithForwardModel):
         guidance_space: where guidance extrapolates. "signal": the guided frame is the image warped by the guided
             motion. "observation": the motion stays unguided.
         samples: number of motions drawn for each image in test and predict.
-        draw_batch: how many of them predict draws in one batch; see `DiffusionWithForwardModel`.
+        draw_batch: how many of them predict draws in one batch; see `PredictingModule`.
         samples_at_once: how many of them are drawn in one batch in test.
         perturbed_attention: guidance in sampling, for twice the evaluations of the network; none if None.
         minority: scores how rare each sampled frame is, for some evaluations more; none if None.
