@@ -128,4 +128,6 @@ class ValidatingModule(PredictingModule):
     def on_validation_epoch_end(self) -> None:
         """Log the target's loss by thirds of the levels, and how much worse another scene's target makes it."""
         sums = torch.tensor(self.target_use.sums, device=self.device, dtype=torch.float32)
-        self.log_dict(scores_of(self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()))
+        scores = scores_of(self.trainer.strategy.reduce(sums, reduce_op="sum").tolist())
+        # The same on all processes; Lightning warns of scores that it is not to synchronise.
+        self.log_dict(scores, sync_dist=True)
