@@ -3,7 +3,7 @@
 The generators write truth.json beside a data set, and masks of the pixels that show the hidden part.
 """
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datamodules.image_files import open_picture
+from datamodules.json_files import read_json
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.images import centre_box, crop_and_resize
 from dfm_lightning.types import LookLaw
@@ -23,6 +24,8 @@ HIDDEN_MASKS = "hidden_masks"
 # Names under which the generators store the colours of the looks, and the scenes.
 _COLOURS = ("reflectance", "colours")
 _SCENES = ("sequences", "scenes")
+# How far a sum of written probabilities may be from 1.
+_ROUNDING = 1e-3
 
 
 class HiddenLooks(NamedTuple):
@@ -59,17 +62,29 @@ def open_looks(root: Path) -> HiddenLooks | None:
     if not path.exists():
         return None
     try:
-        truth = json.loads(path.read_text(encoding="utf-8-sig"))
+        truth = read_json(path)
         attribute, law = truth["attribute"], truth["distribution"]
         colours = next(truth[name] for name in _COLOURS if name in truth)
         scenes = next(truth[name] for name in _SCENES if name in truth)
         names = list(law)
+        shown = torch.tensor([colours[name] for name in names], dtype=torch.float32)
+        if shown.shape != (len(names), 3) or not ((shown >= 0) & (shown <= 1)).all():
+            raise ValueError(f"expected colours of three numbers in [0, 1], got {shown.tolist()}")
         return HiddenLooks(
-            LookLaw(names, torch.tensor([colours[name] for name in names]), torch.tensor(list(law.values()))),
+            LookLaw(names, shown, torch.tensor(checked_probabilities(list(law.values())))),
             {key: names.index(scene[attribute]) for key, scene in scenes.items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, StopIteration, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, StopIteration, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a truth file of synthetic scenes ({error!r})") from None
+
+
+def checked_probabilities(values: Sequence[float]) -> list[float]:
+    """Return the probabilities of a distribution. Raises ValueError or TypeError if they are none."""
+    probabilities = [float(value) for value in values]
+    # (Negated so that NaN fails too.)
+    if not all(value >= 0 for value in probabilities) or not abs(sum(probabilities) - 1) < _ROUNDING:
+        raise ValueError(f"expected probabilities with the sum 1, got {probabilities}")
+    return probabilities
 
 
 def read_hidden_mask(path: Path, size: int) -> Float[Tensor, "1 {size} {size}"]:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from dfm_lightning.errors import UserError
-from dfm_lightning.geometry.cameras import intrinsics_matrix, pixel_grid
+from dfm_lightning.geometry.cameras import FOCAL_RANGE, intrinsics_matrix, pixel_grid
 from dfm_lightning.geometry.images import image_to_tensor, tensor_to_image
 
 PINHOLE = "PINHOLE"
@@ -21,8 +21,6 @@ PERSPECTIVE = ("SIMPLE_PINHOLE", PINHOLE, "SIMPLE_RADIAL", "RADIAL", "OPENCV", "
 # Beyond this (tangent of the angle to the axis: 63 degrees) a pinhole's picture is too stretched to be useful.
 _WIDEST = 2.0
 _LARGEST_SIDE = 1e6
-# Focal length in units of the picture's longer side, from a fisheye of the whole sphere to the largest telescopes.
-_FOCAL_RANGE = (1e-2, 1e3)
 _CHECKED_PLACES = 33
 # Largest error, in pixels, of distorting and undistorting a point.
 _TOLERANCE = 1e-2
@@ -106,7 +104,7 @@ def check_numbers(
     """Check that numbers can belong to a lens. Raises FrameError with the fault."""
     if not all(1 <= side <= _LARGEST_SIDE for side in (width, height)):
         raise FrameError("the size of the image is impossible", f"{width:g}×{height:g} pixels")
-    least, most = (bound * max(width, height) for bound in _FOCAL_RANGE)
+    least, most = (bound * max(width, height) for bound in FOCAL_RANGE)
     if not all(least <= length <= most for length in focal):
         found = f"{focal[0]:g}, {focal[1]:g} pixels for an image of {width:g}×{height:g}"
         raise FrameError("the focal length is impossible", found)

@@ -10,11 +10,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from datamodules.captures.lens import FrameError, Lens
-from dfm_lightning.geometry.cameras import ROTATION_TOLERANCE, is_valid_pose
+from dfm_lightning.geometry.cameras import FARTHEST, ROTATION_TOLERANCE, is_valid_pose
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-# No camera is farther from the origin than this: coordinates of maps reach ten million metres.
-_FARTHEST = 1e8
 
 
 class ListedFrame(NamedTuple):
@@ -87,7 +85,7 @@ def check_pose(pose: Float64[Tensor, "4 4"]) -> None:
     position, rotation, last = pose[:3, 3], pose[:3, :3], pose[3]
     if not position.isfinite().all():
         raise FrameError("the position is not finite", f"{position.tolist()}")
-    if position.abs().max() > _FARTHEST:
+    if position.abs().max() > FARTHEST:
         raise FrameError("the position is impossibly far away", f"{position.tolist()}")
     if not rotation.isfinite().all():
         raise FrameError("the rotation is not finite", f"{rotation.tolist()}")

@@ -44,8 +44,9 @@ def read_llff(path: Path) -> Listing:
 def _read_table(path: Path) -> Float64[np.ndarray, "n 17"]:
     try:
         table = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} should be a NumPy array [N, 17]: {error}") from None
+    except Exception as error:  # damaged arrays and archives raise many kinds of errors, from zip, zlib and NumPy
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} should be a NumPy array [N, 17]: {reason}") from None
     if not isinstance(table, np.ndarray):
         table.close()
         raise UserError(f"{path}: expected an array [N, 17], got an archive of arrays (.npz)")

@@ -1,6 +1,5 @@
 """transforms.json, as NeRF, instant-ngp and nerfstudio write it."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from datamodules.captures.listing import (
     typical_depth,
 )
 from datamodules.image_files import UnreadableError, open_picture
+from datamodules.json_files import read_json
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import flip_opengl_opencv
 
@@ -98,8 +98,8 @@ def read_poses(path: Path) -> tuple[list[PosedFrame], list[LeftOut]]:
 
 def _read_content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} should be a JSON file: {type(error).__name__}: {error}") from None
     listed = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not listed:

@@ -4,15 +4,18 @@ Unknown keys are ignored, absent ones read as null.
 """
 
 import gzip
-import json
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from datamodules.json_files import parse_json, read_json, whole_number
 from dfm_lightning.errors import UserError
 
 # The paths in some files of version 2 begin with the folder in which the data set was made.
 _FOREIGN_PREFIX = "/large_experiments/p3/replay/datasets/co3d/co3d45k_220512/export_v23/"
+
+# What content of another form makes the parsing raise.
+_FAULTS = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
 
 FrameId = tuple[str, int]
 """Sequence name and frame number."""
@@ -78,7 +81,7 @@ def read_category(root: Path, category: str) -> CategoryAnnotations:
     entries, checksum = _read_jgz(path)
     try:
         frames = [parse_frame(entry) for entry in entries]
-    except (KeyError, TypeError, ValueError) as error:
+    except _FAULTS as error:
         raise UserError(f"{path}: a frame lacks something or has it in another form ({error!r})") from None
     return CategoryAnnotations(frames, _read_quality(root / category / "sequence_annotations.jgz"), checksum)
 
@@ -89,7 +92,7 @@ def read_set_list(root: Path, category: str, subset: str) -> dict[str, list[Fram
     lists = _read_json(path)
     try:
         return {split: [_frame_id(entry) for entry in lists.get(split, [])] for split in ("train", "val", "test")}
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
+    except _FAULTS as error:
         raise UserError(f"{path}: not a set list of Co3D ({error!r})") from None
 
 
@@ -100,7 +103,7 @@ def read_eval_batches(root: Path, category: str, subset: str) -> list[list[Frame
         return []
     try:
         return [[_frame_id(entry) for entry in batch] for batch in _read_json(path)]
-    except (IndexError, TypeError, ValueError) as error:
+    except _FAULTS as error:
         raise UserError(f"{path}: not a file of evaluation batches of Co3D ({error!r})") from None
 
 
@@ -109,21 +112,21 @@ def _read_quality(path: Path) -> dict[str, float | None]:
         return {}
     entries, _ = _read_jgz(path)
     try:
-        return {entry["sequence_name"]: entry.get("viewpoint_quality_score") for entry in entries}
-    except (AttributeError, KeyError, TypeError) as error:
+        return {_name(entry["sequence_name"]): _score(entry.get("viewpoint_quality_score")) for entry in entries}
+    except _FAULTS as error:
         raise UserError(f"{path}: a sequence lacks something or has it in another form ({error!r})") from None
 
 
 def parse_frame(entry: dict[str, Any]) -> FrameAnnotation:
-    """Parse an entry of a file of frame annotations. Raises KeyError, TypeError or ValueError for a bad one."""
+    """Parse an entry of a file of frame annotations. Raises one of `_FAULTS` for a bad one."""
     height, width = entry["image"]["size"]
     mask, depth = entry.get("mask"), entry.get("depth")
     return FrameAnnotation(
-        sequence=entry["sequence_name"],
-        number=int(entry["frame_number"]),
+        sequence=_name(entry["sequence_name"]),
+        number=whole_number(entry["frame_number"]),
         path=_local(entry["image"]["path"]),
-        size=(int(height), int(width)),
-        viewpoint=entry.get("viewpoint"),
+        size=(whole_number(height), whole_number(width)),
+        viewpoint=_viewpoint(entry.get("viewpoint")),
         mask_path=_local(mask["path"]) if mask and mask.get("path") else None,
         depth=_depth(depth) if depth and depth.get("path") else None,
     )
@@ -137,8 +140,25 @@ def _depth(entry: dict[str, Any]) -> DepthAnnotation:
     )
 
 
+def _viewpoint(entry: Any) -> dict[str, Any] | None:
+    if entry is not None and not isinstance(entry, dict):
+        raise TypeError(f"expected a viewpoint or null, got {entry!r:.80}")
+    return entry
+
+
+def _score(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _name(value: Any) -> str:
+    """Return a sequence's name. Some writers make numbers of names such as 189."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError(f"expected a sequence's name, got {value!r:.80}")
+    return str(value)
+
+
 def _frame_id(entry: list[Any]) -> FrameId:
-    return str(entry[0]), int(entry[1])
+    return _name(entry[0]), whole_number(entry[1])
 
 
 def _local(path: str) -> str:
@@ -148,7 +168,7 @@ def _local(path: str) -> str:
 def _read_jgz(path: Path) -> tuple[list[dict[str, Any]], int]:
     try:
         packed = path.read_bytes()
-        entries = json.loads(gzip.decompress(packed))
+        entries = parse_json(gzip.decompress(packed))
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"{path}: expected gzip of a JSON list ({error})") from None
     if not isinstance(entries, list):
@@ -158,6 +178,6 @@ def _read_jgz(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a JSON file ({error})") from None

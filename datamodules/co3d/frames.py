@@ -70,14 +70,16 @@ def read_depth(root: Path, frame: Frame) -> tuple[Float[np.ndarray, "h w"], Bool
     """Read depth along the camera's z axis in the data set's units, and a mask of where it is known."""
     if frame.depth is None:
         raise UnreadableError(f"{frame.path}: has no depth")
-    path = root / frame.depth.path
+    path, unit = root / frame.depth.path, frame.depth.scale_adjustment
+    if not 0 < unit < float("inf"):
+        raise UnreadableError(f"{path}: its scale_adjustment is {unit:g}, expected a number above 0")
     with open_picture(path, str(path)) as picture:
         bits = np.array(picture)
     # (Older versions of Pillow return the 16 bits in 32.)
     if bits.ndim != 2 or bits.dtype not in (np.uint16, np.int32):
         raise UnreadableError(f"{path}: expected one channel of 16 bits, not a picture of mode {picture.mode}")
     # The bits of a 16-bit PNG are those of a half float.
-    depth = bits.astype(np.uint16).view(np.float16).astype(np.float32) * np.float32(frame.depth.scale_adjustment)
+    depth = bits.astype(np.uint16).view(np.float16).astype(np.float32) * np.float32(unit)
     known = np.isfinite(depth) & (depth > 0)
     if frame.depth.mask_path is not None:
         known &= _read_bits(root / frame.depth.mask_path, depth.shape)

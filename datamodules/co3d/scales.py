@@ -1,10 +1,9 @@
 """The scale of each scene: a typical distance in the data set's units, by which cameras and depths are divided."""
 
-import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from rich.progress import track
 from datamodules.co3d.frames import read_depth
 from datamodules.co3d.sequences import Sequence
 from datamodules.image_files import UnreadableError
+from datamodules.json_files import read_json
 from dfm_lightning.files import write_json
 from dfm_lightning.geometry.trajectories import focus_point
 
@@ -22,6 +22,8 @@ _DEPTH_MAPS = 10
 
 _log = logging.getLogger(__name__)
 
+Source = Literal["depth", "cameras"]
+
 
 class SceneScale(NamedTuple):
     """`value` is in the data set's units (NaN if it cannot be determined); `source` names what it is the median
@@ -29,7 +31,7 @@ class SceneScale(NamedTuple):
     """
 
     value: float
-    source: Literal["depth", "cameras"]
+    source: Source
 
     @property
     def is_valid(self) -> bool:
@@ -116,14 +118,16 @@ def _write_cache(path: Path, checksum: int, scales: dict[str, SceneScale]) -> No
 
 def _read_cache(path: Path, checksum: int, sequences: list[Sequence]) -> dict[str, SceneScale]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if content["annotations_checksum"] != checksum:
             return {}
         scales = {name: SceneScale(float(e["scale"]), e["source"]) for name, e in content["scales"].items()}
+        if any(scale.source not in get_args(Source) for scale in scales.values()):
+            raise ValueError("a scale is from neither depths nor cameras")
         checked = content.get("all_depths_read", False)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         _log.warning("%s cannot be used and is made again (%r)", path, error)
         return {}
     # Earlier versions stored scales computed from cameras while depths were still missing.

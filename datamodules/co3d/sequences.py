@@ -12,7 +12,9 @@ from torch import Tensor
 
 from datamodules.co3d.annotations import CategoryAnnotations, DepthAnnotation, FrameAnnotation
 from dfm_lightning.geometry.cameras import (
+    FARTHEST,
     NdcFormat,
+    is_valid_intrinsics,
     is_valid_pose,
     pytorch3d_to_normalised_intrinsics,
     pytorch3d_to_opencv,
@@ -80,7 +82,7 @@ def _build(
     root: Path, category: str, name: str, quality: float | None, annotations: list[FrameAnnotation]
 ) -> Sequence:
     annotations = sorted(annotations, key=lambda frame: frame.number)
-    poses, intrinsics = _cameras(annotations)
+    poses, intrinsics = (numbers.float() for numbers in _cameras(annotations))
     valid = is_valid_pose(poses)
     frames = [
         Frame(
@@ -93,7 +95,7 @@ def _build(
         )
         for index, frame in enumerate(annotations)
     ]
-    return Sequence(name, category, quality, frames, poses.float(), intrinsics.float())
+    return Sequence(name, category, quality, frames, poses, intrinsics)
 
 
 def _cameras(
@@ -110,7 +112,7 @@ def _cameras(
     intrinsics = torch.full((len(annotations), 3, 3), _NAN, dtype=torch.float64)
     groups: defaultdict[tuple[tuple[int, int], str], list[int]] = defaultdict(list)
     for index, (frame, viewpoint) in enumerate(zip(annotations, viewpoints, strict=True)):
-        groups[frame.size, viewpoint.get("intrinsics_format") or "ndc_norm_image_bounds"].append(index)
+        groups[frame.size, str(viewpoint.get("intrinsics_format") or "ndc_norm_image_bounds")].append(index)
     for ((height, width), ndc_format), group in groups.items():
         if ndc_format in _FORMATS and min(height, width) > 0:
             intrinsics[group] = pytorch3d_to_normalised_intrinsics(
@@ -125,7 +127,7 @@ def _stack(values: list, shape: tuple[int, ...]) -> Float[Tensor, "v ..."]:
     for index, value in enumerate(values):
         try:
             numbers = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if numbers.shape == shape:
             stacked[index] = numbers
@@ -139,10 +141,14 @@ def _problem(
         return "it has no camera"
     if not pose.isfinite().all():
         return "its pose is missing or not finite"
+    if pose[:3, 3].abs().max() > FARTHEST:
+        return "its position is impossibly far away"
     if not valid:
         return "its rotation is singular or no rotation"
     if not intrinsics.isfinite().all():
         return "its intrinsics are missing, not finite or of an unknown format"
     if (intrinsics[:2, :2].diagonal() <= 0).any():
         return "its focal length is not positive"
+    if not is_valid_intrinsics(intrinsics):
+        return "its focal length or principal point is impossible"
     return None

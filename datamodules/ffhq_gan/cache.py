@@ -1,6 +1,5 @@
 """Samples of a generator on disk: made once, in parts, by one process or several."""
 
-import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from datamodules.ffhq_gan.samples import ImageGenerator
 from datamodules.ffhq_gan.shards import SHARD, Shards
+from datamodules.json_files import read_json
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file, write_json
 from dfm_lightning.geometry.images import downsample
@@ -51,7 +51,7 @@ class SampleCache:
         }
         path = self.folder / "cache.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8-sig"))
+            found = read_json(path)
             if not isinstance(found, dict):
                 raise ValueError("its content is of another type")
         except FileNotFoundError:

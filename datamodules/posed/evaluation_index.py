@@ -1,9 +1,9 @@
 """pixelSplat's evaluation index: which frames of which scenes are context and targets."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
+from datamodules.json_files import read_json, whole_number
 from datamodules.posed.views import Roles
 from dfm_lightning.errors import UserError
 
@@ -34,7 +34,7 @@ class EvaluationIndex(NamedTuple):
 def read_evaluation_index(path: Path) -> EvaluationIndex:
     """Read an evaluation index. Raises UserError if the file is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
         entries = {str(key): _entry(value) for key, value in content.items() if value is not None}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -47,7 +47,7 @@ def read_evaluation_index(path: Path) -> EvaluationIndex:
 
 
 def _entry(value: dict[str, list[int]]) -> IndexEntry:
-    context, target = ([int(position) for position in value[name]] for name in ("context", "target"))
+    context, target = ([whole_number(position) for position in value[name]] for name in ("context", "target"))
     if not context or not target or min(*context, *target, 0) < 0:
         raise ValueError(f"expected positions from 0 on of at least one context and one target, got {value}")
     return IndexEntry(context, target)

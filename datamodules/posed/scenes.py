@@ -3,13 +3,12 @@
 from abc import ABC, abstractmethod
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
 from datamodules.image_files import UnreadableError
-from dfm_lightning.geometry.cameras import is_valid_pose, scale_translations
+from dfm_lightning.geometry.cameras import is_valid_intrinsics, is_valid_pose, scale_translations
 from dfm_lightning.geometry.images import square_image
 
 Split = Literal["train", "val", "test"]
@@ -75,10 +74,8 @@ class Scene(ABC):
         return scale_translations(self.camera_to_world, factor)
 
     def has_camera(self) -> Bool[Tensor, " n"]:
-        """Tell which positions have a camera: finite, with a rotation, and with focal lengths above zero."""
-        focal = torch.nan_to_num(self.intrinsics[:, [0, 1], [0, 1]], nan=0.0).amin(dim=1)
-        finite = self.intrinsics.isfinite().flatten(1).all(dim=1)
-        return is_valid_pose(self.camera_to_world) & finite & (focal > 0)
+        """Tell which positions have a camera: a rotation, a possible position, and possible intrinsics."""
+        return is_valid_pose(self.camera_to_world) & is_valid_intrinsics(self.intrinsics)
 
     def usable_positions(self) -> list[int]:
         """List, in order, the positions that have both a camera and a picture; views are chosen from these."""

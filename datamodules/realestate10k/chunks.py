@@ -1,6 +1,5 @@
 """The chunked form (pixelSplat's): .torch files of several scenes each, and an index from scenes to files."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules.image_files import UnreadableError, read_picture
+from datamodules.json_files import read_json
 from datamodules.last_used import LastUsed
 from datamodules.posed.camera_files import CameraPath
 from datamodules.posed.scenes import Scene, SceneReader
@@ -110,7 +110,7 @@ class ChunkReader(SceneReader):
 def _read_index(path: Path) -> dict[str, str]:
     """Read the chunk file of each scene."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json(path)
         if not isinstance(content, dict) or not all(isinstance(chunk, str) for chunk in content.values()):
             raise ValueError("its content is of another type")
     except FileNotFoundError:

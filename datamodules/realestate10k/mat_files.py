@@ -20,8 +20,9 @@ class MatScene(Scene):
 
     def __init__(self, key: str, table: np.ndarray, archive: Path) -> None:
         self._archive = archive
-        if table.ndim != 2 or table.shape[1] != COLUMNS or not len(table):
-            raise UnreadableError(f"{key}: expected poses [N, {COLUMNS}], got {list(table.shape)}")
+        if table.ndim != 2 or table.shape[1] != COLUMNS or not len(table) or table.dtype.kind not in "fiu":
+            raise UnreadableError(f"{key}: expected poses [N, {COLUMNS}], got {table.dtype} {list(table.shape)}")
+        table = table.astype(np.float64)
         timestamps = np.nan_to_num(table[:, 0], nan=NO_TIMESTAMP).clip(NO_TIMESTAMP, LATEST).astype(np.int64)
         path = CameraPath("", torch.from_numpy(timestamps), torch.from_numpy(table[:, 1:].copy()))
         super().__init__(key, *path.cameras())
@@ -78,4 +79,4 @@ def load_tables(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path} should be a MATLAB file (5.0) of poses [N, 19] a scene: {reason}") from None
-    return {key: np.asarray(table, np.float64) for key, table in content.items() if not key.startswith("__")}
+    return {key: np.asarray(table) for key, table in content.items() if not key.startswith("__")}

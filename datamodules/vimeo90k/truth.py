@@ -1,6 +1,5 @@
 """The true motion of synthetic clips, from the files beside them."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +8,8 @@ import torch
 from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
-from datamodules.hidden_looks import TRUTH_FILE
+from datamodules.hidden_looks import TRUTH_FILE, checked_probabilities
+from datamodules.json_files import read_json
 from dfm_lightning.errors import UserError
 
 BACKGROUND = 0
@@ -76,9 +76,12 @@ class ClipTruths:
         path = truth_path(self.root, name)
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return ClipMotion(arrays["shape"].astype(np.uint8), arrays["pose"].astype(np.float64))
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path}: no readable true motion ({error})") from None
+                motion = ClipMotion(arrays["shape"].astype(np.uint8), arrays["pose"].astype(np.float64))
+            _check_motion(motion)
+            return motion
+        except Exception as error:  # damaged archives raise many kinds of errors, from zip, zlib and NumPy
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{path}: no readable true motion ({reason})") from None
 
     def tensors(
         self, name: str, first: int, second: int, frame_size: tuple[int, int], window: tuple[slice, slice]
@@ -97,6 +100,10 @@ class ClipTruths:
             [d 2], unit vectors, and their `probabilities` [d].
         """
         motion = self.read(name)
+        if max(first, second) >= len(motion.shape):
+            raise UserError(
+                f"{truth_path(self.root, name)}: holds {len(motion.shape)} frames, fewer than the clip"
+            )
         scale = np.array([frame_size[1] / motion.shape.shape[2], frame_size[0] / motion.shape.shape[1]])
         rows, columns = (np.arange(size)[part] for size, part in zip(frame_size, window, strict=True))
         y, x = np.meshgrid((rows + 0.5) / scale[1] - 0.5, (columns + 0.5) / scale[0] - 0.5, indexing="ij")
@@ -118,10 +125,27 @@ def open_truths(root: Path) -> ClipTruths | None:
     if not path.exists():
         return None
     try:
-        law = json.loads(path.read_text(encoding="utf-8-sig"))["distribution"]
-        return ClipTruths(root, DirectionLaw(list(law["directions"]), list(law["probabilities"])))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        law = read_json(path)["distribution"]
+        degrees, probabilities = (
+            [float(each) for each in law["directions"]],
+            checked_probabilities(law["probabilities"]),
+        )
+        if len(degrees) != len(probabilities) or not np.isfinite(degrees).all():
+            raise ValueError(f"expected a direction for each probability, got {degrees} and {probabilities}")
+        return ClipTruths(root, DirectionLaw(degrees, probabilities))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a truth file of synthetic clips ({error!r})") from None
+
+
+def _check_motion(motion: ClipMotion) -> None:
+    """Raise ValueError if arrays describe no motion."""
+    shape, pose = motion
+    if shape.ndim != 3 or pose.ndim != 4 or pose.shape[2:] != (2, 3) or len(shape) != len(pose):
+        raise ValueError(f"expected shape [f h w] and pose [f s 2 3], got {shape.shape} and {pose.shape}")
+    if not np.isfinite(pose).all() or not (np.abs(np.linalg.det(pose[..., :2])) > 0).all():
+        raise ValueError("a pose is not finite, or has no inverse")
+    if shape.max(initial=0) > pose.shape[1]:
+        raise ValueError(f"there are poses of {pose.shape[1]} shapes, but a pixel of shape {shape.max()}")
 
 
 def truth_path(root: Path, name: str) -> Path:

@@ -16,6 +16,12 @@ NdcFormat = Literal["ndc_isotropic", "ndc_norm_image_bounds"]
 
 # A rotation read from a file is accepted if R Rᵀ differs from the identity by no more than this.
 ROTATION_TOLERANCE = 1e-2
+# No camera is farther from the origin than this: coordinates of maps reach ten million metres.
+FARTHEST = 1e8
+# Focal length in units of the picture's longer side, from a fisheye of the whole sphere to the largest telescopes.
+FOCAL_RANGE = (1e-2, 1e3)
+# Beyond this multiple of a picture's side, its principal point is no place.
+_FARTHEST_CENTRE = 1e3
 
 
 # --- poses ------------------------------------------------------------------------------------------------
@@ -67,13 +73,27 @@ def look_at(
 
 
 def is_valid_pose(pose: Float[Tensor, "*n 4 4"]) -> Bool[Tensor, "*n"]:
-    """Tell whether each matrix is finite and its upper left part a rotation, up to the rounding of numbers in
-    files.
+    """Tell whether each matrix is finite, its upper left part a rotation, up to the rounding of numbers in files,
+    and its position no farther from the origin than `FARTHEST`.
     """
     rotation = torch.nan_to_num(pose[..., :3, :3], nan=0.0, posinf=0.0, neginf=0.0)
     error = (rotation @ rotation.transpose(-1, -2) - torch.eye(3, dtype=pose.dtype, device=pose.device)).abs()
     orthonormal = error.amax(dim=(-1, -2)) < ROTATION_TOLERANCE
-    return pose.isfinite().all(dim=-1).all(dim=-1) & orthonormal & (torch.linalg.det(rotation) > 0)
+    near = (pose[..., :3, 3].abs() <= FARTHEST).all(dim=-1)
+    return pose.isfinite().all(dim=-1).all(dim=-1) & orthonormal & (torch.linalg.det(rotation) > 0) & near
+
+
+def is_valid_intrinsics(intrinsics: Float[Tensor, "*n 3 3"]) -> Bool[Tensor, "*n"]:
+    """Tell whether each matrix of normalised intrinsics can belong to a camera.
+
+    It is finite, its longer focal length in `FOCAL_RANGE`, the other above zero, its principal point not far away.
+    """
+    focal, centre = intrinsics[..., [0, 1], [0, 1]], intrinsics[..., :2, 2]
+    longer, shorter = focal.amax(dim=-1), focal.amin(dim=-1)
+    possible = (shorter > 0) & (longer >= FOCAL_RANGE[0]) & (longer <= FOCAL_RANGE[1])
+    return (
+        intrinsics.isfinite().all(dim=-1).all(dim=-1) & possible & (centre.abs() <= _FARTHEST_CENTRE).all(dim=-1)
+    )
 
 
 # --- intrinsics and pixels --------------------------------------------------------------------------------
