@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "examples"))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 check_shapes_of("dfm_lightning", "datamodules", "drawn_faces")
+pytest_plugins = ["quick_tests"]
 
 
 @pytest.fixture
