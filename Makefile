@@ -1,6 +1,7 @@
 # make demo               install, test the shipped model on new scenes, predict videos, fine-tune for a minute
 # make demo-motion        the shipped model of motions from one image: its scores and samples on one page
 # make demo-gan           the same for faces from a patch
+# make demo-sparsefusion  SparseFusion: views from two images by three ways, two scenes distilled, on one page
 # make demo-from-scratch  install, make the training scenes, train the demo's model for hours, test it
 # make results            test the shipped model on the 50 scenes held out from its training, 8 samples each, on one page
 # make test               install, check style and types, run all tests
@@ -20,10 +21,12 @@ WEIGHTS := --ckpt_path co3d_demo
 PHOTOGRAPH := docs/images/toy_photograph.jpg
 MOTION := --config configs/vimeo90k_demo.yaml --ckpt_path vimeo90k_demo --data.root demo/motion/clips
 GAN := --config configs/ffhq_gan_demo.yaml --ckpt_path ffhq_gan_demo
+SPARSE := --ckpt_path sparsefusion_demo --data.root demo/sparsefusion/scenes
+SPARSE_SCENES := --train_scenes 2 --val_scenes 1 --test_scenes 8 --frames 16 --height 64 --width 64 --seed 1
 # Once around; it was taken from 26 degrees above the horizon.
 AROUND := "{kind: orbit, size: 6.283, frames: 30, elevation: 26}"
 
-.PHONY: demo demo-motion demo-gan demo-from-scratch results test quick docs lint clean-demo
+.PHONY: demo demo-motion demo-gan demo-sparsefusion demo-from-scratch results test quick docs lint clean-demo
 .DELETE_ON_ERROR:
 
 demo: demo/index.html
@@ -73,6 +76,21 @@ demo_gan/index.html: | $(VENV)/.installed
 	$(DFM) test $(GAN)
 	$(DFM) predict $(GAN)
 	$(BIN)/dfm report demo_gan/test demo_gan/predict --title "Faces from a patch" --output $@
+
+demo-sparsefusion: demo/sparsefusion/index.html
+	@echo "Done. Look at demo/sparsefusion/index.html: views from two images, by regression, sampled and distilled."
+
+demo/sparsefusion/.data: | $(VENV)/.installed
+	$(BIN)/dfm data make-co3d demo/sparsefusion/scenes $(SPARSE_SCENES)
+	@touch $@
+
+# What was distilled for the test is not distilled again for videos: states are kept.
+demo/sparsefusion/index.html: demo/sparsefusion/.data
+	$(DFM) test --config configs/sparsefusion_demo.yaml $(SPARSE)
+	$(DFM) test --config configs/sparsefusion_demo.yaml --config configs/sparsefusion_demo_distil.yaml $(SPARSE)
+	$(DFM) predict --config configs/sparsefusion_demo.yaml --config configs/sparsefusion_demo_distil.yaml $(SPARSE)
+	$(BIN)/dfm report demo/sparsefusion/test demo/sparsefusion/distilled demo/sparsefusion/predict \
+		--title "Views from two images" --output $@
 
 demo/.training_data: | $(VENV)/.installed
 	$(BIN)/dfm data make-co3d demo/co3d_1200 $(TRAINING_SCENES)
