@@ -33,7 +33,9 @@ from dfm_lightning.networks.latent_unet import LatentUNet
 from dfm_lightning.tasks import Distillation, EpipolarViews
 from dfm_lightning.types import Cameras, Views, map_tensors, select_views
 
-SIZE, CONTEXTS, RAYS, RENDERED = 256, 2, 32, 128
+SIZE, CONTEXTS, RAYS = 256, 2, 32
+# A rendering has 128×128 rays, of which a sixteenth is measured.
+RENDERED, SHARES = 32, 16
 RAYS_AT_ONCE = 2048
 Part = Callable[[str], Callable[[], object]]
 
@@ -95,7 +97,7 @@ def perceptual(device: str) -> Callable[[], object]:
 
 
 def render(device: str) -> Callable[[], object]:
-    """A rendering of the field, and the gradient of the field."""
+    """A sixteenth of a rendering of the field, and the gradient of the field."""
     field = GridField().to(device)
     renderer = VolumeRendering(0.1, 100.0, 64, 64, checkpointing=True).train()
     camera = cameras(1, RENDERED, device)
@@ -116,7 +118,7 @@ PARTS: dict[str, Part] = {
     "autoencoder: encode, with gradient": encode,
     "autoencoder: decode": decode,
     "LPIPS, with gradient": perceptual,
-    "rendering of 128×128, with gradient": render,
+    "a sixteenth of a rendering, with gradient": render,
 }
 
 
@@ -166,7 +168,7 @@ def main() -> None:
     chunks, predictions = SIZE**2 / RAYS_AT_ONCE, mean_predictions(settings)
     image = context + chunks * (rays - context)
     sample = features + 500 * step + decoded
-    early = 2 * rendering
+    early = 2 * SHARES * rendering
     iteration = early + encoded + predictions * step + decoded + distance
     ring = context + settings.ring_cameras * (features - context)
     later = settings.iterations - settings.bootstrap
