@@ -1,7 +1,7 @@
 # make demo               install, test the shipped model on new scenes, predict videos, fine-tune for a minute
 # make demo-motion        the shipped model of motions from one image: its scores and samples on one page
 # make demo-gan           the same for faces from a patch
-# make demo-sparsefusion  SparseFusion: views from two images by three ways, two scenes distilled, on one page
+# make demo-sparsefusion  views from two images by SparseFusion, two scenes distilled, on one page
 # make demo-from-scratch  install, make the training scenes, train the demo's model for hours, test it
 # make results            test the shipped model on the 50 scenes held out from its training, 8 samples each, on one page
 # make test               install, check style and types, run all tests
