@@ -22,8 +22,8 @@ import dfm_lightning
 from dfm_lightning import diffusion
 from dfm_lightning.checkpoints.shipped import find_checkpoint
 from dfm_lightning.checkpoints.stored_config import stored_config
-from dfm_lightning.cli.lightning_cli import import_parts
 from dfm_lightning.cli.parser import DfmParser
+from dfm_lightning.cli.parts import import_parts
 from dfm_lightning.diffusion import DDIM, Sampler, Trailing
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.report.statistics import mean_of, paired_difference

@@ -11,9 +11,9 @@ from lightning.pytorch import LightningModule
 from dfm_lightning.callbacks import CodeWriter, MotionWriter, PredictionWriter, SceneWriter, TensorWriter
 from dfm_lightning.checkpoints.shipped import find_checkpoint
 from dfm_lightning.checkpoints.stored_config import load_weights, stored_config
-from dfm_lightning.cli.lightning_cli import import_parts
 from dfm_lightning.cli.messages import wrong_input_named, wrong_settings_named
 from dfm_lightning.cli.parser import DfmParser
+from dfm_lightning.cli.parts import import_parts
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file, whole_folder
 from dfm_lightning.signals import Motion

@@ -23,7 +23,7 @@ from datamodules.posed.settings import EvaluationViews, PredictedViews, SceneCou
 from datamodules.posed.view_choice import ViewChoice
 from datamodules.realestate10k import RealEstate10kDataModule
 from datamodules.vimeo90k import Vimeo90KDataModule
-from dfm_lightning.cli.lightning_cli import import_parts
+from dfm_lightning.cli.parts import import_parts
 from dfm_lightning.denoisers import VolumeDenoiser
 from dfm_lightning.diffusion import DDIM, NoiseProcess, Sampler, Spacing
 from dfm_lightning.errors import UserError

@@ -1,31 +1,27 @@
 """`dfm fit|validate|test|predict`: LightningCLI with the conventions of this program."""
 
-import importlib
-import logging
 import os
-import pkgutil
 import re
 import sys
-import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 # Before there is a process group: otherwise default arguments in it keep the group alive.
 import torch.distributed.nn.functional  # noqa: F401
 import yaml
-from jsonargparse import ActionConfigFile, set_parsing_settings
+from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-import datamodules
-from dfm_lightning import __version__, callbacks, denoisers, diffusion, forward_models, losses, networks, tasks
+from dfm_lightning import __version__
 from dfm_lightning.callbacks import SceneWriter
 from dfm_lightning.callbacks.progress import TimeLeft
-from dfm_lightning.checkpoints.shipped import find_checkpoint, shipped_models
+from dfm_lightning.checkpoints.shipped import find_checkpoint
 from dfm_lightning.checkpoints.stored_config import holds_weights_only, load_weights, stored_config
 from dfm_lightning.cli.architecture import EmbedConfig, architecture_of, differences
+from dfm_lightning.cli.chatter import silence_chatter
 from dfm_lightning.cli.commands import (
     GROUPS,
     REPORT,
@@ -35,20 +31,18 @@ from dfm_lightning.cli.commands import (
     report_parser,
     view_parser,
 )
-from dfm_lightning.cli.configs import name_of_run, shipped_configs
+from dfm_lightning.cli.configs import name_of_run
 from dfm_lightning.cli.earlier_settings import classes_of, with_current_options
 from dfm_lightning.cli.messages import missing_class, wrong_input_named, wrong_settings_named
 from dfm_lightning.cli.next_observation import choose_next
+from dfm_lightning.cli.options import SEED, add_options, export_kinds
 from dfm_lightning.cli.parser import DfmParser, add_functions
+from dfm_lightning.cli.parts import import_parts
 from dfm_lightning.cli.precision import warn_of_slow_precision
 from dfm_lightning.cli.step_end import EndAfterStep
 from dfm_lightning.cli.surroundings import check_processes, check_strategy, find_starter, say_processes
 from dfm_lightning.cli.termination import current_termination
-from dfm_lightning.diffusion import reward_guidance, samplers, zero_shot
 from dfm_lightning.errors import UserError
-from dfm_lightning.exports import KINDS, Export
-from dfm_lightning.forward_models import linear
-from dfm_lightning.migrations import CONFIG_VERSION, VERSION_KEY
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.training import guarded
@@ -71,7 +65,6 @@ FIXED = {
     "test": {"model", "dataloaders", "datamodule", "ckpt_path", "weights_only"},
     "predict": {"model", "dataloaders", "datamodule", "ckpt_path", "weights_only", "return_predictions"},
 }
-SEED = 0
 DESCRIPTION = """Diffusion with forward models: sample signals that nobody ever observed.
 `dfm fit --help` lists the settings, `dfm fit --model.help CLASS` those of a model, a data set or a part of them.
 With DFM_DEBUG=1, wrong input shows a traceback."""
@@ -79,7 +72,7 @@ With DFM_DEBUG=1, wrong input shows a traceback."""
 
 def run_lightning(arguments: list[str]) -> None:
     """Run one of Lightning's commands; the configs among the arguments are already paths."""
-    _silence_chatter()
+    silence_chatter()
     import_parts()
     refuse_help_without_class(arguments)
     set_parsing_settings(add_print_completion_argument=True)
@@ -124,57 +117,7 @@ class DfmCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the arguments that do not belong to model, data or trainer."""
-        parser.add_argument(
-            "-c",
-            "--config",
-            action=ActionConfigFile,
-            help="YAML file with settings: a path, or the name of a shipped config "
-            f"({', '.join(shipped_configs())}). Of several, the later win.",
-        )
-        parser.add_argument(
-            f"--{VERSION_KEY}",
-            type=Literal[CONFIG_VERSION],
-            default=CONFIG_VERSION,
-            help="Version of the names and places of settings. Configs of earlier versions are read all the same.",
-        )
-        parser.add_argument(
-            "--seed_everything", type=int, default=SEED, help="Seed of all that is drawn at random."
-        )
-        parser.add_argument(
-            "--ckpt_path",
-            type=str | None,
-            help=f"Checkpoint: a path, or the name of a shipped model ({', '.join(shipped_models())}). `fit` "
-            "continues the training that wrote it (where it holds weights only: begins with them), the other "
-            "commands use its weights (the averaged ones, if training averaged them). It decides the model's "
-            "architecture.",
-        )
-        parser.add_argument(
-            "--initial_weights",
-            type=str | None,
-            help="Checkpoint whose weights (the averaged ones, if training averaged them) a new training begins "
-            "with, as in fine-tuning; nothing else of it, neither its step nor its optimizer. It decides the "
-            "model's architecture. Only `fit` uses it, and only where no --ckpt_path continues a training.",
-        )
-        parser.add_argument(
-            "--new_parts",
-            type=bool,
-            default=False,
-            help="Let the config decide the architecture, not --initial_weights: parts of the model that the "
-            "weights lack begin untrained.",
-        )
-        parser.add_argument(
-            "--export",
-            type=str | None,
-            help="What `predict` writes scenes as besides videos and frames, separated by commas: "
-            f"{', '.join(KINDS)}. See docs/exports.md.",
-        )
-        parser.add_argument(
-            "--next_observation",
-            type=bool,
-            default=False,
-            help="Let `predict` say which observation of each scene to make next (which camera, which pixel): "
-            "where samples disagree most. See docs/sampling.md.",
-        )
+        add_options(parser)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -352,15 +295,6 @@ class DfmCLI(LightningCLI):
         return arguments
 
 
-def export_kinds(given: str) -> list[Export]:
-    """Return the formats that `--export` names. `UserError` if there is no such format."""
-    names = [name.strip() for name in given.split(",")]
-    unknown = [name for name in names if name not in KINDS]
-    if unknown:
-        raise UserError(f"--export knows {', '.join(KINDS)}, got '{', '.join(unknown)}'")
-    return [kind for kind in KINDS if kind in names]
-
-
 def _given(config: dict[str, Any], *names: str) -> dict[str, Any]:
     """Return the trainer's settings that are given, by name."""
     return {f"trainer.{name}": config.get(name) for name in names}
@@ -376,38 +310,3 @@ def takes_predictions(callback: Callback) -> bool:
 @rank_zero_only
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-def import_parts() -> None:
-    """Import everything that a config can name, so that classes are found by name and `--help` lists them."""
-    families = (samplers, zero_shot, reward_guidance, linear)
-    for package in (
-        callbacks,
-        datamodules,
-        denoisers,
-        diffusion,
-        forward_models,
-        losses,
-        networks,
-        tasks,
-        *families,
-    ):
-        modules = list(pkgutil.iter_modules(package.__path__, f"{package.__name__}."))
-        for module in sorted(modules, key=lambda module: not module.ispkg):
-            if module.name != "datamodules.synthetic":
-                importlib.import_module(module.name)
-
-
-def _silence_chatter() -> None:
-    """Suppress Lightning's messages that are useless or untrue for users of this program."""
-    unwanted = (
-        "GPU available", "\U0001f4a1 Tip", "TPU available", "\nDetected KeyboardInterrupt",
-        "Initializing distributed", "-----",
-    )  # fmt: skip
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
-        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(unwanted))
-    warnings.filterwarnings("ignore", message="The dirpath has changed")
-    warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging")
-    # The checkpoint's own weights are the averaged ones, which is what testing and predicting should use.
-    warnings.filterwarnings("ignore", message="You're using the WeightAveraging callback, but loading")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")

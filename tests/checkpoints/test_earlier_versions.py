@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 from dfm_lightning.checkpoints.stored_config import load_weights, stored_config
 from dfm_lightning.cli import main
-from dfm_lightning.cli.lightning_cli import import_parts
+from dfm_lightning.cli.parts import import_parts
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.types import Cameras, Moment, Request, Views
 

@@ -10,9 +10,9 @@ from lightning.pytorch import Callback, LightningDataModule
 from dfm_lightning.cli import main
 from dfm_lightning.cli.commands import GROUPS
 from dfm_lightning.cli.data import inspect as inspect_data
-from dfm_lightning.cli.lightning_cli import import_parts
 from dfm_lightning.cli.messages import with_subclasses
 from dfm_lightning.cli.parser import DfmParser
+from dfm_lightning.cli.parts import import_parts
 from dfm_lightning.diffusion import NoiseProcess, Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.interfaces import ForwardModel, SignalDenoiser

@@ -12,7 +12,7 @@ from ball_scenes import BallDenoiser, renderer, request
 from dfm_lightning import api
 from dfm_lightning.baking import load_scene, render_scene
 from dfm_lightning.cli import main
-from dfm_lightning.cli.lightning_cli import export_kinds
+from dfm_lightning.cli.options import export_kinds
 from dfm_lightning.errors import UserError
 from dfm_lightning.tasks import InverseGraphics
 
