@@ -1,6 +1,5 @@
 """The parts of a checkpoint that later runs use: the config of the run that wrote it, and the weights."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from lightning.pytorch import LightningModule
 
 from dfm_lightning.errors import UserError
 from dfm_lightning.migrations import migrate_with_notice
-from dfm_lightning.weights import check_finite
+from dfm_lightning.weights import check_usable
 from dfm_lightning.weights_file import CONFIG_KEY, SUFFIX, read_weights_file
 
 
@@ -43,7 +42,7 @@ def load_weights(model: LightningModule, path: Path, new_parts: bool = False) ->
     own = model.state_dict()
     new = [name for name in own if name not in given] if new_parts else []
     model.load_state_dict({**given, **{name: own[name] for name in new}}, strict=model.strict_loading)
-    check_finite(model.named_parameters(), str(path))
+    check_usable(model, str(path))
     return _parts(new, given)
 
 
@@ -84,7 +83,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"No checkpoint '{path}': there is no such file.")
+        what = "it is a folder" if path.is_dir() else "there is no such file"
+        raise UserError(f"No checkpoint '{path}': {what}.")
     if path.suffix == SUFFIX:
         return read_weights_file(path)
     try:
@@ -92,8 +92,10 @@ def _read(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except PermissionError as error:
         raise UserError(f"The checkpoint '{path}' cannot be read: permission denied.") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what torch raises for a damaged file depends on the damage
         raise UserError(f"'{path}' is not a checkpoint: it is damaged, or another kind of file.") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise UserError(f"'{path}' is not a checkpoint of this program: it has no state_dict.")
+    if not isinstance(content.get(CONFIG_KEY, {}), dict):
+        raise UserError(f"'{path}' is not a checkpoint of this program: its {CONFIG_KEY} holds no settings.")
     return content

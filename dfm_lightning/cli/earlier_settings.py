@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from dfm_lightning.cli.texts import read_yaml
+from dfm_lightning.errors import UserError
 from dfm_lightning.migrations import migrate_with_notice, migrated_class, migrated_option, say_once
 
 _FILES = (".yaml", ".yml", ".json")
@@ -50,13 +51,19 @@ def with_current_options(arguments: list[str], classes: Mapping[str, str]) -> li
 
 
 def with_current_settings(content: str, origin: str, classes: Mapping[str, str]) -> str:
-    """Upgrade the text of a config file to the current version; return it unchanged if nothing is outdated."""
+    """Upgrade the text of a config file to the current version; return it unchanged if nothing is outdated.
+
+    Raises:
+        UserError: it holds no settings.
+    """
     try:
         loaded = read_yaml(content)
     except yaml.YAMLError:
         return content  # the parser reports the fault
     if not isinstance(loaded, dict):
-        return content
+        found = "nothing" if loaded is None else f"a value of type {type(loaded).__name__}"
+        expected = "settings by name, such as trainer: {max_steps: 1000}"
+        raise UserError(f"{origin} should hold {expected}; it holds {found}")
     migrated = migrate_with_notice(loaded, origin, classes)
     return content if migrated == loaded else _as_yaml(migrated)
 

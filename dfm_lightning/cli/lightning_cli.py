@@ -254,7 +254,12 @@ class DfmCLI(LightningCLI):
         check_strategy(config.get("strategy"))
         starter = None if config.get("plugins") else find_starter()  # (a plugin may decide who starts processes)
         check_processes(starter, config.get("devices"), config.get("num_nodes"))
-        trainer = super()._instantiate_trainer(config, callbacks)
+        try:
+            trainer = super()._instantiate_trainer(config, callbacks)
+        except TypeError as error:  # what Lightning raises for impossible devices of a CPU
+            if "`devices`" not in str(error):
+                raise
+            raise UserError(f"trainer.devices is {config.get('devices')!r}: {error}") from error
         check_processes(starter, trainer.num_devices, trainer.num_nodes)
         say_processes(trainer, starter)
         warn_of_slow_precision(trainer)

@@ -29,13 +29,43 @@ def keep_texts() -> None:
 
 
 def read_yaml(text: str) -> Any:
-    """Read YAML; in lists, values spelt unlike JSON stay text. Raises yaml.YAMLError."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    """Read YAML; in lists, values spelt unlike JSON stay text.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, is nested too deeply or in itself, or a mapping holds a name twice (of which
+            YAML would silently take the last).
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _check_nodes(root, set(), set())
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
     lists = [node for node in _nodes(root) if isinstance(node, yaml.SequenceNode)]
     hidden = [element for node in lists for element in node.value if _spelling_is_lost(element)]
     for element in hidden:
         element.style, element.tag = "'", "tag:yaml.org,2002:str"
     return _read(yaml.serialize(root, Dumper=yaml.SafeDumper, width=float("inf")) if hidden else text)
+
+
+def _check_nodes(node: yaml.Node | None, above: set[int], known: set[int]) -> None:
+    """Check a node and all nodes below it. `above` are those that hold it, `known` those already checked."""
+    if not isinstance(node, yaml.CollectionNode) or id(node) in known:
+        return
+    if id(node) in above:
+        raise yaml.MarkedYAMLError(problem="an anchor is used within itself", problem_mark=node.start_mark)
+    parts = node.value
+    if isinstance(node, yaml.MappingNode):
+        names: set[tuple[str, str]] = set()
+        for name, _ in node.value:
+            if isinstance(name, yaml.ScalarNode) and (name.tag, name.value) in names:
+                raise yaml.MarkedYAMLError(
+                    problem=f"there are two settings '{name.value}'", problem_mark=name.start_mark
+                )
+            names |= {(name.tag, name.value)} if isinstance(name, yaml.ScalarNode) else set()
+        parts = [part for pair in node.value for part in pair]
+    for part in parts:
+        _check_nodes(part, above | {id(node)}, known)
+    known.add(id(node))
 
 
 def _nodes(root: yaml.Node | None) -> list[yaml.Node]:

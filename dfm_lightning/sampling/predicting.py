@@ -18,7 +18,7 @@ from dfm_lightning.sampling.plan import Plan
 from dfm_lightning.sampling.scoring import score_consistency, score_draws, score_signals
 from dfm_lightning.scene_scores import SceneScores, ScoresScenes
 from dfm_lightning.types import Batch, Prediction, Request, Views, as_request, concatenate, map_tensors
-from dfm_lightning.weights import check_finite
+from dfm_lightning.weights import check_usable
 
 
 class PredictingModule(Recorded, ScoresScenes, ABC):
@@ -232,4 +232,4 @@ class PredictingModule(Recorded, ScoresScenes, ABC):
 
     def check_weights(self) -> None:
         """Raise `UserError` if a weight is infinite or not a number."""
-        check_finite(self.named_parameters(), "the model")
+        check_usable(self, "the model")

@@ -1,9 +1,12 @@
 """Make a resumed training use the optimizer's current settings."""
 
 import inspect
+from copy import deepcopy
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from dfm_lightning.errors import UserError
@@ -13,6 +16,7 @@ from dfm_lightning.training.notices import say
 _STATE = ("params", "param_names", "lr")
 # Entries that schedules, and `AdamWithLateParts`, add to the groups.
 _ADDED = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "begins_with_first_gradient"}
+_ANEW = "--initial_weights instead of --ckpt_path"
 # The position of any schedule: what remains of the state of another kind.
 _POSITION = ("last_epoch", "_step_count")
 
@@ -91,9 +95,44 @@ def _check_kind(optimizer: Any, stored: dict[str, Any]) -> None:
         if lacking:
             raise UserError(
                 f"the checkpoint's optimizer is no {type(optimizer).__name__}: it has no {', '.join(lacking)}. "
-                "Continue with the optimizer it was trained with, or begin anew with its weights: "
-                "--initial_weights instead of --ckpt_path"
+                "Continue with the optimizer it was trained with, or begin anew with its weights: " + _ANEW
             )
+    _check_state(optimizer, stored)
+
+
+def _check_state(optimizer: Any, stored: dict[str, Any]) -> None:
+    """Refuse an optimizer's state that is of other parameters, or that a step with this one cannot use."""
+    groups, held = optimizer.param_groups, stored.get("param_groups", ())
+    sizes, before = [len(group["params"]) for group in groups], [len(group["params"]) for group in held]
+    if held and sizes != before:
+        raise UserError(
+            f"the checkpoint's optimizer is of {sum(before)} parameters (by group: {before}), this one of "
+            f"{sum(sizes)} ({sizes}): train the parts that it trained, or begin anew with its weights: {_ANEW}"
+        )
+    state = next(iter(stored.get("state", {}).values()), None)
+    if state is None:
+        return
+    # A step of a parameter of one number, with the state's own entries.
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    given = {name: value for name, value in groups[0].items() if name not in _STATE and name not in _ADDED}
+    try:
+        twin = type(optimizer)([{**given, "lr": float(groups[0]["lr"]), "params": [parameter]}])
+    except (TypeError, ValueError):  # a class of the user's own may need more
+        return
+    twin.state[parameter] = {
+        name: torch.zeros(1) if isinstance(value, Tensor) and value.ndim else deepcopy(value)
+        for name, value in state.items()
+    }
+    try:
+        twin.step()
+    except KeyError as error:
+        raise UserError(
+            f"the checkpoint's optimizer is no {type(optimizer).__name__}: its state has no {error}. "
+            f"Continue with the optimizer it was trained with, or begin anew with its weights: {_ANEW}"
+        ) from None
+    except (TypeError, RuntimeError):  # some need more for a step: a closure, sparse gradients
+        return
 
 
 def _course(scheduler: Any) -> dict[str, Any]:

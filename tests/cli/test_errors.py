@@ -64,6 +64,8 @@ def line_of(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> st
         ((*TOY, "--ckpt_path", "nowhere.ckpt"), "No checkpoint 'nowhere.ckpt'"),
         (("test", *TOY[1:], "--ckpt_path", "toy.yaml"), "'toy.yaml' is not a checkpoint"),
         ((*TOY, "--trainer.strategy", "nothing"), "invalid strategy"),
+        ((*TOY, "--trainer.devices", "two"), "trainer.devices is 'two'"),
+        ((*TOY, "--trainer.devices", "[0]"), "trainer.devices is [0]"),
         ((*TOY, "--data", "toy_problem.NoData"), "`train_dataloader` must be implemented"),
         ((*TOY, "--trainer.callbacks+=Compile", "--trainer.callbacks.parts=[nothing]"), "it has denoiser"),
     ],
@@ -84,11 +86,20 @@ def test_wrong_input(
         ("toy_problem.Slope", "toy_problem.Slop", "no attribute 'Slop'"),
         ("{root: data}", "{}", "data: root is required"),
         ("{root: data}", "{root: [", "parsing config"),
+        ("max_steps: 20", "max_steps: 20\n  max_steps: 30", "two settings 'max_steps'"),
+        ("{root: data}", "&data {root: *data}", "within itself"),
+        pytest.param("{root: data}", "[" * 600, "nested too deeply", id="deep"),
     ],
 )
 def test_wrong_config(folder: Path, capfd: pytest.CaptureFixture[str], old: str, new: str, said: str) -> None:
     replaced(folder, old, new)
     assert said in line_of(TOY, capfd)
+
+
+@pytest.mark.parametrize("content", ["", "# nothing yet\n", "- model\n- data\n", "42", "model"])
+def test_a_config_without_settings_is_named(folder: Path, capfd: pytest.CaptureFixture[str], content: str) -> None:
+    (folder / "more.yaml").write_text(content)
+    assert "more.yaml should hold settings" in line_of((*TOY, "--config", "more.yaml"), capfd)
 
 
 def test_nothing_is_predicted_for_nobody(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -225,6 +225,18 @@ def test_the_state_of_another_kind_of_optimizer_is_refused(tmp_path: Path) -> No
         train(tmp_path, optimizer=AdamWithWarmup(), max_steps=2, ckpt_path=tmp_path / "ck" / "1.ckpt")
 
 
+def test_a_state_that_the_optimizer_cannot_use_is_refused(tmp_path: Path) -> None:
+    start = tmp_path / "ck" / "1.ckpt"
+    train(tmp_path, saving(tmp_path / "ck"), optimizer=partial(torch.optim.Adam, lr=0.01), max_steps=1)
+    with pytest.raises(UserError, match=r"Adamax.*exp_inf"):
+        train(tmp_path, optimizer=partial(torch.optim.Adamax, lr=0.01), max_steps=2, ckpt_path=start)
+    fewer = LinearDenoiser()
+    next(fewer.parameters()).requires_grad_(False)
+    frozen = Task(fewer, Slope(), optimizer=partial(torch.optim.Adam, lr=0.01))
+    with pytest.raises(UserError, match="parameters"):
+        train(tmp_path, module=frozen, max_steps=2, ckpt_path=start)
+
+
 def test_a_class_of_torch_has_a_constant_rate_and_leaves_frozen_parts_alone(
     tmp_path: Path,
 ) -> None:
