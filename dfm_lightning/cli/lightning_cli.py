@@ -247,7 +247,7 @@ class DfmCLI(LightningCLI):
         own_bar = any(isinstance(c, ProgressBar) for c in (given if isinstance(given, list) else [given]))
         if config.get("enable_progress_bar") is not False and not own_bar:
             callbacks.append(TimeLeft())
-        check_at_least(1, **_given(config, "accumulate_grad_batches"))
+        check_at_least(1, **_given(config, "accumulate_grad_batches", "check_val_every_n_epoch"))
         check_at_least(0, **_given(config, "gradient_clip_val", "log_every_n_steps"))
         if not isinstance(config.get("val_check_interval"), (str, dict)):
             check_above(0, **_given(config, "val_check_interval"))

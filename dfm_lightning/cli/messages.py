@@ -65,6 +65,10 @@ def wrong_input_named() -> Iterator[None]:
         yield
     except MisconfigurationException as error:  # a data module lacks a loader, say
         raise UserError(str(error)) from error
+    except ValueError as error:  # more batches between validations than an epoch has
+        if "val_check_interval" not in str(error):
+            raise
+        raise UserError(f"trainer.val_check_interval does not fit the data: {readable(str(error))}") from error
     except RuntimeError as error:
         if "Error(s) in loading state_dict" not in str(error):
             raise

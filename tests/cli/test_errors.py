@@ -47,6 +47,8 @@ def line_of(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> st
         ((*TOY, "--model.guidance_space", "here"), "one of 'signal', 'observation', got 'here'"),
         ((*TOY, "--model.denoiser", "toy_problem.Nothing"), "no attribute 'Nothing'"),
         ((*TOY, "--model.sampler.steps", "0"), "steps must be at least 1, got 0"),
+        ((*TOY, "--trainer.check_val_every_n_epoch", "0"), "check_val_every_n_epoch must be at least 1, got 0"),
+        ((*TOY, "--trainer.val_check_interval=9999", "--trainer.check_val_every_n_epoch=1"), "val_check_interval"),
         ((*TOY, "--trainer.accumulate_grad_batches", "0"), "accumulate_grad_batches must be at least 1, got 0"),
         ((*TOY, "--trainer.val_check_interval", "0"), "val_check_interval must be above 0, got 0"),
         ((*TOY, "--trainer.gradient_clip_val", "-1"), "gradient_clip_val must be at least 0, got -1"),
