@@ -12,7 +12,9 @@ intervals.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from sampler_errors import data_of
@@ -23,7 +25,6 @@ from datamodules.posed.datamodule import PosedImagesDataModule
 from datamodules.posed.views import Roles, read_batch
 from dfm_lightning.checkpoints.shipped import find_checkpoint
 from dfm_lightning.checkpoints.stored_config import stored_config
-from dfm_lightning.report.statistics import mean_of, paired_difference
 from dfm_lightning.sampling import evaluating, ranked
 from dfm_lightning.tasks import InverseGraphics
 from dfm_lightning.types import Views, concatenate, map_tensors, repeat_batch
@@ -134,16 +135,10 @@ def main() -> None:
     with evaluating(model), torch.no_grad():
         scenes = scenes_of(given.model, given.root, given.scenes)
         found = compared(model, scenes, given.number, given.samples)
-    print(
-        "| observations | chosen | random | even | less than random | less than even |\n|---|---|---|---|---|---|"
-    )
-    for place in range(given.number):
-        column = {name: [each[place] for each in values] for name, values in found.items()}
-        cells = [f"{mean_of(values).mean:.4f}" for values in column.values()]
-        for other in ("random", "even"):
-            less = paired_difference(column[other], column["chosen"])
-            cells.append(f"{less.mean:.4f} [{less.low:.4f}, {less.high:.4f}]")
-        print(f"| {place + 1} | {' | '.join(cells)} |")
+    sys.path.insert(0, str(Path(__file__).parents[1] / "examples/closed_form"))
+    from next_observation import print_table
+
+    print_table(found, given.number)
 
 
 if __name__ == "__main__":

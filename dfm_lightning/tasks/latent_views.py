@@ -131,7 +131,7 @@ class LatentViews(EpipolarViews):
     def codec_error(
         self, latents: Float[Tensor, "b c h w"], images: Float[Tensor, "b 3 hi wi"]
     ) -> Float[Tensor, ""]:
-        """The absolute error of images decoded from latents with a little noise, such as sampling leaves."""
+        """Compute the absolute error of images decoded from latents with a little noise, as sampling leaves it."""
         noisy = latents + _LATENT_NOISE * torch.randn_like(latents)
         return (self.codec.decode(noisy) - images).abs().mean()
 
@@ -224,5 +224,5 @@ class LatentViews(EpipolarViews):
 
 
 def _without_gradient(part: nn.Module) -> Float[Tensor, ""]:
-    """Zero, with gradients of zero: all parameters have to have one where processes train together."""
+    """Return zero, with gradients of zero: all parameters have to have one where processes train together."""
     return 0 * torch.stack([parameter.sum() for parameter in part.parameters()]).sum()

@@ -93,6 +93,20 @@ def compared(scenes: int, number: int) -> dict[str, list[list[float]]]:
     return {name: errors(mixture, signals, first, choose, number) for name, choose in CHOICES.items()}
 
 
+def print_table(found: dict[str, list[list[float]]], number: int) -> None:
+    """Print the mean error after each observation, and how much less the chosen ones leave, as Markdown."""
+    print(
+        "| observations | chosen | random | even | less than random | less than even |\n|---|---|---|---|---|---|"
+    )
+    for place in range(number):
+        column = {name: [each[place] for each in values] for name, values in found.items()}
+        cells = [f"{mean_of(values).mean:.4f}" for values in column.values()]
+        for other in ("random", "even"):
+            less = paired_difference(column[other], column["chosen"])
+            cells.append(f"{less.mean:.4f} [{less.low:.4f}, {less.high:.4f}]")
+        print(f"| {place + 1} | {' | '.join(cells)} |")
+
+
 def main() -> None:
     """Compare, and print a table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -100,16 +114,7 @@ def main() -> None:
     arguments.add_argument("--number", type=int, default=6, help="of observations")
     given = arguments.parse_args()
     found = compared(given.scenes, given.number)
-    print(
-        "| observations | chosen | random | even | less than random | less than even |\n|---|---|---|---|---|---|"
-    )
-    for place in range(given.number):
-        column = {name: [each[place] for each in values] for name, values in found.items()}
-        cells = [f"{mean_of(values).mean:.4f}" for values in column.values()]
-        for other in ("random", "even"):
-            less = paired_difference(column[other], column["chosen"])
-            cells.append(f"{less.mean:.4f} [{less.low:.4f}, {less.high:.4f}]")
-        print(f"| {place + 1} | {' | '.join(cells)} |")
+    print_table(found, given.number)
 
 
 if __name__ == "__main__":

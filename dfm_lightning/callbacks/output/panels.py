@@ -40,7 +40,7 @@ def panel_of(title: str, array: np.ndarray) -> Panel | None:
         return None
     if values.ndim == 3 and values.shape[0] == 3 and min(values.shape[1:]) > 1:
         low, high = values.min(), values.max()
-        return Panel(title, "colours", ((values - low) / ((high - low) or 1.0)).transpose(1, 2, 0))
+        return Panel(title, "colours", _unit(values, low, high).transpose(1, 2, 0))
     values = values.squeeze()
     if values.ndim < 2:
         return Panel(title, "bars" if values.size <= MOST_BARS else "curves", values.reshape(-1))
@@ -76,20 +76,25 @@ def draw_panel(panel: Panel) -> Image.Image:
         return canvas
     if panel.kind == "bars":
         low, high = min(low, 0.0), max(high, 0.0)
-    for value, place in ((high, _MARGIN), (low, _SIDE - _MARGIN)):
+    for value, place, anchor in ((high, _MARGIN, "rb"), (low, _SIDE - _MARGIN, "rt")):
         drawing.line([(_MARGIN, place), (_SIDE - _MARGIN, place)], "lightgray")
-        drawing.text(
-            (_SIDE - _MARGIN, place), f"{value:.3g}", "black", _FONT, anchor="rb" if place < _SIDE / 2 else "rt"
-        )
-    draw = _draw_bars if panel.kind == "bars" else _draw_curves
-    draw(drawing, np.atleast_2d((panel.values - low) / ((high - low) or 1.0)), (0.0 - low) / ((high - low) or 1.0))
+        drawing.text((_SIDE - _MARGIN, place), f"{value:.3g}", "black", _FONT, anchor=anchor)
+    if panel.kind == "bars":
+        _draw_bars(drawing, _unit(panel.values, low, high), float(_unit(np.zeros(1), low, high)[0]))
+    else:
+        _draw_curves(drawing, np.atleast_2d(_unit(panel.values, low, high)))
     return canvas
+
+
+def _unit(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Scale values from `low` to `high` to [0, 1]; zeros if these are equal."""
+    return (values - low) / ((high - low) or 1.0)
 
 
 def _enlarged(values: np.ndarray, low: float, high: float) -> Image.Image:
     """Return a picture [h w] or colours [h w 3] as large as there is room, each value a rectangle."""
     room = _SIDE - 2 * _MARGIN
-    unit = values if values.ndim == 3 else (values - low) / ((high - low) or 1.0)
+    unit = values if values.ndim == 3 else _unit(values, low, high)
     picture = Image.fromarray((unit * 255).round().astype(np.uint8))
     scale = room / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -101,7 +106,7 @@ def _height(unit: float) -> float:
     return _SIDE - _MARGIN - unit * (_SIDE - 2 * _MARGIN)
 
 
-def _draw_curves(drawing: ImageDraw.ImageDraw, curves: np.ndarray, zero: float) -> None:
+def _draw_curves(drawing: ImageDraw.ImageDraw, curves: np.ndarray) -> None:
     columns = np.linspace(_MARGIN, _SIDE - _MARGIN, curves.shape[1])
     for number, curve in enumerate(curves):
         rows = [_height(value) for value in curve]
@@ -110,7 +115,7 @@ def _draw_curves(drawing: ImageDraw.ImageDraw, curves: np.ndarray, zero: float) 
 
 def _draw_bars(drawing: ImageDraw.ImageDraw, bars: np.ndarray, zero: float) -> None:
     width = (_SIDE - 2 * _MARGIN) / bars.size
-    for number, value in enumerate(bars[0]):
+    for number, value in enumerate(bars):
         left = _MARGIN + number * width
         top, bottom = sorted((_height(value), _height(zero)))
         drawing.rectangle((left + 0.1 * width, top, left + 0.9 * width, bottom), _COLOURS[0])
