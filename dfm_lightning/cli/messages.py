@@ -31,6 +31,13 @@ SCAFFOLDING = (
     "Expected a path but",
     "Expected a <class 'NoneType'>",
 )
+# Lines that say what would have been another way to write a part; a constructor's own complaint is worth more.
+OTHER_FORMS = (
+    "Not a valid subclass of",
+    "Subclass types expect one of",
+    "a class path (str)",
+    "a dict with",
+)
 UNKNOWN_SETTING = (
     r"Option '(\S+)' is not accepted(?! before)",
     r"does not accept option '(\S+)'",
@@ -120,6 +127,7 @@ def readable(message: str, options: Collection[str] = ()) -> str:
     reasons = [_in_words(line) for line in lines if line and not line.startswith(SCAFFOLDING)]
     # A missing package is the reason why nothing else fits.
     reasons = [reason for reason in reasons if "Requirement" in reason] or reasons
+    reasons = [reason for reason in reasons if not reason.startswith(OTHER_FORMS)] or reasons
     where = f"{'.'.join(keys)}: " if keys else ""
     return where + "; or ".join(dict.fromkeys(reasons)) + _given(message, reasons)
 

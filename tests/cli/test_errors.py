@@ -197,6 +197,21 @@ def test_messages_of_several_lines_become_one() -> None:
     assert readable(union) == "trainer.precision: expected one of 64, 32; got '99'"
 
 
+@pytest.mark.parametrize(
+    ("callback", "setting"),
+    [("ModelCheckpoint", "every_n_train_steps=-1"), ("EMAWeightAveraging", "decay=2"), ("Timer", "interval=week")],
+)
+def test_a_callback_that_refuses_a_setting_says_so_and_nothing_else(
+    folder: Path, capfd: pytest.CaptureFixture[str], callback: str, setting: str
+) -> None:
+    line = line_of((*TOY, f"--trainer.callbacks+={callback}", f"--trainer.callbacks.{setting}"), capfd)
+    name, _, value = setting.partition("=")
+    assert name in line
+    assert value in line
+    assert "class_path" not in line
+    assert "class path" not in line
+
+
 def test_a_logger_whose_package_is_missing_says_which(
     folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
