@@ -139,3 +139,21 @@ def test_the_report_of_any_problem_goes_on_where_it_stopped(tmp_path: Path) -> N
 def test_the_report_says_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="test_step"):
         scores_of(model(Own), ScoreReport(str(tmp_path)))
+
+
+class Grouped(DiffusionWithForwardModel):
+    """Puts its scenes into groups."""
+
+    def test_step(self, batch: Any, batch_idx: int) -> Any:
+        values = {"a": 1.0, "b": 2.0, "c": 4.0}
+        return {
+            "scores": {key: {"error": values[key]} for key in batch.key},
+            "groups": {key: "blur" if key == "b" else "mask" for key in batch.key},
+        }
+
+
+def test_scores_are_averaged_by_group_too(tmp_path: Path) -> None:
+    scores_of(model(Grouped), ScoreReport(str(tmp_path)))
+    average = json.loads((tmp_path / "report.json").read_text())["average"]
+    found = {group: scores["error"] for group, scores in average.items()}
+    assert found == pytest.approx({"all": 7 / 3, "mask": 2.5, "blur": 2.0})

@@ -17,18 +17,21 @@ ROLE = "all"
 
 
 class ScoredScene(NamedTuple):
-    """A scene's key, the scores from its test, and its pictures by name (see `layers_of_images`)."""
+    """A scene's key, the scores from its test, its pictures by name (see `layers_of_images`), and its group."""
 
     key: str
     scores: Scores
     pictures: dict[str, Tensor]
+    group: str | None = None
 
 
 class ScoreReport(EvaluationReport):
     """Write the scores that `test_step` returns under "scores", scene by scene, and their averages.
 
     It saves a custom problem from needing its own report. `dfm report` shows what `test_step` returns under
-    "pictures", by scene and name: images [v c h w] in [-1, 1], or [s v c h w] of several samples.
+    "pictures", by scene and name: images [v c h w] in [-1, 1], or [s v c h w] of several samples. Scenes that
+    `test_step` puts into groups under "groups" (a name for each scene's key, the kind of its measurement, say) are
+    averaged by group too.
 
     Args:
         output: folder to write into.
@@ -51,15 +54,20 @@ class ScoreReport(EvaluationReport):
                 "ScoreReport needs scores by scene: let test_step give "
                 '{"scores": {key: {name: number}}} instead of logging them'
             )
-        pictures = outputs.get("pictures", {})
+        pictures, groups = outputs.get("pictures", {}), outputs.get("groups", {})
         return [
-            ScoredScene(key, {name: float(value) for name, value in scene.items()}, pictures.get(key, {}))
+            ScoredScene(
+                key,
+                {name: float(value) for name, value in scene.items()},
+                pictures.get(key, {}),
+                groups.get(key),
+            )
             for key, scene in scores_in(outputs).items()
         ]
 
     def measure(self, scene: ScoredScene, device: torch.device) -> dict[str, Scores]:
-        """See `EvaluationReport`."""
-        return {ROLE: scene.scores}
+        """See `EvaluationReport`; the group's scores are those of all once more."""
+        return {ROLE: scene.scores} if scene.group is None else {ROLE: scene.scores, scene.group: scene.scores}
 
     def sheet(self, scene: ScoredScene) -> None:
         """See `EvaluationReport`: none."""

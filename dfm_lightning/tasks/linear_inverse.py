@@ -273,28 +273,30 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
     # --- test -------------------------------------------------------------------------------------------
 
     @evaluated
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, dict[str, dict[str, Any]]]:
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, dict[str, Any]]:
         """Score the images drawn for each measurement against `truth["image"]`; see `score_images`.
 
-        It also returns A†y, the truth, the mean and the images as "pictures", for reports.
+        It also returns A†y, the truth, the mean and the images as "pictures", and the operators' classes as
+        "groups", for reports.
         """
         drawn: dict[str, list[LinearSolution]] = {}
         for prediction in self.predictions(as_request(batch)):
             drawn.setdefault(prediction.key, []).append(prediction.signal)
-        scores, pictures = {}, {}
+        scores, pictures, groups = {}, {}, {}
         for row, key in enumerate(batch.key):
             if key in drawn:
                 context = map_tensors(lambda tensor, i=row: tensor[i : i + 1], batch.context)
                 truth = batch.truth["image"][row]
                 scores[key] = score_images(drawn[key], truth, context)
                 operator = one_a_view(context.params.operator)
+                groups[key] = type(operator).__name__
                 pictures[key] = {
                     "measurement": operator.pseudo_inverse(context.observation[:, 0]),
                     "true": truth[None],
                     "mean": drawn[key][0].mean[None],
                     "sample": torch.stack([solution.image for solution in drawn[key]]),
                 }
-        return {"scores": scores, "pictures": pictures}
+        return {"scores": scores, "pictures": pictures, "groups": groups}
 
 
 def score_images(

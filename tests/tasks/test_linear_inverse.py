@@ -84,8 +84,10 @@ def test_all_uses_come_from_one_model() -> None:
     assert (flat[0] @ flat[1]).abs() < 1e-4 * flat.norm(dim=1).prod()
     assert torch.equal(solution.mean, predictions[1].signal.mean)
     assert not torch.equal(solution.image, predictions[1].signal.image)
-    scores = task.test_step(batch, 0)["scores"]
+    tested = task.test_step(batch, 0)
+    scores = tested["scores"]
     assert set(scores) == set(batch.key)
+    assert set(tested["groups"].values()) == {type(batch.context.params.operator).__name__}
     assert {"psnr_mean", "psnr_of_mean", "consistency", "coverage", "spread"} <= set(scores["image0"])
 
 
