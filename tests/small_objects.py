@@ -10,6 +10,7 @@ from ball_scenes import BallDenoiser, renderer
 from dfm_lightning.callbacks import (
     CodeReport,
     CodeWriter,
+    LinearReport,
     LinearWriter,
     MotionReport,
     MotionWriter,
@@ -188,6 +189,7 @@ SMALL: dict[type, dict[str, Any]] = {
     TensorWriter: {"output": "predictions"},
     CodeWriter: {"output": "predictions"},
     ScoreReport: {"output": "test"},
+    LinearReport: {"output": "test"},
     SceneWriter: {"output": "predictions"},
     MotionWriter: {"output": "predictions"},
     SceneReport: {"output": "test"},

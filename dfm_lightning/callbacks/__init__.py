@@ -4,6 +4,7 @@ from dfm_lightning.callbacks.code_report import CodeReport
 from dfm_lightning.callbacks.code_writer import CodeWriter
 from dfm_lightning.callbacks.distillation import ProgressiveDistillation
 from dfm_lightning.callbacks.evaluation_report import EvaluationReport
+from dfm_lightning.callbacks.linear_report import LinearReport
 from dfm_lightning.callbacks.linear_writer import LinearWriter
 from dfm_lightning.callbacks.motion_report import MotionReport
 from dfm_lightning.callbacks.motion_writer import MotionWriter
@@ -18,6 +19,7 @@ __all__ = [
     "CodeReport",
     "CodeWriter",
     "EvaluationReport",
+    "LinearReport",
     "LinearWriter",
     "MotionReport",
     "MotionWriter",

@@ -47,7 +47,7 @@ class ScoreReport(EvaluationReport):
             if key in self._scores and isinstance(pl_module, ScoresScenes):
                 pl_module.scene_scores.add(key, self._scores[key][ROLE])
 
-    def scenes(self, outputs: Any) -> list[ScoredScene]:
+    def scenes(self, outputs: Any) -> list[Any]:
         """See `EvaluationReport`."""
         if not isinstance(outputs, dict) or "scores" not in outputs:
             raise UserError(

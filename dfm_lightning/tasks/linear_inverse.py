@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import count
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -23,12 +23,12 @@ from dfm_lightning.diffusion.zero_shot import ZeroShotSolver, linear_problem
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.linear import LinearObservation, Sensing, one_a_view
 from dfm_lightning.losses.principal_directions import direction_losses, nppc_losses, orthogonal_directions
-from dfm_lightning.metrics import psnr, spread, ssim
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice
 from dfm_lightning.randomness import named_noise
 from dfm_lightning.ranges import Number, check_at_least
 from dfm_lightning.sampling import NoiseNames, evaluated
+from dfm_lightning.tasks.linear_scores import LinearSolution, evaluate_images, pictures_of, score_image
 from dfm_lightning.types import (
     Batch,
     Level,
@@ -50,18 +50,6 @@ DirectionLoss = Literal["invfusion", "nppc"]
 _INVFUSION_RAMPS = (32, 64)
 _NPPC_RAMP = (100, 200)
 _NPPC_WEIGHT = 0.1
-
-
-class LinearSolution(NamedTuple):
-    """A drawn image, and the estimates for all images that fit the measurement.
-
-    `mean` estimates the posterior's mean (of least squared error). `directions` are its principal directions,
-    orthogonal, each as long as the standard deviation along it; none if the model has no head for them.
-    """
-
-    image: Float[Tensor, "1 c h w"]
-    mean: Float[Tensor, "c h w"]
-    directions: Float[Tensor, "k c h w"]
 
 
 class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
@@ -273,57 +261,23 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
     # --- test -------------------------------------------------------------------------------------------
 
     @evaluated
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, dict[str, Any]]:
-        """Score the images drawn for each measurement against `truth["image"]`; see `score_images`.
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Score the images drawn for each measurement against `truth["image"]`; see `score_image`.
 
-        It also returns A†y, the truth, the mean and the images as "pictures", and the operators' classes as
-        "groups", for reports.
+        "scenes" holds an `EvaluatedImage` of each measurement; A†y, the truth, the mean and the images are
+        "pictures", and the operators' classes "groups", for reports.
         """
         drawn: dict[str, list[LinearSolution]] = {}
         for prediction in self.predictions(as_request(batch)):
             drawn.setdefault(prediction.key, []).append(prediction.signal)
-        scores, pictures, groups = {}, {}, {}
+        evaluated = []
         for row, key in enumerate(batch.key):
             if key in drawn:
                 context = map_tensors(lambda tensor, i=row: tensor[i : i + 1], batch.context)
-                truth = batch.truth["image"][row]
-                scores[key] = score_images(drawn[key], truth, context)
-                operator = one_a_view(context.params.operator)
-                groups[key] = type(operator).__name__
-                pictures[key] = {
-                    "measurement": operator.pseudo_inverse(context.observation[:, 0]),
-                    "true": truth[None],
-                    "mean": drawn[key][0].mean[None],
-                    "sample": torch.stack([solution.image for solution in drawn[key]]),
-                }
-        return {"scores": scores, "pictures": pictures, "groups": groups}
-
-
-def score_images(
-    solutions: list[LinearSolution], truth: Float[Tensor, "c h w"], context: Views
-) -> dict[str, float]:
-    """Score images drawn for one measurement.
-
-    psnr_mean and psnr_best, of the images on average and of the best; psnr_of_mean, of the model's estimate of
-    their mean; ssim_mean; consistency, the root mean square of A x̂ − y; and, of several images, spread (see
-    `metrics.spread`), and coverage: the share of pixels whose true value lies within the values drawn. For
-    images from the posterior that is `coverage_expected`, (n − 1)/(n + 1) of n images.
-    """
-    images = torch.cat([solution.image for solution in solutions])
-    number, truths = len(images), truth.expand(len(images), -1, -1, -1)
-    operator = repeat_batch(one_a_view(context.params.operator), number)
-    residual = operator.apply(images) - context.observation[:, 0]
-    quality = psnr(images, truths)
-    scores = {
-        "psnr_mean": float(quality.mean()),
-        "psnr_best": float(quality.max()),
-        "psnr_of_mean": float(psnr(solutions[0].mean[None], truth[None])[0]),
-        "ssim_mean": float(ssim(images, truths).mean()),
-        "consistency": float(residual.square().mean().sqrt()),
-    }
-    if number > 1:
-        within = (images.amin(dim=0) <= truth) & (truth <= images.amax(dim=0))
-        scores["spread"] = float(spread(images).mean())
-        scores["coverage"] = float(within.float().mean())
-        scores["coverage_expected"] = (number - 1) / (number + 1)
-    return scores
+                evaluated.append(evaluate_images(key, drawn[key], batch.truth["image"][row], context))
+        return {
+            "scenes": evaluated,
+            "scores": {image.key: score_image(image) for image in evaluated},
+            "pictures": {image.key: pictures_of(image) for image in evaluated},
+            "groups": {image.key: image.operator for image in evaluated},
+        }

@@ -1,0 +1,125 @@
+"""The test report of linear inverse problems."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from dfm_lightning.callbacks.evaluation_report import Arrays, EvaluationReport
+from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
+from dfm_lightning.callbacks.output.layers import MOST_SAMPLES, Layers
+from dfm_lightning.callbacks.output.pictures import RGB
+from dfm_lightning.callbacks.realism import compare_kept, kept_features
+from dfm_lightning.callbacks.report_tables import Scores
+from dfm_lightning.callbacks.scene_layers import layers_of_images
+from dfm_lightning.callbacks.score_report import ROLE, ScoreReport
+from dfm_lightning.errors import UserError
+from dfm_lightning.metrics import ImageMetrics, RealismMetrics
+from dfm_lightning.networks.perceptual import Trunk
+from dfm_lightning.ranges import check_at_least
+from dfm_lightning.sampling import Predictor
+from dfm_lightning.tasks import EvaluatedImage
+from dfm_lightning.tasks.linear_scores import pictures_of, score_image
+
+# Roles of the scores of all images together: the samples, and their projections.
+IMAGE, PROJECTED = "image", "projected"
+
+
+class LinearReport(ScoreReport):
+    """Score images drawn for linear measurements, on average and for each kind of operator.
+
+    `tasks.linear_scores.score_image` lists the scores; `lpips_mean` is added if LPIPS' weights are available and
+    images have three channels. FID and KID compare all samples with the true images ("image"). As "projected" they
+    compare x̂ + A†(y − A x̂), samples made consistent with their measurements, which is the C-FID of InvFusion
+    (Elata et al. 2025). Zero-shot solvers and models for other operators are compared by `dfm report` over the
+    folders of their tests.
+
+    Args:
+        output: folder to write into.
+        lpips_trunk: the network behind LPIPS.
+        lpips_weights: torchvision's weights of that network; by default the file of their name in torch's own
+            cache. Without them LPIPS is reported as missing.
+        inception_weights: torch-fidelity's weights of the network behind FID and KID; by default the file of their
+            name in torch's own cache. Without them both are reported as missing.
+        sheet_cell: least size of an image on the contact sheets in pixels.
+        overwrite: replace scores of samples made with other settings, instead of stopping.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        lpips_trunk: Trunk = "vgg",
+        lpips_weights: str | None = None,
+        inception_weights: str | None = None,
+        sheet_cell: int = 96,
+        overwrite: bool = False,
+    ) -> None:
+        super().__init__(output, overwrite)
+        check_at_least(1, sheet_cell=sheet_cell)
+        self.lpips_trunk: Trunk = lpips_trunk
+        self.lpips_weights = lpips_weights
+        self.inception_weights = inception_weights
+        self.sheet_cell = sheet_cell
+        self._similarity: ImageMetrics | None = None
+        self._realism: RealismMetrics | None = None
+
+    def prepare(self, trainer: Trainer, model: Predictor) -> None:
+        """See `EvaluationReport`."""
+        self._similarity = ImageMetrics(self.lpips_trunk, self.lpips_weights)
+        self._realism = RealismMetrics(self.inception_weights)
+        self.missing.update(self._similarity.missing | self._realism.missing)
+
+    def measured_with(self) -> dict[str, Any]:
+        """See `EvaluationReport`."""
+        lpips = f"lpips {self.lpips_trunk}{', missing' if 'lpips' in self.missing else ''}"
+        return {"metrics": f"{lpips}; fid and kid{', missing' if 'fid' in self.missing else ''}"}
+
+    def scenes(self, outputs: Any) -> list[EvaluatedImage]:
+        """See `EvaluationReport`."""
+        scenes = EvaluationReport.scenes(self, outputs)
+        if not all(isinstance(scene, EvaluatedImage) for scene in scenes):
+            kind = type(scenes[0]).__name__
+            raise UserError(f"LinearReport measures linear inverse problems, got {kind}: use another report")
+        return scenes
+
+    def measure(self, scene: EvaluatedImage, device: torch.device) -> dict[str, Scores]:
+        """See `EvaluationReport`: the same scores for all and for the kind of operator."""
+        assert self._similarity is not None
+        scores = score_image(scene)
+        if scene.truth.shape[0] == 3:
+            truths = scene.truth.expand_as(scene.samples)
+            found = self._similarity(scene.samples.to(device), truths.to(device))
+            if "lpips" in found:
+                scores["lpips_mean"] = float(found["lpips"].mean())
+            # Images too small for the metric are noticed during measurement.
+            self.missing.update(self._similarity.missing)
+        return {ROLE: scores, scene.operator: scores}
+
+    def sheet(self, scene: EvaluatedImage) -> RGB:
+        """See `EvaluationReport`: A†y, the truth, the mean, samples."""
+        images = {"measurement": scene.measurement, "true": scene.truth, "mean": scene.mean}
+        for number, sample in enumerate(scene.samples[:MOST_SAMPLES]):
+            images[f"sample {number + 1}"] = sample
+        row = [image_to_uint8(image) for image in images.values()]
+        return labelled_grid([row], list(images), [scene.operator], self.sheet_cell)
+
+    def pictures(self, scene: EvaluatedImage) -> Layers:
+        """See `EvaluationReport`."""
+        return layers_of_images(pictures_of(scene))
+
+    def keep(self, scene: EvaluatedImage, device: torch.device) -> Arrays:
+        """See `EvaluationReport`: the features of the true images, the samples and their projections."""
+        assert self._realism is not None
+        kept: Arrays = {}
+        if scene.truth.shape[0] == 3:
+            for role, images in ((IMAGE, scene.samples), (PROJECTED, scene.projected)):
+                kept |= kept_features(self._realism, role, scene.truth[None], images, device)
+        return kept
+
+    def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
+        """See `EvaluationReport`: FID and KID of the samples, and of their projections."""
+        scores, notes = compare_kept(kept)
+        # The two are views of the same images: together they mean nothing.
+        self.notes.update({name: note for name, note in notes.items() if not name.endswith(f"({ROLE})")})
+        return {role: scores[role] for role in (IMAGE, PROJECTED) if role in scores}
