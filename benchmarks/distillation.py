@@ -1,10 +1,12 @@
 """Loss of a student of 4 evaluations, at the target and at novel parameters, beside its teacher at 4.
 
     python benchmarks/distillation.py
+    dfm fit -c co3d_demo.yaml -c co3d_demo_distilled.yaml --initial_weights co3d_demo
+    python benchmarks/distillation.py --teacher co3d_demo --student demo/distilled/last.ckpt --root demo/co3d
 
-Trains the model of examples/closed_form, distils it with `ProgressiveDistillation`, and prints the root mean
-square distance from the teacher's converged samples (200 evaluations of DDIM, same noise): mean over scenes with
-95% intervals.
+Without a student: trains the model of examples/closed_form, and distils it with `ProgressiveDistillation`. Prints
+the root mean square distance from the teacher's converged samples (200 evaluations of DDIM, same noise): mean over
+scenes (of a trained model: validation scenes) with 95% intervals.
 """
 
 import argparse
@@ -20,18 +22,27 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples/closed_form"))
 
 from mixture import three_clusters
 from problem import LinearObservations, observe_signals
+from sampler_errors import data_of
 from training import train
 
+import dfm_lightning
 from dfm_lightning.callbacks import ProgressiveDistillation
-from dfm_lightning.diffusion import DDIM, PLMS, DPMSolver, Quadratic, Sampler, Trailing, UniPC
+from dfm_lightning.checkpoints.shipped import find_checkpoint
+from dfm_lightning.checkpoints.stored_config import stored_config
+from dfm_lightning.diffusion import DDIM, PLMS, DPMSolver, Quadratic, Sampler, Spacing, Trailing, UniPC
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.report.statistics import mean_of, paired_difference
-from dfm_lightning.sampling import NoiseNames
+from dfm_lightning.sampling import NoiseNames, evaluating
+from dfm_lightning.tuning.tuning import validation_scenes
 from dfm_lightning.types import Batch
 
+Model = DiffusionWithForwardModel
+# The distances at the target and at novel parameters, scene by scene.
+Errors = list[list[float]]
 
-def views_of(model: DiffusionWithForwardModel, sampler: Sampler, batch: Batch) -> tuple[Tensor, Tensor]:
+
+def views_of(model: Model, sampler: Sampler, batch: Batch) -> tuple[Tensor, Tensor]:
     """A sample of each scene, at the target and at novel parameters."""
     model.sampler = sampler
     names: NoiseNames = [("distillation", key) for key in batch.key]
@@ -39,9 +50,16 @@ def views_of(model: DiffusionWithForwardModel, sampler: Sampler, batch: Batch) -
     return drawn.observation, model.observe(drawn.signal, batch.novel.params)
 
 
-def distilled(
-    teacher: DiffusionWithForwardModel, steps: int, teacher_steps: int, iterations: int
-) -> DiffusionWithForwardModel:
+def errors(model: Model, sampler: Sampler, batches: list[Batch], converged: list[tuple[Tensor, Tensor]]) -> Errors:
+    """A model's distances from converged samples."""
+    found: Errors = [[], []]
+    for batch, expected in zip(batches, converged, strict=True):
+        for each, seen, true in zip(found, views_of(model, sampler, batch), expected, strict=True):
+            each += (seen - true).flatten(1).square().mean(dim=1).sqrt().tolist()
+    return found
+
+
+def distilled(teacher: Model, steps: int, teacher_steps: int, iterations: int) -> Model:
     """A student of so many evaluations."""
     student = copy.deepcopy(teacher).train()
     student.sampler = DDIM(steps, spacing=Quadratic())
@@ -59,37 +77,70 @@ def distilled(
     return student.eval()
 
 
-def main() -> None:
-    """Train, distil and measure."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--iterations", type=int, default=1500, help="of each distillation")
-    arguments.add_argument("--scenes", type=int, default=500)
-    given = arguments.parse_args()
+def rows_of_teacher(
+    teacher: Model, spacing: Spacing, temperature: float, batches: list[Batch]
+) -> tuple[list[tuple[Tensor, Tensor]], Errors]:
+    """Print the teacher's rows; return its converged samples and its least errors."""
+    converged = [
+        views_of(teacher, DDIM(200, spacing=Trailing(), temperature=temperature), batch) for batch in batches
+    ]
+    print("| | evaluations | target | novel |\n|---|---|---|---|")
+    known = []
+    for kind in (DDIM, DPMSolver, UniPC, PLMS):
+        sampler = kind(4, spacing=spacing, temperature=temperature)
+        known.append(errors(teacher, sampler, batches, converged))
+        print(row(f"teacher, `{kind.__name__}`", 4, known[-1]), flush=True)
+    return converged, min(known, key=lambda pair: sum(pair[1]))
+
+
+def say_student(name: str, steps: int, best: Errors, found: Errors) -> None:
+    """Print a student's row, and what it gains over the best of the teacher's."""
+    print(row(name, steps, found))
+    gains = [paired_difference(before, now) for before, now in zip(best, found, strict=True)]
+    text = ", ".join(f"{gain.mean:.4f} [{gain.low:.4f}, {gain.high:.4f}]" for gain in gains)
+    print(f"(gain over the best of the teacher's: target, novel {text})", flush=True)
+
+
+def in_closed_form(iterations: int, scenes: int) -> None:
+    """Train, distil and measure the model of examples/closed_form."""
     teacher = train(0)
     seed_everything(1, verbose=False)
-    batch = observe_signals(three_clusters(), given.scenes, 2)
-    converged = views_of(teacher, DDIM(200, spacing=Trailing()), batch)
-
-    def errors(model: DiffusionWithForwardModel, sampler: Sampler) -> list[list[float]]:
-        pairs = zip(views_of(model, sampler, batch), converged, strict=True)
-        return [(found - true).flatten(1).square().mean(dim=1).sqrt().tolist() for found, true in pairs]
-
-    print("| | evaluations | target | novel |\n|---|---|---|---|")
-    known = {}
-    for kind in (DDIM, DPMSolver, UniPC, PLMS):
-        known[kind.__name__] = errors(teacher, kind(4, spacing=Quadratic()))
-        print(row(f"teacher, `{kind.__name__}`", 4, known[kind.__name__]), flush=True)
-    best = min(known.values(), key=lambda pair: sum(pair[1]))
+    batches = [observe_signals(three_clusters(), scenes, 2)]
+    converged, best = rows_of_teacher(teacher, Quadratic(), 1.0, batches)
     for steps, teacher_steps in ((4, 2), (4, 8)):
-        student = distilled(teacher, steps, teacher_steps, given.iterations)
-        found = errors(student, DDIM(steps, spacing=Quadratic()))
-        print(row(f"student, {teacher_steps} steps of the teacher for one", steps, found))
-        gains = [paired_difference(before, now) for before, now in zip(best, found, strict=True)]
-        text = ", ".join(f"{gain.mean:.4f} [{gain.low:.4f}, {gain.high:.4f}]" for gain in gains)
-        print(f"(gain over the best of the teacher's: target, novel {text})", flush=True)
+        student = distilled(teacher, steps, teacher_steps, iterations)
+        found = errors(student, DDIM(steps, spacing=Quadratic()), batches, converged)
+        say_student(f"student, {teacher_steps} steps of the teacher for one", steps, best, found)
 
 
-def row(name: str, steps: int, found: list[list[float]]) -> str:
+def of_trained(teacher_name: str, student_name: str, root: str | None, scenes: int) -> None:
+    """Measure a student on validation scenes, with its own sampler."""
+    teacher, student = dfm_lightning.load(teacher_name), dfm_lightning.load(student_name)
+    batches = validation_scenes(data_of(stored_config(find_checkpoint(teacher_name)), root), scenes, "cpu")
+    sampler = student.sampler
+    with evaluating(teacher), evaluating(student), torch.no_grad():
+        converged, best = rows_of_teacher(teacher, sampler.spacing, sampler.temperature, batches)
+        say_student("student", sampler.evaluations, best, errors(student, sampler, batches, converged))
+
+
+def main() -> None:
+    """Distil and measure."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--iterations", type=int, default=1500, help="of each distillation in closed form")
+    arguments.add_argument("--teacher", default="co3d_demo", help="a shipped model or a checkpoint")
+    arguments.add_argument("--student", help="a checkpoint of a distillation; the closed form if not given")
+    arguments.add_argument("--root", help="where the data set lies; as the teacher's config says if not given")
+    arguments.add_argument(
+        "--scenes", type=int, default=500, help="of a trained model, at most all for validation"
+    )
+    given = arguments.parse_args()
+    if given.student is None:
+        in_closed_form(given.iterations, given.scenes)
+    else:
+        of_trained(given.teacher, given.student, given.root, given.scenes)
+
+
+def row(name: str, steps: int, found: Errors) -> str:
     """A row of the table."""
     means = [mean_of(values) for values in found]
     return f"| {name} | {steps} | " + " | ".join(f"{m.mean:.4f} [{m.low:.4f}, {m.high:.4f}]" for m in means) + " |"

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dfm_lightning.callbacks.evaluation_report import EvaluationReport
 from dfm_lightning.callbacks.output.layers import Layers
+from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.scene_layers import are_images, layers_of_images
 from dfm_lightning.errors import UserError
@@ -65,14 +66,15 @@ class ScoreReport(EvaluationReport):
             for key, scene in scores_in(outputs).items()
         ]
 
-    def measure(self, scene: ScoredScene, device: torch.device) -> dict[str, Scores]:
+    def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
         """See `EvaluationReport`; the group's scores are those of all once more."""
         return {ROLE: scene.scores} if scene.group is None else {ROLE: scene.scores, scene.group: scene.scores}
 
-    def sheet(self, scene: ScoredScene) -> None:
+    def sheet(self, scene: Any) -> RGB | None:
         """See `EvaluationReport`: none."""
+        return None
 
-    def pictures(self, scene: ScoredScene) -> Layers | None:
+    def pictures(self, scene: Any) -> Layers | None:
         """See `EvaluationReport`: those that the test returned, if they are images."""
         images = {name: each for name, each in scene.pictures.items() if are_images(each)}
         return layers_of_images(images) if images else None
