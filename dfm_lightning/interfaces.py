@@ -62,6 +62,12 @@ class ForwardModel(Recorded, nn.Module, ABC, Generic[Signal, Params]):
         """Observe like `forward`, and return intermediate results as well."""
         return Observed(self(signal, params), ())
 
+    def while_noisy(self) -> "ForwardModel[Signal, Params]":
+        """Return what observes signals in evaluations of the denoiser on more noise than signal: this one, or a
+        quicker one that is less exact.
+        """
+        return self
+
     def target_size(self, context: Views) -> tuple[int, ...]:
         """Return the shape (c, h, w) of a target observation: the context's, unless the two are of different
         kinds.

@@ -9,7 +9,7 @@ from dfm_lightning.diffusion.context_guidance import ContextGuidance
 from dfm_lightning.diffusion.measured_targets import MeasuredTargets
 from dfm_lightning.diffusion.perturbed_attention import PerturbedAttention
 from dfm_lightning.diffusion.samplers import Estimate
-from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
+from dfm_lightning.interfaces import ForwardModel, Noising, SignalDenoiser
 from dfm_lightning.types import Level, Views, concatenate, map_tensors, repeat_batch
 
 GuidanceSpace = Literal["signal", "observation"]
@@ -33,6 +33,8 @@ class ObservationDenoiser:
             scale of 1.
         measured: the noise that targets were measured with, if any, for each scene. Then what is sampled are
             targets with that noise: an estimate is not the observation of its signal, which has none.
+        process: tells which levels have more noise than signal, for forward models that are quicker there
+            (`ForwardModel.while_noisy`); they are not without it.
     """
 
     def __init__(
@@ -47,9 +49,12 @@ class ObservationDenoiser:
         context_guidance: ContextGuidance | None = None,
         perturbed_attention: PerturbedAttention | None = None,
         measured: MeasuredTargets | None = None,
+        process: Noising | None = None,
     ) -> None:
         self.denoiser = denoiser
         self.forward_model = forward_model
+        self._process = process
+        self._while_noisy = forward_model.while_noisy()
         self.guidance_scale = guidance_scale
         self.guidance_space = guidance_space
         self.perturbed_attention = perturbed_attention
@@ -79,9 +84,10 @@ class ObservationDenoiser:
     def _observed(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> Estimate:
         # Samplers compute in float32 at least, whatever the networks do.
         noisy = noisy.to(self.precision)
+        forward_model = self._forward_model(noisy, level)
         if not self.guided:
             signal, observed = self._estimated(noisy, level)
-            return Estimate(self.forward_model(observed, self.target_params), signal)
+            return Estimate(forward_model(observed, self.target_params), signal)
 
         noisy, level = (concatenate([part, part], dim=0) for part in (noisy, level))
         signals = self.denoiser(noisy, level, self.conditioning)
@@ -90,17 +96,24 @@ class ObservationDenoiser:
         if self.guidance_space == "signal":
             signal = self._moved(self.denoiser.guide(unconditional, conditional, self.guidance_scale))
             if self._towards_context is not None:
-                return Estimate(self.forward_model(signal, params), signal)
+                return Estimate(forward_model(signal, params), signal)
             parts = self._other(unconditional), self._remembering(conditional)
-            observed = self.forward_model(self.denoiser.guide(*parts, self.guidance_scale), params)
+            observed = forward_model(self.denoiser.guide(*parts, self.guidance_scale), params)
             return Estimate(observed, signal)
         if self._towards_context is None:
-            c, u = self.forward_model(self._remembering(signals), self.target_params).chunk(2)
+            c, u = forward_model(self._remembering(signals), self.target_params).chunk(2)
         else:
             # Only the signal that knows the context.
             conditional = self._moved(conditional)
-            c, u = (self.forward_model(signal, params) for signal in (conditional, unconditional))
+            c, u = (forward_model(signal, params) for signal in (conditional, unconditional))
         return Estimate(u + self.guidance_scale * (c - u), conditional)
+
+    def _forward_model(self, noisy: Tensor, level: Level) -> ForwardModel:
+        """Return what observes the signals of an evaluation at these levels."""
+        if self._process is None or self._while_noisy is self.forward_model:
+            return self.forward_model
+        signal_rate, noise_rate = self._process.rates(level, noisy)
+        return self._while_noisy if bool((noise_rate > signal_rate).all()) else self.forward_model
 
     def _estimated(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> tuple[Any, Any]:
         """Return the signal, and what is observed in its place: the same, but for what it remembers."""

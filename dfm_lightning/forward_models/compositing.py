@@ -5,17 +5,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def intervals_of(
+    distances: Float[Tensor, "*r s"], last: Float[Tensor, "*r 1"] | None = None
+) -> Float[Tensor, "*r s"]:
+    """Return how far each point is from the next; `last` for the last one, or as far as the one before it."""
+    intervals = distances.diff(dim=-1)
+    return torch.cat([intervals, intervals[..., -1:] if last is None else last], dim=-1)
+
+
 def compositing_weights(
     density: Float[Tensor, "*r s"], distances: Float[Tensor, "*r s"], last: Float[Tensor, "*r 1"] | None = None
 ) -> Float[Tensor, "*r s"]:
     """Compute the share of each point in its ray's observation: its opacity times the transmittance before it.
 
-    Distances increase along the ray. The interval of a point reaches to the next one; the last interval is `last`,
-    or as long as the one before it. Negative densities count as zero.
+    Distances increase along the ray; see `intervals_of` for `last`. Negative densities count as zero.
     """
-    intervals = distances.diff(dim=-1)
-    intervals = torch.cat([intervals, intervals[..., -1:] if last is None else last], dim=-1)
-    opacity = 1 - torch.exp(-torch.relu(density) * intervals)
+    opacity = 1 - torch.exp(-torch.relu(density) * intervals_of(distances, last))
     # Kept off zero, so that the gradient of the product exists behind an opaque point: by as much as the authors'
     # codes do, DFM's and (with ends of rays' own) SparseFusion's.
     passing = torch.cumprod(1 - opacity + (1e-10 if last is None else 1e-15), dim=-1)

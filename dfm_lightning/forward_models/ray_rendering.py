@@ -14,6 +14,7 @@ from dfm_lightning.forward_models.ray_sampling import (
     jittered,
     jittered_between_ends,
 )
+from dfm_lightning.forward_models.skipping import brightest, most_light, query_chosen
 from dfm_lightning.signals import BoundedField, FieldStage, FieldValues, RadianceField, RecallingField
 
 
@@ -29,11 +30,7 @@ class RayRendering(NamedTuple):
     jitter: bool
     random_importance: bool
     train_proposal: bool
-
-    @property
-    def points_per_ray(self) -> int:
-        """Return the number of points of a ray in the larger of the two passes."""
-        return self.coarse_samples + self.fine_samples
+    skipped_light: float = 0.0
 
 
 class RenderedRays(NamedTuple):
@@ -52,6 +49,13 @@ class RenderedRays(NamedTuple):
     distances: Float[Tensor, "b n s"]
 
 
+def points_along_rays(
+    origins: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"], distances: Float[Tensor, "b n s"]
+) -> Float[Tensor, "b n*s 3"]:
+    """Return the points at distances along rays, ray by ray."""
+    return (origins[:, :, None] + distances[..., None] * directions[:, :, None]).flatten(1, 2)
+
+
 def query_along_rays(
     field: RadianceField,
     origins: Float[Tensor, "b n 3"],
@@ -60,8 +64,7 @@ def query_along_rays(
     stage: FieldStage,
 ) -> FieldValues:
     """Query the field at distances along rays; point dimension b (n s)."""
-    points = origins[:, :, None] + distances[..., None] * directions[:, :, None]
-    return field.query(points.flatten(1, 2), stage)
+    return field.query(points_along_rays(origins, directions, distances), stage)
 
 
 def query_again_along_rays(
@@ -74,8 +77,7 @@ def query_again_along_rays(
     """Query the field at the distances of the coarse pass, which do not depend on it: see `query_along_rays`."""
     if not isinstance(field, RecallingField):
         return query_along_rays(field, origins, directions, distances, stage)
-    points = origins[:, :, None] + distances[..., None] * directions[:, :, None]
-    return field.query_again(points.flatten(1, 2), stage)
+    return field.query_again(points_along_rays(origins, directions, distances), stage)
 
 
 def merged(parts: tuple[FieldValues, FieldValues], order: Int[Tensor, "b n s"]) -> FieldValues:
@@ -142,7 +144,11 @@ def render_rays(
         distances, coarse.weights, settings.fine_samples, settings.random_importance, middles=last is not None
     )
     every, order = torch.cat([distances, fine], dim=-1).sort(dim=-1)
-    if isinstance(field, RecallingField):
+    if settings.skipped_light > 0:
+        light = most_light(values.density.unflatten(1, distances.shape[1:]), every, order, last)
+        chosen = brightest(light, settings.skipped_light).flatten(1, 2)
+        values = query_chosen(field, points_along_rays(origins, directions, every), chosen, "fine")
+    elif isinstance(field, RecallingField):
         # What is known is known of the coarse points alone: they are asked for apart, and only what comes of it,
         # a few numbers a point, is put in order.
         known = query_again_along_rays(field, origins, directions, distances, "fine")
@@ -164,8 +170,8 @@ def _within(
     return near, torch.maximum(near, far)
 
 
-def rays_per_chunk(field: RadianceField, settings: RayRendering, batch: int, budget: int, item: int) -> int:
+def rays_per_chunk(field: RadianceField, points_per_ray: int, batch: int, budget: int, item: int) -> int:
     """Compute how many rays of each element of a batch fit into a memory budget in bytes, at `item` bytes a
     number.
     """
-    return max(1, budget // (batch * settings.points_per_ray * field.floats_per_point * item))
+    return max(1, budget // (batch * points_per_ray * field.floats_per_point * item))

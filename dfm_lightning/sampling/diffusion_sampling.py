@@ -166,6 +166,7 @@ class DiffusionSampling(PredictingModule, Generic[Signal, Params]):
             context_guidance=self.context_guidance,
             perturbed_attention=self.perturbed_attention,
             measured=measured_targets(self.process, self.target_deviation(target_params)),
+            process=self.process,
         )
 
     @evaluated
