@@ -46,7 +46,7 @@ FOLDERS = ("diffusion", "forward_models", "denoisers", "losses", "metrics", "geo
 TESTS = [
     *(f"tests/{folder}" for folder in FOLDERS),
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("test_*.py")),
-    *("tests/checkpoints/test_authors_parity.py", "tests/checkpoints/test_variants.py"),
+    *("tests/checkpoints/test_original_parity.py", "tests/checkpoints/test_variants.py"),
     *("-m", "not slow"),
 ]
 PYTEST = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "--tb=no"]

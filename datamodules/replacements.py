@@ -7,6 +7,8 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import get_worker_info
 
+from dfm_lightning.wording import counted
+
 _log = logging.getLogger(__name__)
 
 
@@ -55,4 +57,6 @@ class ReportsReplacements:
     def teardown(self, stage: str) -> None:
         """Warn of the number of replaced draws after training."""
         if self.replaced_draws:
-            rank_zero_warn(f"{self.replaced_draws} training draws were replaced: their frames could not be read")
+            rank_zero_warn(
+                f"{counted(self.replaced_draws, 'training draw')} replaced, since frames could not be read"
+            )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dfm_lightning.errors import UserError
 from dfm_lightning.record import Recorded
 from dfm_lightning.types import Batch, Level, LossTerm, Observed, Request, Views, map_tensors, named_tensors
+from dfm_lightning.wording import counted
 
 # A tensor, a NamedTuple of tensors, or anything else that the forward model observes (a radiance field, say).
 Signal = TypeVar("Signal")
@@ -185,7 +186,7 @@ def check_batch(batch: Batch, targets: int = 1) -> None:
     given = batch.target.observation.shape[1]
     if given != targets:
         raise UserError(
-            f"the denoiser takes {targets} target view{'s' * (targets != 1)}, but target.observation has {given} "
+            f"the denoiser takes {counted(targets, 'target view')}, but target.observation has {given} "
             "(see `target_views` of the denoiser, if it has this setting)"
         )
 
@@ -205,9 +206,8 @@ def check_request(request: Request) -> None:
     _check_views(request.context, "context", len(request.key))
     for name, tensor in named_tensors(request.params, "params"):
         if tensor.ndim < 2 or len(tensor) != len(request.key) or tensor.shape[1] < 1:
-            raise UserError(
-                f"{name} has shape {tuple(tensor.shape)}; expected {len(request.key)} scenes, then 1 or more views"
-            )
+            expected = f"{counted(len(request.key), 'scene')}, then 1 or more views"
+            raise UserError(f"{name} has shape {tuple(tensor.shape)}; expected {expected}")
 
 
 def check_observed(observed: Tensor, true: Tensor, views: str = "target and novel") -> None:
@@ -236,7 +236,7 @@ def _check_views(views: Views, role: str, scenes: int) -> None:
             "(in an item of a data set: views, channels, height, width)"
         )
     if shape[0] != scenes:
-        raise UserError(f"{role}.observation has shape {shape}, but the batch has {scenes} keys")
+        raise UserError(f"{role}.observation has shape {shape}, but the batch has {counted(scenes, 'key')}")
     # (Lightning sets the default to the precision that the model computes in.)
     dtype, default = views.observation.dtype, torch.get_default_dtype()
     if not dtype.is_floating_point or torch.promote_types(dtype, default) != default:
@@ -247,6 +247,6 @@ def _check_views(views: Views, role: str, scenes: int) -> None:
     for name, tensor in named_tensors(views.params, f"{role}.params"):
         if tuple(tensor.shape[:2]) != shape[:2]:
             raise UserError(
-                f"{name} has shape {tuple(tensor.shape)}; expected it to begin with {shape[0]} scenes and "
-                f"{shape[1]} views, as {role}.observation does"
+                f"{name} has shape {tuple(tensor.shape)}; expected it to begin with "
+                f"{counted(shape[0], 'scene')} and {counted(shape[1], 'view')}, as {role}.observation does"
             )

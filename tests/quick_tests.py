@@ -19,7 +19,7 @@ LEFT_OUT = [
     "callbacks/test_prediction_writers.py",
     "callbacks/test_report.py",
     "callbacks/test_two_processes.py",
-    "checkpoints/test_authors_parity.py",
+    "checkpoints/test_original_parity.py",
     "checkpoints/test_earlier_versions.py",
     "checkpoints/test_from_sparsefusion.py",
     "checkpoints/test_full_size.py",

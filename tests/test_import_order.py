@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up. Modules on the same level do not import each other.
 LEVELS: list[set[str]] = [
-    {"errors", "types", "signals", "randomness", "ranges"},
+    {"errors", "types", "signals", "randomness", "ranges", "wording"},
     {"files", "migrations", "record"},
     {"interfaces", "first_step"},
     {"geometry"},
@@ -29,7 +29,7 @@ LEVELS: list[set[str]] = [
     {"__main__", "api"},
 ]
 LEVEL_OF = {name: level for level, names in enumerate(LEVELS) for name in names}
-DATAMODULES_MAY_IMPORT = {"errors", "types", "randomness", "ranges", "files", "geometry"}
+DATAMODULES_MAY_IMPORT = {"errors", "types", "randomness", "ranges", "wording", "files", "geometry"}
 
 
 def imported_modules(source: str) -> list[str]:

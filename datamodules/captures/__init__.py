@@ -11,6 +11,7 @@ from datamodules.captures.listing import LeftOut, ListedFrame, Listing, summaris
 from datamodules.captures.llff import POSES_FILE, read_llff
 from datamodules.captures.transforms import TRANSFORMS_FILE, find_transforms, read_transforms
 from dfm_lightning.errors import UserError
+from dfm_lightning.wording import counted
 
 __all__ = ["Capture", "is_capture", "open_capture"]
 
@@ -40,7 +41,7 @@ def open_capture(root: Path, target_depth: float) -> Capture:
         raise UserError(f"{listing.file}: {problems}" if total else f"{listing.file} lists no frames")
     if listing.left_out:
         rank_zero_warn(f"{listing.file}: {problems}")
-    description = f"a capture of {len(listing.frames)} frames by {listing.form}"
+    description = f"a capture of {counted(len(listing.frames), 'frame')} by {listing.form}"
     if any(not frame.lens.is_straight for frame in listing.frames):
         description += ", distortion undone"
     if listing.left_out:

@@ -17,6 +17,7 @@ from datamodules.captures.transforms import TRANSFORMS_FILE
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_folder, write_json
 from dfm_lightning.geometry.cameras import flip_opengl_opencv
+from dfm_lightning.wording import counted
 
 TOP_VIEW_FILE = "top_view.png"
 _JPEG_QUALITY = 95
@@ -57,9 +58,9 @@ def find_poses(
     work = output.with_name(f"{output.name}.unfinished")
     unreadable = prepare_pictures(pictures, frames, work, {"order": chosen, "seed": seed})
     if unreadable:
-        print(f"{len(unreadable)} pictures cannot be read, such as {unreadable[0]}")
+        print(f"{counted(len(unreadable), 'unreadable picture')}, such as {unreadable[0]}")
     names = sorted((path.name for path in (work / "pictures").iterdir()), key=natural_key)
-    print(f"{pictures}: looking for the cameras of {len(names)} pictures", flush=True)
+    print(f"{pictures}: looking for the cameras of {counted(len(names), 'picture')}", flush=True)
     structure = find_structure(work / "pictures", work, chosen, seed)
     placed = sorted(structure.pictures, key=lambda picture: natural_key(picture.name))
     title = f"{len(placed)} of {len(names)} pictures placed"

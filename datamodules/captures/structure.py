@@ -64,7 +64,7 @@ def find_structure(pictures: Path, work: Path, order: Order, seed: int) -> Struc
     """
     names = sorted(path.name for path in pictures.iterdir())
     if len(names) < _FEWEST:
-        raise UserError(f"finding cameras needs at least {_FEWEST} pictures, but there are {len(names)}")
+        raise UserError(f"finding cameras needs at least {_FEWEST} pictures, got {len(names)}")
     try:
         models = _map(load_pycolmap(), pictures, work, order, seed)
     except _FAULTS as error:

@@ -38,6 +38,7 @@ from datamodules.posed.trajectories import AroundScene
 from datamodules.posed.view_choice import ViewChoice
 from dfm_lightning.geometry.cameras import look_at
 from dfm_lightning.ranges import check_above, check_at_least
+from dfm_lightning.wording import counted
 
 # The splits that each of the trainer's functions reads.
 _SPLITS: dict[str | None, list[Split]] = {"fit": ["train", "val"], "validate": ["val"], "test": ["test"]}
@@ -157,7 +158,7 @@ class Co3DDataModule(PosedImagesDataModule):
                 require_scenes(scenes, skipped, self._category(name), split)
                 if skipped:
                     rank_zero_warn(f"{name}, {split}: {describe_skipped(skipped)} (`dfm data inspect` names them)")
-                rank_zero_info(f"{name}, {split}: {len(scenes)} scenes")
+                rank_zero_info(f"{name}, {split}: {counted(len(scenes), 'scene')}")
                 found.update({scene.sequence.name: scene for scene in scenes})
             self._scenes[split] = list(found.values())
         return self._scenes[split]

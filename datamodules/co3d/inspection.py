@@ -7,6 +7,7 @@ from typing import NamedTuple
 from datamodules.co3d.annotations import find_categories, read_category, read_set_list
 from datamodules.co3d.scales import SceneScale, load_scales
 from datamodules.co3d.sequences import Sequence, build_sequences
+from dfm_lightning.wording import counted
 
 
 class SequenceReport(NamedTuple):
@@ -26,7 +27,7 @@ class SequenceReport(NamedTuple):
         quality = "none" if self.quality is None else f"{self.quality:.3f}"
         scale = f"{self.scale.value:.4g} from {self.scale.source}" if self.scale.is_valid else "none: not used"
         line = (
-            f"    {self.name}: {self.frames} frames of {width}×{height}, {self.with_depth} with depth, "
+            f"    {self.name}: {counted(self.frames, 'frame')} of {width}×{height}, {self.with_depth} with depth, "
             f"{self.with_mask} with mask, camera quality {quality}, scale {scale}"
         )
         return "\n".join([line, *(f"      frame {number} is skipped: {why}" for number, why in self.skipped)])
@@ -42,13 +43,17 @@ class CategoryReport(NamedTuple):
     def __str__(self) -> str:
         frames = sum(sequence.frames for sequence in self.sequences)
         skipped = Counter(why for sequence in self.sequences for _, why in sequence.skipped)
-        lines = [f"{self.name}: {len(self.sequences)} sequences, {frames} frames"]
+        lines = [f"{self.name}: {counted(len(self.sequences), 'sequence')}, {counted(frames, 'frame')}"]
         for subset, splits in self.subsets.items():
-            sizes = ", ".join(f"{split} {s} sequences ({f} frames)" for split, (s, f) in splits.items())
-            lines.append(f"  subset {subset}: {sizes}")
+            sizes = [
+                f"{split} {counted(number, 'sequence')} ({counted(frames, 'frame')})"
+                for split, (number, frames) in splits.items()
+            ]
+            lines.append(f"  subset {subset}: {', '.join(sizes)}")
         sources = Counter(each.scale.source if each.scale.is_valid else "nothing" for each in self.sequences)
-        lines.append(f"  scales from {', '.join(f'{source}: {n} sequences' for source, n in sources.items())}")
-        lines += [f"  {count} frames are skipped: {why}" for why, count in skipped.items()]
+        scales = [f"{source}: {counted(number, 'sequence')}" for source, number in sources.items()]
+        lines.append(f"  scales from {', '.join(scales)}")
+        lines += [f"  {counted(count, 'frame')} skipped: {why}" for why, count in skipped.items()]
         return "\n".join([*lines, *map(str, self.sequences)])
 
 

@@ -23,6 +23,7 @@ from datamodules.co3d.sequences import Sequence, build_sequences
 from datamodules.posed.scenes import Split
 from dfm_lightning.errors import UserError
 from dfm_lightning.geometry.cameras import scale_translations
+from dfm_lightning.wording import counted
 
 
 class ScaledSequence(NamedTuple):
@@ -180,7 +181,7 @@ def require_scenes(scenes: list[ScaledSequence], skipped: list[Skipped], categor
     """Refuse a split without scenes, and say what there is."""
     if scenes:
         return
-    sizes = ", ".join(f"{name}: {len(frames)} frames" for name, frames in category.splits.items())
+    sizes = ", ".join(f"{name}: {counted(len(frames), 'frame')}" for name, frames in category.splits.items())
     why = f"; {describe_skipped(skipped)}" if skipped else ""
     raise UserError(
         f"{category.root}: subset {category.subset!r} of {category.name!r} has no {split} scene ({sizes}){why}"
@@ -190,4 +191,4 @@ def require_scenes(scenes: list[ScaledSequence], skipped: list[Skipped], categor
 def describe_skipped(skipped: list[Skipped]) -> str:
     """Summarise in one line how many sequences and frames are skipped for which reason."""
     reasons = Counter(("frame" if each.number is not None else "sequence", each.reason) for each in skipped)
-    return "; ".join(f"{count} {kind}(s) skipped: {reason}" for (kind, reason), count in reasons.items())
+    return "; ".join(f"{counted(count, kind)} skipped: {reason}" for (kind, reason), count in reasons.items())

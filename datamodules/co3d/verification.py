@@ -13,6 +13,7 @@ from datamodules.co3d.sequences import Sequence, build_sequences
 from datamodules.file_faults import FileFault
 from datamodules.image_files import UnreadableError
 from dfm_lightning.errors import UserError
+from dfm_lightning.wording import counted
 
 # Any size will do: files are decoded completely, whatever they are reduced to.
 _SIZE = 16
@@ -58,7 +59,7 @@ def _check_lists(root: Path, name: str, subsets: list[str], sequences: dict[str,
         missing = [frame for ids in [*splits.values(), *batches] for frame in ids if frame not in known]
         if missing:
             sequence, number = missing[0]
-            what = f"lists {len(missing)} frames without annotation, such as {number} of {sequence}"
+            what = f"lists {counted(len(missing), 'frame')} without annotation, such as {number} of {sequence}"
             problems.append(FileFault(f"{name}/{subset}", what))
     return problems
 

@@ -38,6 +38,7 @@ from datamodules.replacements import ReportsReplacements
 from dfm_lightning.errors import UserError
 from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.types import LookLaw
+from dfm_lightning.wording import counted
 
 # Number of scenes, and of frames of each, that the mean image is taken over.
 _SCENES_IN_MEAN, _FRAMES_IN_MEAN = 200, 4
@@ -182,7 +183,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         keys = sorted(self.reader("train").keys(), key=lambda key: hashlib.sha256(key.encode()).digest())
         if len(keys) <= self.counts.val:
             raise UserError(
-                f"scenes.val is {self.counts.val}, but there are {len(keys)} training scenes altogether"
+                f"scenes.val is {self.counts.val}, but there are only {counted(len(keys), 'training scene')}"
             )
         return sorted(keys[self.counts.val :]), sorted(keys[: self.counts.val])
 

@@ -62,7 +62,7 @@ def known_scenes(index: EvaluationIndex, path: Path, known: set[str], skip_missi
     missing = [key for key in index.entries if key not in known]
     if missing and (not skip_missing or len(missing) == len(index.entries)):
         raise UserError(
-            f"{path} names {len(missing)} scenes of {len(index.entries)} that the data set does not have, such as "
+            f"{path} names {len(index.entries)} scenes, of which the data set lacks {len(missing)}, such as "
             f"{missing[0]!r}; set data.scenes.missing to skip to go without them, or data.evaluation.index to null"
         )
     return [key for key in index.entries if key in known]

@@ -10,6 +10,7 @@ from datamodules.posed.evaluation_index import known_scenes, read_evaluation_ind
 from datamodules.posed.scenes import MissingScenes, Scene
 from datamodules.posed.view_choice import ViewChoice
 from datamodules.posed.views import Roles
+from dfm_lightning.wording import counted
 
 
 class Protocol(ABC):
@@ -66,8 +67,8 @@ class IndexedViews(Protocol):
         keys = known_scenes(self.index, self.path, set(known), self.missing == "skip")
         absent = len(self.index.entries) - len(keys)
         rank_zero_info(
-            f"{self.path}: {len(keys)} scenes, without {self.index.nulls} that it gives no frames for (null) and "
-            f"{absent} that are not there"
+            f"{self.path}: {counted(len(keys), 'scene')}, without {self.index.nulls} that it gives no frames for "
+            f"(null) and {absent} that are not there"
         )
         return keys
 
@@ -77,5 +78,5 @@ class IndexedViews(Protocol):
         cameras = scene.has_camera().tolist()
         bad = [p for p in roles.positions() if p >= len(cameras) or not cameras[p]]
         if bad:
-            raise UnreadableError(f"scene {scene.key}: no camera at position {bad[0]}, {len(cameras)} altogether")
+            raise UnreadableError(f"scene {scene.key}: no camera at position {bad[0]} of {len(cameras)}")
         return roles

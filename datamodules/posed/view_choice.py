@@ -6,6 +6,7 @@ from datamodules.image_files import UnreadableError
 from datamodules.posed.scenes import Scene
 from datamodules.posed.views import Roles
 from dfm_lightning.ranges import check_ascending, check_at_least
+from dfm_lightning.wording import counted
 
 
 class ViewChoice(ABC):
@@ -49,5 +50,7 @@ def positions_of(scene: Scene, least: int) -> list[int]:
     """List the positions that views are chosen from. Raises UnreadableError if there are fewer than `least`."""
     positions = scene.usable_positions()
     if len(positions) < least:
-        raise UnreadableError(f"scene {scene.key}: {len(positions)} usable frames, needed are {least}")
+        raise UnreadableError(
+            f"scene {scene.key}: {counted(len(positions), 'usable frame')}, but {least} are needed"
+        )
     return positions

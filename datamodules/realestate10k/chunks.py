@@ -14,6 +14,7 @@ from datamodules.posed.camera_files import CameraPath
 from datamodules.posed.scenes import Scene, SceneReader
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file
+from dfm_lightning.wording import counted
 
 INDEX_FILE = "index.json"
 _EXPECTED = (
@@ -51,7 +52,9 @@ class ChunkedScene(Scene):
 
     def frame(self, position: int) -> Image.Image:
         if not self.has_frame(position):
-            raise UnreadableError(f"frame {position} of {self._name}: only {len(self._images)} pictures")
+            raise UnreadableError(
+                f"frame {position} of {self._name}: there are only {counted(len(self._images), 'picture')}"
+            )
         return read_picture(self._images[position].numpy().tobytes(), f"frame {position} of {self._name}")
 
 
@@ -90,7 +93,7 @@ class ChunkReader(SceneReader):
         self._keys = sorted(self._chunk_of)
         chunks = sorted(set(self._chunk_of.values()))
         self._number_of = {chunk: number for number, chunk in enumerate(chunks)}
-        self.description = f"{len(self._keys)} scenes in {len(chunks)} chunks (.torch)"
+        self.description = f"{counted(len(self._keys), 'scene')} in {counted(len(chunks), 'chunk')} (.torch)"
         self._open = LastUsed(load_chunk, OPEN_CHUNKS)
 
     def keys(self) -> list[str]:

@@ -8,6 +8,7 @@ from datamodules.folders import find_files
 from datamodules.image_files import UnreadableError, read_picture
 from datamodules.posed.camera_files import read_camera_file
 from datamodules.posed.scenes import Scene, SceneReader
+from dfm_lightning.wording import counted
 
 EXTENSIONS = (".jpg", ".png", ".jpeg")
 
@@ -42,7 +43,7 @@ class FolderReader(SceneReader):
 
     def __init__(self, folder: Path) -> None:
         self._files = {path.stem: path for path in find_files(folder, ".txt")}
-        self.description = f"{len(self._files)} scenes as camera text files with folders of frames"
+        self.description = f"{counted(len(self._files), 'scene')} as camera text files with folders of frames"
 
     def keys(self) -> list[str]:
         return list(self._files)

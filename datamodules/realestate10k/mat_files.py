@@ -13,6 +13,7 @@ from datamodules.posed.camera_files import COLUMNS, LATEST, NO_TIMESTAMP, Camera
 from datamodules.posed.scenes import Scene, SceneReader
 from datamodules.realestate10k.frame_folders import EXTENSIONS
 from dfm_lightning.errors import UserError
+from dfm_lightning.wording import counted
 
 
 class MatScene(Scene):
@@ -62,7 +63,7 @@ class MatReader(SceneReader):
         path = root / f"{split}.mat"
         self._frames = root / "realestate" / split
         self._tables = load_tables(path)
-        self.description = f"{len(self._tables)} scenes as {path.name} with archives of frames"
+        self.description = f"{counted(len(self._tables), 'scene')} as {path.name} with archives of frames"
 
     def keys(self) -> list[str]:
         return sorted(self._tables)

@@ -12,6 +12,7 @@ from datamodules.image_files import UnreadableError
 from datamodules.posed.scenes import Scene, SceneReader, Split
 from datamodules.realestate10k.forms import SPLITS, AbsentSplitError, open_reader
 from dfm_lightning.errors import UserError
+from dfm_lightning.wording import counted
 
 # Any scale will do to check that a capture can be read.
 _DEPTH = 1.0
@@ -29,8 +30,8 @@ class SplitReport(NamedTuple):
         frames = sum(length * count for length, count in self.lengths.items())
         shortest, longest = min(self.lengths, default=0), max(self.lengths, default=0)
         return (
-            f"{self.split}: {self.form}; {frames} frames with camera and picture, {shortest} to {longest} each; "
-            f"{self.unreadable} scenes cannot be opened"
+            f"{self.split}: {self.form}; {counted(frames, 'frame')} with camera and picture, "
+            f"{shortest} to {longest} each; unreadable: {counted(self.unreadable, 'scene')}"
         )
 
 

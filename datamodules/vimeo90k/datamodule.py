@@ -21,6 +21,7 @@ from datamodules.vimeo90k.sampling import Direction, PairChoice
 from datamodules.vimeo90k.truth import open_truths
 from dfm_lightning.errors import UserError
 from dfm_lightning.ranges import check_ascending, check_at_least
+from dfm_lightning.wording import counted
 
 
 class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
@@ -144,7 +145,9 @@ class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
         """Return the clips to train on and those held out, whatever the seed."""
         clips = self.opened().clips("train")
         if len(clips) <= self.val_clips:
-            raise UserError(f"val_clips is {self.val_clips}, but there are {len(clips)} training clips altogether")
+            raise UserError(
+                f"val_clips is {self.val_clips}, but there are only {counted(len(clips), 'training clip')}"
+            )
         by_hash = sorted(clips, key=lambda clip: hashlib.sha256(clip.name.encode()).digest())
         held_out = {clip.name for clip in by_hash[: self.val_clips]}
         return [clip for clip in clips if clip.name not in held_out], by_hash[: self.val_clips]

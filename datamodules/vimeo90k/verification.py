@@ -11,6 +11,7 @@ from datamodules.image_files import UnreadableError, open_picture, read_picture
 from datamodules.vimeo90k.layout import Clip, ClipRoot, Split, find_roots
 from datamodules.vimeo90k.truth import ClipTruths, DirectionLaw, open_truths
 from dfm_lightning.errors import UserError
+from dfm_lightning.wording import counted
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
 # Number of frames that `inspect` opens to see their sizes; `verify` reads all.
@@ -59,7 +60,7 @@ def _inspect(root: ClipRoot) -> ClipsReport:
         except UserError as error:
             listed[split] = str(error)
             continue
-        listed[split] = f"{len(clips)} clips"
+        listed[split] = counted(len(clips), "clip")
         looked_at += clips[:: max(1, len(clips) // _CLIPS_LOOKED_AT)]
     truths = open_truths(root.folder)
     return ClipsReport(root, listed, Counter(map(_size, looked_at)), None if truths is None else truths.law)

@@ -7,13 +7,14 @@ import torch
 from lightning.pytorch import Trainer
 
 from dfm_lightning.callbacks.code_scores import AttributeReader, score_patch
-from dfm_lightning.callbacks.evaluation_report import Arrays, EvaluationReport
+from dfm_lightning.callbacks.evaluation_report import EvaluationReport
 from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
 from dfm_lightning.callbacks.output.layers import Layers
 from dfm_lightning.callbacks.output.pictures import RGB
-from dfm_lightning.callbacks.realism import compare_kept, kept_features
+from dfm_lightning.callbacks.realism import image_features, joint_realism
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.scene_layers import layers_of_patch
+from dfm_lightning.callbacks.stored_scores import Arrays
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import RealismMetrics
 from dfm_lightning.ranges import check_at_least
@@ -42,6 +43,8 @@ class CodeReport(EvaluationReport):
         "psnr_best", "psnr_mean", "mean_code_psnr", "spread", "agree",
         "distance_best", "distance_mean", "mean_code_distance",
     )  # fmt: skip
+
+    item = "patch"
 
     def __init__(
         self,
@@ -86,13 +89,13 @@ class CodeReport(EvaluationReport):
         """See `EvaluationReport` and `layers_of_patch`."""
         return layers_of_patch(scene)
 
-    def keep(self, scene: EvaluatedPatch, device: torch.device) -> Arrays:
+    def joint_inputs(self, scene: EvaluatedPatch, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the features of the true and the sampled images."""
         assert self._realism is not None
-        return kept_features(self._realism, "image", scene.truth[None], scene.samples, device)
+        return image_features(self._realism, "image", scene.truth[None], scene.samples, device)
 
-    def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
+    def joint_scores(self, inputs: Iterator[Arrays]) -> dict[str, Scores]:
         """See `EvaluationReport`: FID and KID."""
-        scores, notes = compare_kept(kept)
+        scores, notes = joint_realism(inputs)
         self.notes.update(notes)
         return scores

@@ -8,13 +8,14 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from dfm_lightning.callbacks.evaluation_report import Arrays, EvaluationReport
+from dfm_lightning.callbacks.evaluation_report import EvaluationReport
 from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
 from dfm_lightning.callbacks.output.flow import flow_colours
 from dfm_lightning.callbacks.output.layers import Layers
 from dfm_lightning.callbacks.output.pictures import RGB
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.scene_layers import layers_of_motion
+from dfm_lightning.callbacks.stored_scores import Arrays
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, best_and_mean, spread, vector_spread
 from dfm_lightning.metrics.motion import UNDECIDED, direction_shares, end_point_error, sampled_directions
@@ -23,6 +24,7 @@ from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.sampling import Predictor
 from dfm_lightning.tasks import EvaluatedMotion
 from dfm_lightning.types import map_tensors
+from dfm_lightning.wording import counted
 
 # More would make the sheet too large to take in.
 _MOST_SAMPLES = 8
@@ -54,6 +56,8 @@ class MotionReport(EvaluationReport):
         "epe_best", "epe_mean", "epe_no_motion", "flow_spread",
     )  # fmt: skip
 
+    item = "clip"
+
     def __init__(
         self,
         output: str,
@@ -79,7 +83,7 @@ class MotionReport(EvaluationReport):
         self._metrics = ImageMetrics(self.lpips_trunk, self.lpips_weights)
         self.missing.update(self._metrics.missing)
         if model.samples < self.best_of:
-            self.notes["best"] = f"of {model.samples} samples, where best_of asks for {self.best_of}"
+            self.notes["best"] = f"of {counted(model.samples, 'sample')}, where best_of asks for {self.best_of}"
 
     def measured_with(self) -> dict[str, Any]:
         """See `EvaluationReport`."""
@@ -119,7 +123,7 @@ class MotionReport(EvaluationReport):
         """See `EvaluationReport` and `layers_of_motion`."""
         return layers_of_motion(scene, self.full_colour)
 
-    def keep(self, scene: EvaluatedMotion, device: torch.device) -> Arrays:
+    def joint_inputs(self, scene: EvaluatedMotion, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the directions that the samples of each shape take."""
         if not scene.true_motion:
             return {}
@@ -138,9 +142,9 @@ class MotionReport(EvaluationReport):
             "probabilities": scene.true_motion["probabilities"].numpy(),
         }
 
-    def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
+    def joint_scores(self, inputs: Iterator[Arrays]) -> dict[str, Scores]:
         """See `EvaluationReport`: how often samples take each direction, by its angle."""
-        parts = [arrays for arrays in kept if arrays]
+        parts = [arrays for arrays in inputs if arrays]
         if not parts:
             return {}
         choices = torch.from_numpy(np.concatenate([arrays["choices"] for arrays in parts]))
@@ -148,8 +152,9 @@ class MotionReport(EvaluationReport):
         angles = np.rad2deg(np.arctan2(directions[:, 1], directions[:, 0])).round() % 360
         truth = {f"{angle:.0f}°": (n, float(probabilities[n])) for n, angle in enumerate(angles)}
         self.notes["direction"] = (
-            f"share of {choices.shape[1]} samples of each of {len(choices)} shapes, on average ± standard error, "
-            "and of the shapes with the least and the greatest; undecided ones go less than half the true way"
+            f"share of {counted(choices.shape[1], 'sample')} of each of {counted(len(choices), 'shape')}, "
+            "on average ± standard error, and of the shapes with the least and the greatest; undecided ones go "
+            "less than half the true way"
         )
         return {
             name: _named(choices, number, probability)

@@ -1,4 +1,4 @@
-"""FID and KID of a test: features are kept scene by scene and compared over all scenes."""
+"""FID and KID of a test: features are computed scene by scene and compared over all scenes."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from dfm_lightning.metrics import RealismMetrics, compare_features, warn_of_few
 REAL, FAKE = "real ", "fake "
 
 
-def kept_features(
+def image_features(
     metrics: RealismMetrics,
     role: str,
     real: Float[Tensor, "n 3 h w"],
@@ -27,13 +27,13 @@ def kept_features(
     return {name: metrics.features(images.to(device)).cpu().numpy() for name, images in parts.items()}
 
 
-def compare_kept(kept: Iterator[dict[str, np.ndarray]]) -> tuple[dict[str, Scores], dict[str, str]]:
+def joint_realism(inputs: Iterator[dict[str, np.ndarray]]) -> tuple[dict[str, Scores], dict[str, str]]:
     """Compute FID and KID by role, and of all roles together if there are several; add notes on them.
 
-    Empty if no features were kept. `images_true` and `images_sampled` say how many images are compared.
+    Empty if there are no features. `images_true` and `images_sampled` say how many images are compared.
     """
     parts: dict[str, list[np.ndarray]] = {}
-    for arrays in kept:
+    for arrays in inputs:
         for name, features in arrays.items():
             if name.startswith((REAL, FAKE)):
                 parts.setdefault(name, []).append(features)

@@ -50,13 +50,13 @@ def columns_of(scores: list[Scores]) -> list[str]:
 
 
 def as_csv(scenes: SceneScores, average: dict[str, Scores], joint: dict[str, Scores]) -> str:
-    """Write a line for each scene and role, then each role's average and its standard error, and all together."""
+    """Write a line for each scene and role, then averages, their standard errors and the joint scores by role."""
     lines = [(key, role, scores) for key, roles in scenes.items() for role, scores in roles.items()]
     lines += [("average", role, scores) for role, scores in average.items()]
     lines += [
         ("standard error", role, scores) for role, scores in standard_errors(scenes.values()).items() if scores
     ]
-    lines += [("together", role, scores) for role, scores in joint.items()]
+    lines += [("joint", role, scores) for role, scores in joint.items()]
     columns = columns_of([scores for _, _, scores in lines])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

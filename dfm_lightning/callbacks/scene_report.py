@@ -8,14 +8,15 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from dfm_lightning.callbacks.contact_sheet import contact_sheet
-from dfm_lightning.callbacks.evaluation_report import Arrays, EvaluationReport
+from dfm_lightning.callbacks.evaluation_report import EvaluationReport
 from dfm_lightning.callbacks.look_scores import compare_looks, looks_of_scene
 from dfm_lightning.callbacks.output.layers import Layers
 from dfm_lightning.callbacks.output.pictures import RGB
-from dfm_lightning.callbacks.realism import compare_kept, kept_features
+from dfm_lightning.callbacks.realism import image_features, joint_realism
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.scene_layers import layers_of_scene
 from dfm_lightning.callbacks.scene_scores import score_scene
+from dfm_lightning.callbacks.stored_scores import Arrays
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, RealismMetrics
 from dfm_lightning.networks.perceptual import Trunk
@@ -114,21 +115,21 @@ class SceneReport(EvaluationReport):
         """See `EvaluationReport` and `layers_of_scene`."""
         return layers_of_scene(scene)
 
-    def keep(self, scene: EvaluatedScene, device: torch.device) -> Arrays:
+    def joint_inputs(self, scene: EvaluatedScene, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the features of true and sampled views by role, and the samples' looks."""
         assert self._realism is not None
-        kept: Arrays = {} if self._look_law is None else looks_of_scene(scene, self._look_law)
+        found: Arrays = {} if self._look_law is None else looks_of_scene(scene, self._look_law)
         for role in dict.fromkeys(role for role in scene.roles if role != "context"):
             views = [view for view, name in enumerate(scene.roles) if name == role]
-            kept |= kept_features(
+            found |= image_features(
                 self._realism, role, scene.truth[views], scene.samples[:, views].flatten(0, 1), device
             )
-        return kept
+        return found
 
-    def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
+    def joint_scores(self, inputs: Iterator[Arrays]) -> dict[str, Scores]:
         """See `EvaluationReport`: FID and KID, and the looks of the parts hidden from the context."""
-        arrays = list(kept)
-        scores, notes = compare_kept(iter(arrays))
+        arrays = list(inputs)
+        scores, notes = joint_realism(iter(arrays))
         if self._look_law is not None:
             looks, look_notes = compare_looks(arrays, self._look_law)
             scores, notes = scores | looks, notes | look_notes

@@ -1,4 +1,4 @@
-"""`dfm convert dfm`: convert a checkpoint of the authors' code to one of this program."""
+"""`dfm convert dfm`: convert a checkpoint of the original DFM code to one of this program."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from dfm_lightning.checkpoints.original_file import Weights, read_authors_file
+from dfm_lightning.checkpoints.original_file import Weights, read_original_file
 from dfm_lightning.checkpoints.original_layout import (
     BACKGROUND,
     BLOCKS_PER_VIEW,
@@ -29,7 +29,7 @@ from dfm_lightning.migrations import CONFIG_VERSION, VERSION_KEY
 from dfm_lightning.weights_file import CONFIG_KEY
 
 # Stored beside the state_dict of a converted checkpoint: tensors of theirs that our models lack.
-KEPT_KEY = "authors_tensors"
+KEPT_KEY = "original_tensors"
 
 # Attention heads of the named transformers (DiT-S, B, L, XL), and of the tests' small one, by width: weight shapes
 # do not reveal the number of heads.
@@ -62,7 +62,7 @@ def convert_dfm(
     """
     if source.resolve() == destination.resolve():
         raise UserError(f"{destination} is the file to convert: give another name for the result")
-    file = read_authors_file(source, weights)
+    file = read_original_file(source, weights)
     sizes = file.sizes
     checkpoint = {
         "state_dict": to_ours(file.state, sizes, output_layer),

@@ -25,6 +25,7 @@ from dfm_lightning.networks.epipolar import EpipolarTransformer
 from dfm_lightning.networks.latent_codec import STABLE_DIFFUSION_FILE, StableDiffusionCodec
 from dfm_lightning.networks.latent_unet import LatentUNet
 from dfm_lightning.weights_file import CONFIG_KEY
+from dfm_lightning.wording import counted
 
 _ENTRIES = ("step", "model_state_dict", "optimizer", "scheduler")
 _VAE_PREFIX = "first_stage_model."
@@ -89,7 +90,7 @@ def convert_stable_diffusion_codec(vae: Path, destination: Path) -> None:
         raise UserError(f"{destination} is the file to convert: give another name for the result")
     state, _ = _read(vae, _codec)
     _write(destination, {"state_dict": {f"codec.network.{key}": value for key, value in state.items()}})
-    print(f"{destination}: an autoencoder of {len(state)} tensors")
+    print(f"{destination}: an autoencoder of {counted(len(state), 'tensor')}")
 
 
 def _write(destination: Path, content: dict[str, Any]) -> None:

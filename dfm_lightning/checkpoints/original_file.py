@@ -21,7 +21,7 @@ AVERAGED, ONLINE = "ema_model.", "online_model."
 AVERAGING_STATE = ("initted", "step")
 
 
-class AuthorsFile(NamedTuple):
+class OriginalFile(NamedTuple):
     """One state from a checkpoint of theirs, its recognised sizes, and the entries that were not used."""
 
     state: dict[str, Tensor]
@@ -41,7 +41,7 @@ class _Copy(NamedTuple):
         return f"{self.entry}: {self.prefix}{printable(key)}"
 
 
-def read_authors_file(path: Path, weights: Weights) -> AuthorsFile:
+def read_original_file(path: Path, weights: Weights) -> OriginalFile:
     """Read the averaged ("ema") or current ("raw") weights of a checkpoint of theirs.
 
     Every state in the file is checked: keys, shapes, and that all numbers are finite.
@@ -68,7 +68,7 @@ def read_authors_file(path: Path, weights: Weights) -> AuthorsFile:
         raise UserError(f"{path} cannot be converted: {error}") from error
     unused = [name for name in content if name != entry]
     unused += [f"{c.entry}: {c.prefix}*" for c in copies if c.entry == entry and c.prefix != prefix]
-    return AuthorsFile(chosen.state, sizes, unused)
+    return OriginalFile(chosen.state, sizes, unused)
 
 
 def load_data(path: Path) -> Any:

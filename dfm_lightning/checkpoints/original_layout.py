@@ -249,7 +249,7 @@ def _count(state: Iterable[str], prefixes: list[str]) -> int:
 def renamed_keys(sizes: Sizes) -> dict[str, str]:
     """Map each of their keys that we only rename to our name within the task's state.
 
-    It leaves out the folded, split or joined tensors (see `from_authors`), and in a pixelNeRF the output layers.
+    It leaves out the folded, split or joined tensors (see `from_original`), and in a pixelNeRF the output layers.
     """
     ends = ("weight", "bias")
     names = {

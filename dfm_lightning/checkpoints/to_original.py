@@ -28,6 +28,8 @@ from dfm_lightning.weights_file import CONFIG_KEY
 
 # Lightning's name for the weights that are not averaged.
 CURRENT_KEY = "current_model_state"
+# The name of KEPT_KEY in version 0.1.0.
+EARLIER_KEPT_KEY = "authors_tensors"
 
 DENOISER, ENCODER, ESTIMATE_RENDERER = (
     "model.denoiser",
@@ -185,7 +187,7 @@ def _their_state(content: dict[str, Any], key: str, sizes: Sizes, settings: _Set
     for name in names:
         if not isinstance(state.get(name), Tensor):
             raise UserError(f"its {key} holds no tensor {name}, which a model of its settings has")
-    kept = content.get(KEPT_KEY) or {}
+    kept = content.get(KEPT_KEY) or content.get(EARLIER_KEPT_KEY) or {}
     background = settings.background()
     return to_theirs(state, sizes, kept if {LABEL_TABLE, LEVEL_BIAS} <= set(kept) else {}, background)
 

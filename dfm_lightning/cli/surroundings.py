@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dfm_lightning.errors import UserError
+from dfm_lightning.wording import counted
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -121,10 +122,9 @@ def check_processes(starter: Starter | None, devices: Any, machines: Any) -> Non
 def say_processes(trainer: "Trainer", starter: Starter | None) -> None:
     """Report once how many processes a run has."""
     if trainer.is_global_zero:
-        machines = "1 machine" if trainer.num_nodes == 1 else f"{trainer.num_nodes} machines"
-        where = f" on {machines}" if trainer.world_size > 1 else ""
+        where = f" on {counted(trainer.num_nodes, 'machine')}" if trainer.world_size > 1 else ""
         who = f", started by {starter.name}" if starter and trainer.world_size > 1 else ""
-        print(f"{_count(trainer.world_size)}{where}{who}")
+        print(f"{counted(trainer.world_size, 'process')}{where}{who}")
 
 
 def _slurm() -> Starter:
@@ -132,7 +132,7 @@ def _slurm() -> Starter:
     numbers = _numbers(("SLURM_NTASKS", "SLURM_NNODES", *needed))
     processes = numbers["SLURM_NTASKS"]
     if processes > 1:
-        _require(needed, f"SLURM_NTASKS is {processes}, so SLURM starts {_count(processes)}", _SLURM_REMEDY)
+        _require(needed, f"SLURM_NTASKS is {processes}, so SLURM starts as many processes", _SLURM_REMEDY)
         if numbers["SLURM_PROCID"] >= processes:
             raise UserError(
                 f"SLURM_PROCID is {numbers['SLURM_PROCID']}, but SLURM_NTASKS is {processes}: the variables are "
@@ -175,7 +175,3 @@ def _compare(variable: str, setting: str, value: int) -> None:
     given = _numbers((variable,)).get(variable, value)
     if given != value:
         raise UserError(f"{variable} is {given}, but {setting} is {value}: set {setting} to {given}")
-
-
-def _count(processes: int) -> str:
-    return "1 process" if processes == 1 else f"{processes} processes"

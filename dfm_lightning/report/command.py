@@ -7,6 +7,7 @@ from dfm_lightning.files import write_text
 from dfm_lightning.ranges import Number
 from dfm_lightning.report.folders import read_runs
 from dfm_lightning.report.page import notices_of, page_of
+from dfm_lightning.wording import counted
 
 _MEGABYTE = 1_000_000
 
@@ -41,4 +42,4 @@ def report_runs(
     write_text(output, page)
     for line in [*notices_of(runs), *cuts]:
         print(line)
-    print(f"report of {len(runs)} runs: {output}")
+    print(f"report of {counted(len(runs), 'run')}: {output}")

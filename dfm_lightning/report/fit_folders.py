@@ -6,6 +6,7 @@ from typing import Any
 
 from dfm_lightning.report.runs import Curve, Run
 from dfm_lightning.report.stored_files import damaged, read_yaml
+from dfm_lightning.wording import counted
 
 CONFIG, EVENTS = "config.yaml", "events.out.tfevents.*"
 # Logged, but not worth a chart.
@@ -35,7 +36,7 @@ def read_fit_folder(path: Path, name: str) -> Run:
     lost = sum(len(curves[tag].steps) - len(finite[tag].steps) for tag in curves)
     notices = _progress(config, curves, scalars)
     if lost:
-        notices.append(f"{lost} logged numbers are not finite, and are not drawn")
+        notices.append(f"not drawn: {counted(lost, 'logged number')} not finite")
     return Run(
         name,
         path,

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from dfm_lightning.callbacks.output.layers import Layer, Layers, Place, laid_out
+from dfm_lightning.report.runs import Noun
 from dfm_lightning.report.scene_cards import Card, layers_of
 
 
@@ -45,13 +46,13 @@ class Media(NamedTuple):
     cuts: list[str]
 
 
-def collect(cards: Sequence[Card], limit: int) -> Media:
+def collect(cards: Sequence[Card], limit: int, noun: Noun) -> Media:
     """Collect the pictures and videos of some scenes within a number of bytes: first all pictures, then videos.
 
     Pictures are stored at the best quality that fits; if they do not fit at the lowest, those of the last scenes
     are left out. The first video of each scene and run comes first.
     """
-    sheets, cuts = _sheets(cards, limit)
+    sheets, cuts = _sheets(cards, limit, noun)
     left = limit - sum(len(sheet.uri) for sheet in sheets.values())
     videos, left_out = _videos(cards, left)
     if left_out:
@@ -59,7 +60,7 @@ def collect(cards: Sequence[Card], limit: int) -> Media:
     return Media(sheets, videos, cuts)
 
 
-def _sheets(cards: Sequence[Card], limit: int) -> tuple[dict[tuple[int, int], Sheet], list[str]]:
+def _sheets(cards: Sequence[Card], limit: int, noun: Noun) -> tuple[dict[tuple[int, int], Sheet], list[str]]:
     for quality in QUALITIES:
         last = quality is QUALITIES[-1]
         found: dict[tuple[int, int], Sheet] = {}
@@ -78,7 +79,9 @@ def _sheets(cards: Sequence[Card], limit: int) -> tuple[dict[tuple[int, int], Sh
             return found, [f"pictures are stored {quality.words}"] if quality.words else []
         if last:
             kept = len({number for number, _ in found})
-            return found, [f"pictures are stored {quality.words}, and only those of {kept} of {len(cards)} scenes"]
+            return found, [
+                f"pictures are stored {quality.words}, and only those of {kept} of {len(cards)} {noun.many}"
+            ]
     raise AssertionError  # the last quality returns
 
 

@@ -12,17 +12,18 @@ from dfm_lightning.report.curves import sampler_charts, training_charts
 from dfm_lightning.report.exports import as_csv, as_latex, as_markdown
 from dfm_lightning.report.media import Media, collect
 from dfm_lightning.report.run_tables import (
-    table_of_all_scenes_together,
     table_of_differences,
+    table_of_joint_scores,
     table_of_runs,
     table_of_scores,
     table_of_settings,
 )
-from dfm_lightning.report.runs import Run
+from dfm_lightning.report.runs import Run, noun_of
 from dfm_lightning.report.scene_cards import GIVEN, Card, cards_of
 from dfm_lightning.report.scene_pictures import SHEET
 from dfm_lightning.report.tables import Table
 from dfm_lightning.report.truth import truth_charts
+from dfm_lightning.wording import counted
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _EXPORTS = (("CSV", "csv", "text/csv", as_csv), ("Markdown", "md", "text/markdown", as_markdown),
@@ -112,7 +113,8 @@ def notices_of(runs: list[Run]) -> list[str]:
 def page_of(runs: list[Run], title: str, most_scenes: int, limit: int) -> tuple[str, list[str]]:
     """Return the page's text, of at most `limit` bytes if its tables leave room, and what was cut."""
     cards, number = cards_of([run for run in runs if run.kind != "fit"], most_scenes)
-    cuts = [f"{len(cards)} of {number} scenes are shown"] if len(cards) < number else []
+    noun = noun_of(runs)
+    cuts = [f"{len(cards)} of {number} {noun.many} are shown"] if len(cards) < number else []
     values = {
         "title": title,
         "notices": notices_of(runs),
@@ -121,11 +123,12 @@ def page_of(runs: list[Run], title: str, most_scenes: int, limit: int) -> tuple[
         "training": training_charts([run for run in runs if run.kind == "fit"]),
         "width": WIDTH,
         "height": HEIGHT,
+        "items": noun.many,
     }
     text = _rendered(values, cards, Media({}, {}, []), cuts)
     room, said = limit - len(text.encode()), cuts
     for _ in range(_ATTEMPTS):
-        media = collect(cards, room)
+        media = collect(cards, room, noun)
         said = cuts + media.cuts
         text = _rendered(values, cards, media, said)
         excess = len(text.encode()) - limit
@@ -177,7 +180,7 @@ def _groups(tests: list[Run]) -> list[ShownGroup]:
         roles = dict.fromkeys(score.role for score in all_scores(runs))
         tables = [
             *(table_of_scores(runs, role) for role in roles),
-            table_of_all_scenes_together(runs),
+            table_of_joint_scores(runs),
             table_of_differences(runs),
             table_of_settings(runs),
         ]
@@ -201,14 +204,13 @@ def _missing(runs: list[Run]) -> list[str]:
 
 
 def _about_pair(first: Run, second: Run) -> list[str]:
-    shared = shared_scenes(first, second)
-    if not shared:
-        return [f"{first.name} and {second.name} share no scene: their differences are not of pairs"]
+    noun = noun_of([first, second])
+    if not shared_scenes(first, second):
+        return [f"{first.name} and {second.name} share no {noun.one}: their differences are not of pairs"]
     other = [key for key in first.scenes.keys() & second.scenes.keys() if not same_data(first, second, key)]
     if other:
-        return [
-            f"{first.name} and {second.name}: {len(other)} scenes of one name have other data, and are not paired"
-        ]
+        few = counted(len(other), noun.one, noun.many)
+        return [f"{first.name} and {second.name}: not paired, since the data differ: {few} of one name"]
     return []
 
 

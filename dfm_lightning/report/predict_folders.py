@@ -8,6 +8,7 @@ from dfm_lightning.files import PARTIAL
 from dfm_lightning.report.evaluations import with_evaluations
 from dfm_lightning.report.runs import Run
 from dfm_lightning.report.stored_files import damaged, part, read_json
+from dfm_lightning.wording import counted
 
 
 def is_predict_folder(path: Path) -> bool:
@@ -49,7 +50,8 @@ def _notices(path: Path, samples: dict[str, dict[int, Path]], settings: list[dic
     counts = sorted(map(len, samples.values()))
     if any(path.rglob(f"{PARTIAL}*")) or counts[0] != counts[-1]:
         number = f"{counts[0]} to {counts[-1]}" if counts[0] != counts[-1] else str(counts[0])
-        notices.append(f"unfinished: {number} samples of each of {len(samples)} scenes are written")
+        samples_written = "1 sample" if number == "1" else f"{number} samples"
+        notices.append(f"unfinished: {samples_written} of each of {counted(len(samples), 'scene')} written")
     if any(each != settings[-1] for each in settings):
         notices.append("holds samples that were made with several settings; those of the last are shown")
     return notices

@@ -14,9 +14,10 @@ from dfm_lightning.report.comparisons import (
     verdict,
 )
 from dfm_lightning.report.directions import direction_of
-from dfm_lightning.report.runs import Run
+from dfm_lightning.report.runs import Noun, Run, noun_of
 from dfm_lightning.report.statistics import LEVEL, RESAMPLES, Estimate
 from dfm_lightning.report.tables import NOTHING, Cell, Mark, Table, estimated, number
+from dfm_lightning.wording import counted
 
 # With more runs, each is compared with the first alone.
 MOST_RUNS_IN_PAIRS = 4
@@ -24,11 +25,10 @@ _FEW_SCENES = 10
 # Recorded, but uninteresting beside the others, or long.
 _NOT_COMPARED = frozenset({"config", "checkpoint", "scenes", "processes", "evaluations", "resolution"})
 _COLUMNS = {
-    "scenes": "scenes (N)", "samples": "samples", "resolution": "resolution", "model": "model",
+    "scenes": "", "samples": "samples", "resolution": "resolution", "model": "model",
     "sampler": "sampler", "evaluations": "evaluations", "guidance_scale": "guidance", "seed": "seed",
     "weights": "weights", "precision": "precision", "checkpoint": "checkpoint", "max_steps": "training steps",
 }  # fmt: skip
-_INTERVALS = f"in brackets {LEVEL}% intervals, percentiles of {RESAMPLES} bootstrap resamples of the scenes"
 
 
 def table_of_runs(runs: list[Run]) -> Table:
@@ -40,14 +40,15 @@ def table_of_runs(runs: list[Run]) -> Table:
         [Cell(run.name), Cell(run.kind), *(Cell(_setting(run, name)) for name in shown), Cell(_state(run))]
         for run in runs
     ]
-    head = ["run", "kind", *shown.values(), "state"]
+    head = ["run", "kind", *(title or f"{noun_of(runs).many} (N)" for title in shown.values()), "state"]
     note = "Weights are named by a fingerprint of all their numbers. Evaluations are those of one sample."
     return Table("runs", "Runs", note, head, rows)
 
 
 def table_of_scores(runs: list[Run], role: str) -> Table:
     """Tabulate the scores of one role's views: a row for each score, a column for each run."""
-    rows = [[Cell("scenes (N)"), *(Cell(str(len(run.scenes))) for run in runs)]]
+    items = noun_of(runs).many
+    rows = [[Cell(f"{items} (N)"), *(Cell(str(len(run.scenes))) for run in runs)]]
     for score in (each for each in all_scores(runs) if each.role == role):
         cells = []
         for run, mark in zip(runs, marks(runs, score), strict=True):
@@ -58,11 +59,11 @@ def table_of_scores(runs: list[Run], role: str) -> Table:
                 else _counted(run, estimate, mark)
             )
         rows.append([Cell(_named(score.name)), *cells])
-    note = f"Means over scenes, {_INTERVALS}."
+    note = f"Means over {items}, {_intervals(items)}."
     if any(cell.mark for row in rows for cell in row):
-        note += " ★ is the best of a row, ≈ what is not significantly worse (paired where scenes are shared)."
+        note += f" ★ is the best of a row, ≈ not significantly worse (paired where {items} are shared)."
     if any(len(run.scenes) < _FEW_SCENES for run in runs):
-        note += f" With fewer than {_FEW_SCENES} scenes, such intervals are too narrow."
+        note += f" With fewer than {_FEW_SCENES} {items}, such intervals are too narrow."
     return Table(f"scores-{role}", f"Scores of {role} views" if role != "all" else "Scores", note,
                  ["score", *(run.name for run in runs)], rows)  # fmt: skip
 
@@ -78,10 +79,11 @@ def table_of_differences(runs: list[Run]) -> Table | None:
     for score in all_scores(runs):
         estimates = [difference(first, second, score) for first, second in pairs]
         if any(estimates):
-            cells = [_difference(estimate, score) for estimate in estimates]
+            cells = [_difference(estimate, score, noun_of(runs)) for estimate in estimates]
             rows.append([Cell(score.role), Cell(_named(score.name)), *cells])
+    items = noun_of(runs).many
     note = (
-        f"Mean differences over the scenes that both runs have, {_INTERVALS}. "
+        f"Mean differences over the {items} that both runs have, {_intervals(items)}. "
         "“Better” and “worse” are of the first of the two: the interval excludes zero (for each score by itself; "
         "of many true ties, one in twenty looks like a difference). A tie does not prove that two runs are equal."
     )
@@ -89,21 +91,21 @@ def table_of_differences(runs: list[Run]) -> Table | None:
     return Table("differences", "Paired differences", note, head, rows)
 
 
-def table_of_all_scenes_together(runs: list[Run]) -> Table | None:
+def table_of_joint_scores(runs: list[Run]) -> Table | None:
     """Tabulate the scores of all scenes at once; ends of intervals are beside their value."""
     found = dict.fromkeys(
-        Score(role, name) for run in runs for role, scores in run.together.items() for name in scores
+        Score(role, name) for run in runs for role, scores in run.joint.items() for name in scores
     )
     shown = [score for score in found if not _is_end(score, list(found))]
     if not shown:
         return None
     rows = []
     for score in shown:
-        parts = [run.together.get(score.role, {}) for run in runs]
-        rows.append([Cell(score.role), Cell(_named(score.name)), *_together(runs, parts, score)])
+        parts = [run.joint.get(score.role, {}) for run in runs]
+        rows.append([Cell(score.role), Cell(_named(score.name)), *_joint_cells(runs, parts, score)])
     notes = dict.fromkeys(f"{name}: {note}." for run in runs for name, note in run.notes.items())
     head = ["of", "score", *(run.name for run in runs)]
-    return Table("together", "All scenes together", " ".join(notes), head, rows)
+    return Table("joint", f"All {noun_of(runs).many} together", " ".join(notes), head, rows)
 
 
 def table_of_settings(runs: list[Run]) -> Table | None:
@@ -124,7 +126,7 @@ def why_missing(run: Run, score: Score) -> str:
         if name in words:
             return reason
     if not any(score.role in roles for roles in run.scenes.values()):
-        return f"no scene of this run has {score.role} views"
+        return f"no {noun_of([run]).one} of this run has {score.role} views"
     if "spread" in words and run.settings.get("samples") == 1:
         return "one sample has no spread"
     return "not measured in this run"
@@ -132,18 +134,19 @@ def why_missing(run: Run, score: Score) -> str:
 
 def _counted(run: Run, estimate: Estimate, mark: Mark) -> Cell:
     """Format an estimate; add its number of scenes if that is not all."""
-    few = f"of the {estimate.scenes} scenes that have it" if estimate.scenes < len(run.scenes) else ""
+    counts = counted(estimate.scenes, *noun_of([run]))
+    few = f"only {counts} of {len(run.scenes)} with this score" if estimate.scenes < len(run.scenes) else ""
     return estimated(estimate, mark, few)
 
 
-def _difference(estimate: Estimate | None, score: Score) -> Cell:
+def _difference(estimate: Estimate | None, score: Score, noun: Noun) -> Cell:
     if estimate is None:
-        return Cell(NOTHING, reason="no scene has this score in both runs")
-    few = "one scene says nothing about others" if estimate.low is None else ""
+        return Cell(NOTHING, reason=f"no {noun.one} has this score in both runs")
+    few = f"one {noun.one} says nothing about others" if estimate.low is None else ""
     return estimated(estimate, "" if few else verdict(estimate, score.direction), few)
 
 
-def _together(runs: list[Run], parts: list[Scores], score: Score) -> list[Cell]:
+def _joint_cells(runs: list[Run], parts: list[Scores], score: Score) -> list[Cell]:
     values = [scores.get(score.name) for scores in parts]
     known = [value for value in values if value is not None]
     direction = direction_of(score.name)
@@ -165,6 +168,10 @@ def _together(runs: list[Run], parts: list[Scores], score: Score) -> list[Cell]:
 def _is_end(score: Score, found: list[Score]) -> bool:
     stem, _, end = score.name.rpartition("_")
     return end in ("low", "high") and Score(score.role, stem) in found
+
+
+def _intervals(items: str) -> str:
+    return f"in brackets {LEVEL}% intervals, percentiles of {RESAMPLES} bootstrap resamples of the {items}"
 
 
 def _named(name: str) -> str:

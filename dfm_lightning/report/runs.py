@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from dfm_lightning.callbacks.report_tables import SceneScores, Scores
 from dfm_lightning.callbacks.sketches import Sketch
+from dfm_lightning.wording import plural_of
 
 Kind = Literal["test", "predict", "fit"]
 
@@ -26,8 +27,9 @@ class Run:
     unfinished, or of an older version. The rest depends on the kind of run:
 
     test: `scenes`, the scores by scene, role and name; `sketches` of the data of each scene, if recorded;
-    `together`, the scores of all scenes at once; `missing` and `notes`, reasons and explanations. predict:
-    `samples`, the folders of each scene's samples; `sketches` of the requests. fit: `curves` by name.
+    `joint`, the scores of all scenes at once; `missing` and `notes`, reasons and explanations; `item`, the noun
+    for a scene, if recorded. predict: `samples`, the folders of each scene's samples; `sketches` of the requests.
+    fit: `curves` by name.
     """
 
     name: str
@@ -37,8 +39,23 @@ class Run:
     notices: tuple[str, ...] = ()
     scenes: SceneScores = field(default_factory=dict)
     sketches: dict[str, Sketch] = field(default_factory=dict)
-    together: dict[str, Scores] = field(default_factory=dict)
+    joint: dict[str, Scores] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     samples: dict[str, list[Path]] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
+    item: str | None = None
+
+
+class Noun(NamedTuple):
+    """A word for scenes, such as clip."""
+
+    one: str
+    many: str
+
+
+def noun_of(runs: list[Run]) -> Noun:
+    """Return the noun that runs have recorded for their scenes; "scene" if they disagree or have recorded none."""
+    items = {run.item for run in runs} - {None}
+    item = (items.pop() if len(items) == 1 else None) or "scene"
+    return Noun(item, plural_of(item))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dfm_lightning.callbacks.evaluation_report import REPORT_FILES
+from dfm_lightning.callbacks.report_page import REPORT_FILES
 from dfm_lightning.report.evaluations import with_evaluations
 from dfm_lightning.report.runs import Run
 from dfm_lightning.report.stored_files import (
@@ -17,6 +17,7 @@ from dfm_lightning.report.stored_files import (
     scores_by_scene,
     texts,
 )
+from dfm_lightning.wording import counted
 
 REPORT = REPORT_FILES[0]
 
@@ -41,7 +42,9 @@ def read_test_folder(path: Path, name: str) -> Run:
     scenes = scores_by_scene(path / REPORT, part(path / REPORT, report, "scenes"))
     settings = with_evaluations(part(path / REPORT, report, "settings"))
     further = len(measured.keys() - scenes.keys())
-    notices = [f"{further} scenes have been measured that are not in its report: test again"] if further else []
+    notices = (
+        [f"{counted(further, 'further scene')} measured, but not in its report: test again"] if further else []
+    )
     if not all("version" in scene for scene in stored.values()) or not stored:
         notices.append("of version 0.1.0, which recorded fewer settings")
     return Run(
@@ -52,9 +55,11 @@ def read_test_folder(path: Path, name: str) -> Run:
         tuple(notices),
         scenes=scenes,
         sketches=sketches,
-        together=scores_by_role(path / REPORT, report.get("together") or {}),
+        # Version 0.1.0 called them "together".
+        joint=scores_by_role(path / REPORT, report.get("joint", report.get("together")) or {}),
         missing=texts(path / REPORT, report.get("missing")),
         notes=texts(path / REPORT, report.get("notes")),
+        item=item if isinstance(item := report.get("item"), str) else None,
     )
 
 
@@ -74,9 +79,9 @@ def _unfinished(path: Path, name: str, measured: dict[str, tuple[Path, dict[str,
     spelt = {key: json.dumps(settings, sort_keys=True) for key, settings in used.items()}
     chosen = Counter(spelt.values()).most_common(1)[0][0]
     keys = sorted(key for key, text in spelt.items() if text == chosen)
-    notices = [f"unfinished: {len(keys)} scenes are measured, {REPORT} is not written yet"]
+    notices = [f"unfinished: {counted(len(keys), 'scene')} measured, {REPORT} not written yet"]
     if len(keys) < len(spelt):
-        notices.append(f"{len(spelt) - len(keys)} scenes measured with other settings are left out")
+        notices.append(f"left out: {counted(len(spelt) - len(keys), 'scene')} measured with other settings")
     scenes = {key: scores_by_role(measured[key][0], measured[key][1].get("scores")) for key in keys}
     settings = {**used[keys[0]], "scenes": len(keys)}
     return Run(name, path, "test", with_evaluations(settings), tuple(notices), scenes=scenes)

@@ -1,4 +1,4 @@
-"""Shares of sampled attributes beside their known distribution, from scores of all scenes together."""
+"""Shares of sampled attributes beside their known distribution, from joint scores."""
 
 from dfm_lightning.report.charts import Share, ShareChart, share_chart
 from dfm_lightning.report.comparisons import Score, estimate_of, scores_of
@@ -39,12 +39,12 @@ def _shares(run: Run) -> list[Share]:
     Each has the ends of its interval (`_low`, `_high`), or a standard error.
     """
     found = []
-    for role, scores in run.together.items():
+    for role, scores in run.joint.items():
         for name, share in scores.items():
             if f"{name}{_LAW}" in scores:
                 ends = (scores.get(f"{name}_low"), scores.get(f"{name}_high"))
                 found.append(Share(f"{role}: {name}", run.name, share, *ends, scores[f"{name}{_LAW}"]))
-    for name, scores in run.together.items():
+    for name, scores in run.joint.items():
         if not {"share", "true_probability"} <= scores.keys():
             continue
         share, error = scores["share"], scores.get("standard_error")

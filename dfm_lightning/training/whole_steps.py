@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import CombinedLoader
 
 from dfm_lightning.errors import UserError
 from dfm_lightning.training.notices import say
+from dfm_lightning.wording import counted
 
 
 class WholeSteps(Callback):
@@ -42,13 +43,13 @@ class WholeSteps(Callback):
         done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
         if done < batches and done % gathered:  # of a training that accumulated another number
             say(
-                f"Training stopped after {done} batches of an epoch, and a step now gathers {gathered}: the first "
-                f"step has {gathered - done % gathered} only."
+                f"Training stopped after {counted(done, 'batch')} of an epoch, and a step now gathers {gathered}: "
+                f"the first step has {gathered - done % gathered} only."
             )
         if batches != float("inf") and batches % gathered:
             say(
-                f"An epoch has {batches} batches, and a step gathers {gathered}: the last step of each epoch has "
-                f"{int(batches % gathered)} only."
+                f"An epoch has {counted(int(batches), 'batch')}, and a step gathers {gathered}: "
+                f"the last step of each epoch has {int(batches % gathered)} only."
             )
 
 

@@ -26,6 +26,7 @@ from dfm_lightning.tuning.converged import errors, problems_of
 from dfm_lightning.tuning.search import search
 from dfm_lightning.tuning.stored import Stored
 from dfm_lightning.types import Batch, map_tensors
+from dfm_lightning.wording import counted
 
 # Of the fixed choices, so many are compared with on the scenes that the search has not seen.
 _COMPARED = 5
@@ -181,7 +182,7 @@ def _write(
     lines = [
         "# A sampler that was searched for this model. Lay it over the config: -c CONFIG -c sampler.yaml",
         "# Root mean square distance from converged samples, with 95% intervals:",
-        f"# {held_out} validation scenes held out from the search, which used {searched} others.",
+        f"# {counted(held_out, 'validation scene')} held out from the search, which used {searched} others.",
         f"#   this sampler         {_text(own)}",
         f"#   {name:<20} {_text(rival)}   (the best fixed choice there)",
         f"#   gain, scene by scene {_text(gain)}",

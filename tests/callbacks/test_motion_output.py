@@ -143,13 +143,13 @@ def test_the_report_counts_directions_and_scores_the_best_of_the_first_few(tmp_p
     report = MotionReport(str(tmp_path), best_of=8)
     trainer(report).test(model, datamodule=Clips(), verbose=False)
     written = json.loads((tmp_path / "report.json").read_text())
-    together = written["together"]
-    assert set(together) == {"0°", "180°", "undecided"}
-    assert together["0°"]["share"] + together["180°"]["share"] == 1
-    assert together["undecided"]["share"] == 0
-    assert 0.2 < together["0°"]["least"] < 0.8
-    assert together["0°"]["true_probability"] == 0.5
-    assert 0 < together["0°"]["standard_error"] < 0.2
+    joint = written["joint"]
+    assert set(joint) == {"0°", "180°", "undecided"}
+    assert joint["0°"]["share"] + joint["180°"]["share"] == 1
+    assert joint["undecided"]["share"] == 0
+    assert 0.2 < joint["0°"]["least"] < 0.8
+    assert joint["0°"]["true_probability"] == 0.5
+    assert 0 < joint["0°"]["standard_error"] < 0.2
     average = written["average"]
     assert set(average) == {"target", "novel"}
     # The best of eight goes the true way, whose flow is exact; a wrong one is off by 4 at 16 of 256 pixels.
@@ -171,7 +171,7 @@ def test_the_report_counts_directions_and_scores_the_best_of_the_first_few(tmp_p
 
     model.sample = refuse
     trainer(MotionReport(str(tmp_path), best_of=8)).test(model, datamodule=Clips(), verbose=False)
-    assert json.loads((tmp_path / "report.json").read_text())["together"] == together
+    assert json.loads((tmp_path / "report.json").read_text())["joint"] == joint
 
 
 def test_scores_of_frames() -> None:
@@ -195,7 +195,7 @@ def test_scores_of_frames() -> None:
 def test_real_clips_have_no_true_motion(tmp_path: Path) -> None:
     trainer(MotionReport(str(tmp_path))).test(task(), datamodule=Clips(known=False), verbose=False)
     written = json.loads((tmp_path / "report.json").read_text())
-    assert written["together"] == {}
+    assert written["joint"] == {}
     assert "epe_best" not in written["average"]["target"]
     assert written["average"]["target"]["psnr_best"] > written["average"]["target"]["no_motion_psnr"]
 

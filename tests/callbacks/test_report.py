@@ -16,9 +16,9 @@ from torch import Tensor
 
 from dfm_lightning.callbacks import SceneReport
 from dfm_lightning.callbacks.contact_sheet import contact_sheet
-from dfm_lightning.callbacks.evaluation_report import merge_scores
 from dfm_lightning.callbacks.report_tables import as_csv, average_scores
 from dfm_lightning.callbacks.scene_scores import score_scene
+from dfm_lightning.callbacks.stored_scores import merge_scores
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, RealismMetrics, compare_features, psnr, spread
@@ -96,7 +96,7 @@ def test_average_and_table_say_what_is_missing() -> None:
     average = average_scores(scenes.values())
     assert average == {"target": {"psnr_mean": 15.0, "spread": 0.1}}
     rows = list(csv.DictReader(io.StringIO(as_csv(scenes, average, {"target": {"fid": 3.0}}))))
-    assert [row["scene"] for row in rows] == ["a", "b", "average", "standard error", "together"]
+    assert [row["scene"] for row in rows] == ["a", "b", "average", "standard error", "joint"]
     assert rows[4]["fid"] == "3.0"
     # Of 10 and 20; of one value there is none.
     assert (rows[3]["psnr_mean"], rows[3]["spread"]) == ("5.0", "missing")
@@ -276,10 +276,10 @@ def test_fid_and_kid_are_of_all_scenes_after_an_interruption_too(
     true = torch.cat([scene.truth[views] for scene in evaluated])
     sampled = torch.cat([scene.samples[:, views].flatten(0, 1) for scene in evaluated])
     expected = compare_features(FewNumbers().features(true), FewNumbers().features(sampled))
-    everything = once["together"]["all"]
+    everything = once["joint"]["all"]
     assert {name: everything[name] for name in expected} == pytest.approx(expected, rel=1e-4, abs=1e-6)
     assert (everything["images_true"], everything["images_sampled"]) == (len(true), len(sampled)) == (9, 18)
-    assert set(once["together"]) == {"target", "novel", "all"}
+    assert set(once["joint"]) == {"target", "novel", "all"}
     assert "biased" in once["notes"]["fid (all)"]
     assert "All scenes together" in (tmp_path / "once" / "index.html").read_text()
 
@@ -296,6 +296,6 @@ def test_scores_without_what_was_kept_beside_them_are_not_taken(
 def test_without_weights_the_report_says_what_is_missing(tmp_path: Path) -> None:
     run(tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["together"] == {}
+    assert report["joint"] == {}
     assert "weights-inception" in report["missing"]["fid"]
     assert not list((tmp_path / "scenes").glob("*.npz"))

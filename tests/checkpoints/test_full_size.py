@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from authors_parity import build_task, converted
+from original_parity import build_task, converted
 from torch import Tensor
 
 from dfm_lightning.checkpoints.original_layout import BACKGROUND, ESTIMATE_BACKGROUND
@@ -13,7 +13,7 @@ from dfm_lightning.diffusion import ObservationDenoiser
 from dfm_lightning.geometry.cameras import build_cameras
 from dfm_lightning.types import Cameras, Views, map_tensors
 
-KEYS = Path(__file__).parents[1] / "data" / "authors_dfm_keys.json"
+KEYS = Path(__file__).parents[1] / "data" / "original_dfm_keys.json"
 
 
 def random_values(shape: list[int], generator: torch.Generator) -> Tensor:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import straightforward_dfm as plain
 import torch
-from authors_parity import build_task, converted
-from small_authors import HEADS, SMALL, checkpoint_of, random_state
+from original_parity import build_task, converted
+from small_original import HEADS, SMALL, checkpoint_of, random_state
 from torch import Tensor
 
 from dfm_lightning.geometry.cameras import build_cameras, look_at

@@ -76,7 +76,7 @@ def test_test_reports_scores_and_directions(folder: Path) -> None:
     assert {"psnr_best", "ssim_mean", "holes", "spread", "epe_best", "epe_no_motion"} <= set(
         report["average"]["target"]
     )
-    assert set(report["together"]) == {"0°", "180°", "undecided"}
+    assert set(report["joint"]) == {"0°", "180°", "undecided"}
     assert report["settings"]["scenes"] == 2
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from dfm_lightning.losses import distortion, edge_aware_smoothness, ray_distortion
 
 # A training step of the authors' code on a small model with random weights: see tests/data/README.md.
-AUTHORS = Path(__file__).parents[1] / "data" / "authors_depth_losses.pt"
+ORIGINAL = Path(__file__).parents[1] / "data" / "original_depth_losses.pt"
 
 
 def random_rays(*shape: int) -> tuple[Tensor, Tensor]:
@@ -140,8 +140,8 @@ def test_with_a_low_clamp_one_ray_of_no_depth_silences_the_rest_of_its_patch() -
     assert abs(drowned) < abs(heard) / 10
 
 
-def test_the_authors_numbers() -> None:
-    step = torch.load(AUTHORS, weights_only=True)
+def test_the_original_numbers() -> None:
+    step = torch.load(ORIGINAL, weights_only=True)
     loss = ray_distortion(step["weights"], step["distances"], near=0.7, far=10.0)
     assert float(loss) == pytest.approx(step["distortion_loss"], rel=1e-6)
     loss = edge_aware_smoothness(step["depth"], step["image"], min_depth=1e-3, max_depth=80.0)

@@ -43,7 +43,7 @@ def write_test(
     if finished:
         report = {
             "average": average_scores(scenes.values()),
-            "together": {
+            "joint": {
                 "hidden look": {"total_variation": 0.2, "total_variation_low": 0.1, "total_variation_high": 0.3},
                 "look red": {"share": 0.4, "share_low": 0.3, "share_high": 0.5, "true_probability": 0.5},
             },

@@ -200,7 +200,7 @@ def test_what_tests_measure_of_laws_is_drawn(tmp_path: Path) -> None:
         {"looks": each, "purity": np.ones(3), "estimated_look": np.array([0]), "true_look": np.array([0])}
         for each in looks
     ]
-    (chart,) = truth_charts([Run("looks", tmp_path, "test", {}, together=compare_looks(kept, law)[0])])
+    (chart,) = truth_charts([Run("looks", tmp_path, "test", {}, joint=compare_looks(kept, law)[0])])
     assert re.search(r"hidden look: red, looks: 0\.667 \[0\.\d+, 0\.\d+\], law 0\.750\.", chart.description)
     assert "undecided, looks: 0.111" in chart.description
     choices = {
@@ -208,8 +208,8 @@ def test_what_tests_measure_of_laws_is_drawn(tmp_path: Path) -> None:
         "directions": np.array([[1.0, 0.0], [-1.0, 0.0]]),
         "probabilities": np.array([0.5, 0.5]),
     }
-    together = MotionReport(str(tmp_path)).together(iter([choices]))
-    (chart,) = truth_charts([Run("motions", tmp_path, "test", {}, together=together)])
+    joint = MotionReport(str(tmp_path)).joint_scores(iter([choices]))
+    (chart,) = truth_charts([Run("motions", tmp_path, "test", {}, joint=joint)])
     assert re.search(r"180°, motions: 0\.250 \[.*\], law 0\.500\.", chart.description)
 
 

@@ -35,7 +35,7 @@ def test_scenes_of_other_settings_are_left_out(tmp_path: Path) -> None:
     write_test(tmp_path, QUALITY, finished=False)
     (run,) = read_runs([tmp_path])
     assert run.scenes.keys() == QUALITY.keys()
-    assert "1 scenes" in run.notices[1]
+    assert "1 scene measured" in run.notices[1]
 
 
 def test_a_test_of_the_first_version(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from folders import write_fit, write_test
 from dfm_lightning.report.exports import as_csv, as_latex, as_markdown
 from dfm_lightning.report.folders import read_runs
 from dfm_lightning.report.run_tables import (
-    table_of_all_scenes_together,
     table_of_differences,
+    table_of_joint_scores,
     table_of_runs,
     table_of_scores,
     table_of_settings,
@@ -87,11 +88,39 @@ def test_what_runs_are_and_differ_in(runs: list[Run], tmp_path: Path) -> None:
 
 
 def test_scores_of_all_scenes_have_their_intervals_beside_them(runs: list[Run]) -> None:
-    table = table_of_all_scenes_together(runs)
+    table = table_of_joint_scores(runs)
     assert table is not None
     cell = row_of(table, "hidden look", "total variation")[2]
     assert cell.text == "0.20 [0.10, 0.30]"
     assert not any("low" in row[1].text for row in table.rows)
+
+
+def record(folder: Path, **entries: object) -> None:
+    """Change entries of a report."""
+    path = folder / "report.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+
+def test_scenes_have_the_noun_that_the_reports_agree_on(runs: list[Run]) -> None:
+    folders = [run.path for run in runs]
+    record(folders[0], item="clip")
+    clips, unknown = read_runs(folders)
+    for each in ([clips], [clips, unknown]):
+        assert row_of(table_of_scores(each, "target"), "clips (N)")
+        joint = table_of_joint_scores(each)
+        assert joint is not None
+        assert joint.title == "All clips together"
+    record(folders[1], item="patch")
+    assert row_of(table_of_scores(read_runs(folders), "target"), "scenes (N)")
+    assert row_of(table_of_scores(read_runs(folders[1:]), "target"), "patches (N)")
+
+
+def test_joint_scores_of_the_first_version_are_read(runs: list[Run]) -> None:
+    path = runs[0].path / "report.json"
+    report = json.loads(path.read_text())
+    report["together"] = report.pop("joint")
+    path.write_text(json.dumps(report))
+    assert read_runs([runs[0].path])[0].joint == runs[0].joint != {}
 
 
 @pytest.mark.parametrize(

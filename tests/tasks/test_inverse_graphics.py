@@ -48,7 +48,7 @@ def test_each_regulariser_is_what_it_says() -> None:
     assert compared.shape == (2, 3, 3, 4, 4), "the target and two novel views, in patches"
 
 
-def test_the_authors_losses_can_be_had() -> None:
+def test_the_original_losses_can_be_had() -> None:
     model = task(objective=SceneObjective(proposal_weight=0.0, smoothness_depths=(1e-3, 80.0), fill_depth=False))
     denoised = model.denoise_noised(batch(["a"]))
     details, compared = denoised.observed.auxiliary, denoised.compared.observation

@@ -91,4 +91,4 @@ def test_a_position_beyond_the_scene_leaves_it_out(
     content = {keys[0]: {"context": [0, 13], "target": [14]}, keys[1]: {"context": [0, 13], "target": [7]}}
     data = module(rooms, evaluation={"index": write_index(tmp_path / "index.json", content)})
     assert [batch.key[0] for batch in data.test_dataloader()] == [keys[1]]
-    assert any("no camera at position 14, 14 altogether" in str(warning.message) for warning in recwarn)
+    assert any("no camera at position 14 of 14" in str(warning.message) for warning in recwarn)

@@ -199,7 +199,7 @@ def test_scenes_of_another_layout_are_refused_by_name(change: Callable[[dict], s
         open_reader(own_chunks, "train", 1.0).scene(key)
     problems = verify_root(own_chunks)
     assert [problem.where for problem in problems] == [f"train/{key}"]
-    assert "1 scenes" in str(inspect_root(own_chunks))
+    assert "unreadable: 1 scene" in str(inspect_root(own_chunks))
     data = module(own_chunks, batch_size=1, scenes={"val": 0})
     assert {batch.key[0] for _ in range(4) for batch in data.train_dataloader()} == set(
         data.reader("train").keys()

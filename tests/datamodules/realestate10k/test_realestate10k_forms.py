@@ -125,7 +125,7 @@ def test_only_the_pictures_asked_for_are_read_from_a_chunk(
     assert len(opened) == 1
 
 
-def test_cropping_follows_the_authors_arithmetic(rooms: Path) -> None:
+def test_cropping_follows_the_original_arithmetic(rooms: Path) -> None:
     """A 16:9 image cut to its central square has its fx multiplied by width / height, cx still in the middle."""
     batch = next(iter(module(rooms).test_dataloader()))
     file = rooms / "test" / f"{batch.key[0]}.txt"

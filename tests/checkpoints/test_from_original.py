@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from authors_parity import build_task, converted
-from small_authors import HEADS, PIXELNERF, POSED, SMALL, checkpoint_of, random_state
+from original_parity import build_task, converted
+from small_original import HEADS, PIXELNERF, POSED, SMALL, checkpoint_of, random_state
 from torch import Tensor
 
 from dfm_lightning.checkpoints.from_original import convert_dfm
@@ -19,11 +19,11 @@ from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
 from dfm_lightning.cli import main
 from dfm_lightning.errors import UserError
 
-KEYS = Path(__file__).parents[1] / "data" / "authors_dfm_keys.json"
+KEYS = Path(__file__).parents[1] / "data" / "original_dfm_keys.json"
 
 
 @pytest.mark.parametrize(("name", "resolution", "posed"), [("re10k", 64, False), ("co3d", 128, True)])
-def test_the_layout_is_that_of_the_authors_models(name: str, resolution: int, posed: bool) -> None:
+def test_the_layout_is_that_of_the_original_models(name: str, resolution: int, posed: bool) -> None:
     shapes = {key: tuple(shape) for key, shape in json.loads(KEYS.read_text())[name].items()}
     sizes = recognise({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
     expected = layout(sizes)

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from authors_parity import DATA, Comparison, read_reference
+from original_parity import DATA, Comparison, read_reference
 
 # Further files of the same layout can be named in the environment, separated by colons.
-FILES = [DATA, *map(Path, filter(None, os.environ.get("DFM_AUTHORS_FILES", "").split(":")))]
+FILES = [DATA, *map(Path, filter(None, os.environ.get("DFM_ORIGINAL_FILES", "").split(":")))]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_everything_agrees_with_the_authors_code(path: Path, dtype: torch.dtype) -> None:
+def test_everything_agrees_with_the_original_code(path: Path, dtype: torch.dtype) -> None:
     reference = read_reference(path)
     comparison = Comparison(reference, dtype)
     items = list(comparison.items())

@@ -12,7 +12,7 @@ from datamodules.synthetic.rooms import write_synthetic_rooms
 from dfm_lightning.cli import main
 
 sys.path.append(str(Path(__file__).parents[1] / "checkpoints"))
-from small_authors import HEADS, PIXELNERF, SMALL, checkpoint_of, random_state
+from small_original import HEADS, PIXELNERF, SMALL, checkpoint_of, random_state
 
 TINY = """
 model:
@@ -95,7 +95,7 @@ def test_training_goes_on_from_a_converted_checkpoint_and_back(
 
 
 @pytest.mark.parametrize("name", ["realestate10k_128", "co3d_128"])
-def test_the_shipped_configs_can_be_run_in_the_authors_code(
+def test_the_shipped_configs_can_be_run_in_the_original_code(
     name: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of their settings, nothing is refused and nothing noted but near and far."""

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from authors_parity import converted
-from small_authors import HEADS, POSED, SMALL, checkpoint_of, random_state
+from original_parity import converted
+from small_original import HEADS, POSED, SMALL, checkpoint_of, random_state
 
 from dfm_lightning.checkpoints.from_original import KEPT_KEY, convert_dfm
 from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
-from dfm_lightning.checkpoints.to_original import CURRENT_KEY, convert_to_dfm
+from dfm_lightning.checkpoints.to_original import CURRENT_KEY, EARLIER_KEPT_KEY, convert_to_dfm
 from dfm_lightning.cli import main
 from dfm_lightning.errors import UserError
 
@@ -38,6 +38,13 @@ def test_there_and_back_every_tensor_is_the_same(sizes: Any, tmp_path: Path) -> 
     expected = {f"{prefix}{key}" for prefix in ("ema_model.", "online_model.") for key in state}
     assert set(content["ema"]) == expected
     assert all(torch.equal(value, state[key.partition(".")[2]]) for key, value in content["ema"].items())
+
+
+def test_checkpoints_converted_by_an_earlier_version_are_whole_too(tmp_path: Path) -> None:
+    state = random_state(SMALL)
+    checkpoint = converted(checkpoint_of(state), tmp_path, heads=HEADS)
+    checkpoint[EARLIER_KEPT_KEY] = checkpoint.pop(KEPT_KEY)
+    assert same(back(checkpoint, tmp_path)["model"], state)
 
 
 def test_a_model_trained_here_is_whole_there(tmp_path: Path) -> None:
