@@ -15,275 +15,32 @@ it stays nearly the same while the code changes elsewhere. See docs/notes/mutati
 
 import argparse
 import contextlib
-import hashlib
 import importlib
 import importlib.machinery
-import json
 import multiprocessing
 import os
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import libcst as cst
-from libcst.metadata import MetadataWrapper, PositionProvider
-from mutmut.mutation.mutators import mutation_operators
+from mutants import ROOT, Mutant, sample
+from mutation_coverage import PACKAGE, PYTEST, Coverage, measured_coverage, tests_for
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "dfm_lightning"
 CORE = (
     *("module.py", "first_step.py", "scene_scores.py", "record.py", "ranges.py", "weights.py", "randomness.py"),
     *("types.py", "interfaces.py", "optimizers.py", "diffusion/*.py", "diffusion/samplers/*.py"),
     *("forward_models/*.py", "denoisers/*.py", "losses/*.py", "metrics/*.py", "geometry/*.py", "tasks/*.py"),
     "networks/*.py",
 )
-# The quick tests of the core's own folders: those of the command line and the like run it too, but take long.
-FOLDERS = ("diffusion", "forward_models", "denoisers", "losses", "metrics", "geometry", "tasks", "networks")
-TESTS = [
-    *(f"tests/{folder}" for folder in FOLDERS),
-    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("test_*.py")),
-    *("tests/checkpoints/test_original_parity.py", "tests/checkpoints/test_variants.py"),
-    *("-m", "not slow"),
-]
-PYTEST = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "--tb=no"]
-SEED = "dfm-lightning"
-# Seconds of tests, as measured under coverage, that a mutant is given at most, and what it may take itself.
-TEST_SECONDS = 60.0
+# Seconds that a mutant may take.
 TIMEOUT = 200.0
-# Tests at most: more that run the same line seldom find more.
-MOST_TESTS = 150
-OURS = ("dfm_lightning", "datamodules", "tests", "examples", "benchmarks", "conftest", "test_", "__m")
 
 Outcome = str
 KILLED, SURVIVED, UNTESTED = "killed", "survived", "no test runs it"
-
-
-class Mutant(NamedTuple):
-    """A change of a file: on which line, what stood there and stands now, and the whole source with it."""
-
-    file: str
-    line: int
-    # First and last line of the statement around it.
-    statement: tuple[int, int]
-    before: str
-    after: str
-    source: str
-
-
-class Place(NamedTuple):
-    """A node of a file's syntax tree that an operator changes."""
-
-    node: cst.CSTNode
-    changed: cst.CSTNode
-    operator: str
-    line: int
-    statement: tuple[int, int]
-
-
-class Coverage(NamedTuple):
-    """Seconds of each test, the tests that run each line of each file, and modules of others' that they import."""
-
-    seconds: dict[str, float]
-    lines: dict[str, dict[int, list[str]]]
-    modules: list[str]
-
-
-# --- mutants -------------------------------------------------------------------------------------------------
-
-
-def drop_entry(node: cst.Dict) -> Iterable[cst.Dict]:
-    """Leave out each entry of a dict literal."""
-    for index, element in enumerate(node.elements):
-        if isinstance(element, cst.DictElement):
-            yield node.with_changes(elements=[*node.elements[:index], *node.elements[index + 1 :]])
-
-
-OPERATORS: list[tuple[type, Callable[[Any], Iterable[cst.CSTNode]]]] = [
-    *mutation_operators,
-    (cst.Dict, drop_entry),
-]
-
-
-def _is_check(node: cst.CSTNode) -> bool:
-    """Whether a node is a call of `len` or `isinstance`, which fails when it lacks an argument."""
-    return (
-        isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in ("len", "isinstance")
-    )
-
-
-class _Collector(cst.CSTVisitor):
-    """All places of a module that an operator changes: but annotations, decorators, docstrings, and the texts of
-    errors, which say nothing about what is computed."""
-
-    METADATA_DEPENDENCIES = (PositionProvider,)
-
-    def __init__(self) -> None:
-        self.places: list[Place] = []
-        self._statements: list[tuple[int, int]] = []
-
-    def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, (cst.Annotation, cst.Decorator, cst.Raise, cst.Import, cst.ImportFrom, cst.Assert)):
-            return False
-        if isinstance(node, cst.Expr) and isinstance(node.value, (cst.SimpleString, cst.ConcatenatedString)):
-            return False
-        if isinstance(node, STATEMENTS):
-            self._statements.append(self._span(node))
-        if self._statements:
-            line = self.get_metadata(PositionProvider, node).start.line if isinstance(node, PLACED) else 0
-            for kind, operator in OPERATORS:
-                if isinstance(node, kind) and not _is_check(node):
-                    name = operator.__name__
-                    self.places += [Place(node, c, name, line, self._statements[-1]) for c in operator(node)]
-        return True
-
-    def on_leave(self, original_node: cst.CSTNode) -> None:
-        if isinstance(original_node, STATEMENTS):
-            self._statements.pop()
-
-    def _span(self, node: cst.CSTNode) -> tuple[int, int]:
-        """The lines of a statement; of one with a block, those of its head."""
-        place = self.get_metadata(PositionProvider, node)
-        body = getattr(node, "body", None)
-        if not isinstance(body, cst.IndentedBlock):
-            return place.start.line, place.end.line
-        return place.start.line, max(place.start.line, self.get_metadata(PositionProvider, body).start.line - 1)
-
-
-STATEMENTS = (cst.SimpleStatementLine, cst.If, cst.For, cst.While, cst.With, cst.FunctionDef)
-# Nodes that have a place in the file of their own.
-PLACED = (cst.BaseExpression, cst.BaseSmallStatement, cst.BaseCompoundStatement)
-
-
-def sampled(path: Path, size: int) -> list[Mutant]:
-    """Mutants of a file: on each line one, and of the lines those whose changes have the smallest hashes."""
-    name, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
-    lines = text.splitlines()
-    wrapper = MetadataWrapper(cst.parse_module(text))
-    collector = _Collector()
-    wrapper.visit(collector)
-    module = wrapper.module
-
-    def rank(line: int, *words: str) -> str:
-        return hashlib.sha256("\0".join((SEED, name, lines[line - 1], *words)).encode()).hexdigest()
-
-    by_line: dict[int, list[Place]] = {}
-    for place in collector.places:
-        by_line.setdefault(place.line or place.statement[0], []).append(place)
-    found: list[Mutant] = []
-    for line in sorted(by_line, key=rank):
-        # First the operator: else most mutants were of arguments left out, of which there are the most.
-        for place in sorted(
-            by_line[line],
-            key=lambda p: (rank(p.line, p.operator), rank(p.line, p.operator, module.code_for_node(p.changed))),
-        ):
-            if len(found) == size:
-                return found
-            source = cast(cst.Module, module.deep_replace(place.node, place.changed)).code
-            try:
-                compile(source, name, "exec")
-            except SyntaxError:  # a positional argument after one by name, say
-                continue
-            before, after = module.code_for_node(place.node), module.code_for_node(place.changed)
-            found.append(Mutant(name, line, place.statement, before, after, source))
-            break
-    return found
-
-
-def sample(files: list[Path], size: int) -> list[Mutant]:
-    """A fixed sample: of each file a share as large as its own of all lines of code, at least two mutants."""
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
-    total = sum(lengths.values())
-    return [mutant for path in files for mutant in sampled(path, max(2, round(size * lengths[path] / total)))]
-
-
-# --- which tests run what ------------------------------------------------------------------------------------
-
-
-class _Recorder:
-    """A pytest plugin: tells coverage which test runs, and takes its time."""
-
-    def __init__(self, coverage: Any) -> None:
-        self.coverage = coverage
-        self.seconds: dict[str, float] = {}
-        self.failed: list[str] = []
-
-    def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.coverage.switch_context(nodeid)
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
-        if report.failed:
-            self.failed.append(report.nodeid)
-
-
-def _measure(target: Path) -> None:
-    """In a child: run the tests once under coverage, and write what was found."""
-    import coverage
-    import pytest
-
-    tracer = coverage.Coverage(data_file=None, include=[f"{PACKAGE}/*"], config_file=False)
-    recorder = _Recorder(tracer)
-    tracer.start()
-    status = pytest.main([option for option in PYTEST if option != "-x"] + TESTS, plugins=[recorder])
-    tracer.stop()
-    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        sys.exit("the tests cannot be run")
-    data = tracer.get_data()
-    lines = {
-        Path(file).relative_to(ROOT).as_posix(): {
-            line: [test for test in tests if test and test not in recorder.failed]
-            for line, tests in data.contexts_by_lineno(file).items()
-        }
-        for file in data.measured_files()
-    }
-    # A module may put None in place of another, or a name that cannot be imported.
-    modules = [name for name, module in sys.modules.items() if module is not None and not name.startswith(OURS)]
-    target.write_text(json.dumps([recorder.seconds, lines, modules]))
-    if recorder.failed:
-        print(f"failing without a mutation, left aside: {', '.join(recorder.failed)}")
-
-
-def measured_coverage(cache: Path) -> Coverage:
-    """What the tests run: of an earlier call, if `cache` is there."""
-    if not cache.exists():
-        print("running the tests once, to see which lines each of them runs", flush=True)
-        process = multiprocessing.get_context("fork").Process(target=_measure, args=(cache,))
-        process.start()
-        process.join()
-        if process.exitcode != 0:
-            sys.exit(1)
-    seconds, lines, modules = json.loads(cache.read_text())
-    return Coverage(seconds, {f: {int(n): t for n, t in of.items()} for f, of in lines.items()}, modules)
-
-
-def tests_for(mutant: Mutant, coverage: Coverage) -> list[str]:
-    """The tests that run the statement, or for what runs at import those that run the file.
-
-    First those that by their name are for this file, then those for its folder, the quickest first.
-    """
-    of_lines = coverage.lines.get(mutant.file, {})
-    first, last = mutant.statement
-    found = {test for line in range(first, last + 1) for test in of_lines.get(line, ())}
-    found = found or {test for tests in of_lines.values() for test in tests}
-    path = Path(mutant.file)
-
-    def order(test: str) -> tuple[bool, bool, float]:
-        return f"test_{path.stem}." not in test, f"/{path.parent.name}/" not in test, coverage.seconds[test]
-
-    chosen, seconds = [], 0.0
-    for test in sorted(found, key=order):
-        seconds += coverage.seconds[test]
-        if seconds > TEST_SECONDS or len(chosen) == MOST_TESTS:
-            break
-        chosen.append(test)
-    return chosen
-
-
-# --- the run -------------------------------------------------------------------------------------------------
 
 
 def put_in_place(file: Path, source: str) -> None:

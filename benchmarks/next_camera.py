@@ -62,19 +62,19 @@ def farthest(seen: list[int], positions: Tensor) -> int:
     return int(torch.cdist(positions, positions[seen]).min(dim=1).values.argmax())
 
 
-def actively(scene: int, seen: list[int], shown: Tensor, positions: Tensor) -> int:
+def actively(scene: int, seen: list[int], images: Tensor, positions: Tensor) -> int:
     """The camera that samples disagree about most."""
-    return next(int(place) for place in ranked(shown) if int(place) not in seen)
+    return next(int(place) for place in ranked(images) if int(place) not in seen)
 
 
-def at_random(scene: int, seen: list[int], shown: Tensor, positions: Tensor) -> int:
+def at_random(scene: int, seen: list[int], images: Tensor, positions: Tensor) -> int:
     """Any camera that has not been used."""
     generator = torch.Generator().manual_seed(7919 * scene + len(seen))
     left = [place for place in range(len(positions)) if place not in seen]
     return left[int(torch.randint(len(left), (), generator=generator))]
 
 
-def evenly(scene: int, seen: list[int], shown: Tensor, positions: Tensor) -> int:
+def evenly(scene: int, seen: list[int], images: Tensor, positions: Tensor) -> int:
     """The camera farthest from those so far."""
     return farthest(seen, positions)
 
@@ -82,8 +82,8 @@ def evenly(scene: int, seen: list[int], shown: Tensor, positions: Tensor) -> int
 CHOICES: dict[str, Choice] = {"chosen": actively, "random": at_random, "even": evenly}
 
 
-def shown_by_samples(model: InverseGraphics, scene: int, views: Views, seen: list[int], samples: int) -> Tensor:
-    """What samples given some views show through all cameras [n m 3 h w].
+def images_of_samples(model: InverseGraphics, scene: int, views: Views, seen: list[int], samples: int) -> Tensor:
+    """Render what samples given some views show through all cameras [n m 3 h w].
 
     The sampled view is the one farthest from those seen, whoever chose them.
     """
@@ -95,9 +95,9 @@ def shown_by_samples(model: InverseGraphics, scene: int, views: Views, seen: lis
     return model.observe(drawn.signal, repeat_batch(views.params, samples))
 
 
-def error(shown: Tensor, views: Views) -> float:
+def error(images: Tensor, views: Views) -> float:
     """Root mean square error of the samples' mean over all cameras (images in [-1, 1])."""
-    return (shown.mean(dim=0) - views.observation[0]).square().mean().sqrt().item()
+    return (images.mean(dim=0) - views.observation[0]).square().mean().sqrt().item()
 
 
 def compared(
@@ -107,13 +107,13 @@ def compared(
     found: dict[str, list[list[float]]] = {name: [] for name in CHOICES}
     for scene, views in enumerate(scenes):
         positions = views.params.camera_to_world[0, :, :3, 3]
-        first = shown_by_samples(model, scene, views, [0], samples)
+        first = images_of_samples(model, scene, views, [0], samples)
         for name, choose in CHOICES.items():
-            seen, shown, errors = [0], first, [error(first, views)]
+            seen, images, errors = [0], first, [error(first, views)]
             while len(seen) < number:
-                seen.append(choose(scene, seen, shown, positions))
-                shown = shown_by_samples(model, scene, views, seen, samples)
-                errors.append(error(shown, views))
+                seen.append(choose(scene, seen, images, positions))
+                images = images_of_samples(model, scene, views, seen, samples)
+                errors.append(error(images, views))
             found[name].append(errors)
             print(
                 f"# scene {scene}, {name}: cameras {seen}, errors {[round(value, 4) for value in errors]}",

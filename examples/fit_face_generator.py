@@ -139,7 +139,7 @@ def run(model: Fit, steps: range, faces: int, learning_rate: float, seed: int, p
             left = (time.perf_counter() - started) / (step + 1 - first) * (steps.stop - step - 1)
             what = f"{model.generator.architecture.resolution} pixels" if faces > 0 else "codes"
             print(f"{what}: {step + 1}/{steps.stop}  loss {running:.4f}  {left / 60:.1f} minutes left", flush=True)
-            keep(stateful, step + 1, partial)
+            store(stateful, step + 1, partial)
 
 
 @torch.no_grad()
@@ -150,7 +150,7 @@ def finish(generator: Generator, path: Path, seed: int) -> None:
     write_generator(generator, path, torch.float16)
 
 
-def keep(stateful: dict, step: int, path: Path) -> None:
+def store(stateful: dict, step: int, path: Path) -> None:
     """Write what is needed to continue."""
     with whole_file(path) as aside:
         torch.save({"step": step, **{name: part.state_dict() for name, part in stateful.items()}}, aside)

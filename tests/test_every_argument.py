@@ -118,10 +118,10 @@ TRAINING = {
 
 def first_prediction(rendering: dict[str, Any], options: dict[str, Any]) -> Tensor:
     torch.manual_seed(0)
-    how = {"near": 1.0, "far": 5.0, "coarse_samples": 8, "fine_samples": 8, **rendering}
+    settings = {"near": 1.0, "far": 5.0, "coarse_samples": 8, "fine_samples": 8, **rendering}
     model = InverseGraphics(
         BallDenoiser(),
-        VolumeRendering(**how),
+        VolumeRendering(**settings),
         sampler=DDIM(2),
         **{"samples": 1, "autoregressive_steps": 1, **options},
     )

@@ -113,18 +113,18 @@ def test_a_request_of_an_item_is_the_request_of_its_batch() -> None:
 class Wrong(Points):
     """Observes in a way that cannot be learnt from."""
 
-    def __init__(self, how: str) -> None:
+    def __init__(self, fault: str) -> None:
         super().__init__()
-        self.how = how
+        self.fault = fault
 
     def forward(self, signal: Line, params: Float[Tensor, "b v"]) -> Tensor:
-        if self.how == "no_grad":
+        if self.fault == "no_grad":
             with torch.no_grad():
                 return super().forward(signal, params)
         seen = super().forward(signal, params)
-        if self.how == "detached":
+        if self.fault == "detached":
             return seen.detach()
-        if self.how == "integer":
+        if self.fault == "integer":
             return seen.round().int()
         return seen / torch.zeros_like(seen)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.hidden_looks import HiddenLooks
-from datamodules.image_files import UnreadableError
 from datamodules.loading import StreamLoader, evaluation_loader, training_loader
 from datamodules.posed.camera_moves import CameraMove
 from datamodules.posed.evaluation import (
@@ -24,7 +22,9 @@ from datamodules.posed.evaluation import (
     PathRequests,
     nothing_known,
     readable_items,
+    with_most_views,
 )
+from datamodules.posed.mean_image import frames_of_many_scenes, mean_of_frames
 from datamodules.posed.photograph import Photograph
 from datamodules.posed.protocol import ChosenViews, IndexedViews, Protocol
 from datamodules.posed.scenes import Scene, SceneReader, Split
@@ -40,8 +40,6 @@ from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.types import LookLaw
 from dfm_lightning.wording import counted
 
-# Number of scenes, and of frames of each, that the mean image is taken over.
-_SCENES_IN_MEAN, _FRAMES_IN_MEAN = 200, 4
 _SCENES, _TRAINING, _EVALUATION, _PREDICTION = SceneCounts(), TrainingDraws(), EvaluationViews(), PredictedViews()
 
 
@@ -138,7 +136,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         if not keys:
             return []
         data = self._evaluation(split, ChosenViews(self.views, self.views.novel), keys, None)
-        data.items = _with_most_views(data.items)
+        data.items = with_most_views(data.items)
         # Lightning divides these itself, evenly, repeating some: every process needs the same number of batches.
         return DataLoader(data, self.batch_size, num_workers=self.workers)
 
@@ -193,21 +191,16 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         None if there are no such frames: a capture has no training scenes, and many data sets have a test split
         only.
         """
-        total, count = torch.zeros(3, self.image_size, self.image_size), 0
         try:
-            for scene, positions in self.frames_in_mean():
-                with suppress(UnreadableError):
-                    total += read_images(scene, positions, self.image_size).images.sum(dim=0)
-                    count += len(positions)
+            mean = mean_of_frames(self.frames_in_mean(), self.image_size)
         except UserError as error:
             rank_zero_warn(f"no mean training image to compare with: {error}")
             return None
-        if count == 0:
+        if mean is None:
             rank_zero_warn(
                 f"no mean training image to compare with: no training frame of {self.source} can be read"
             )
-            return None
-        return total / count
+        return mean
 
     def look_law(self) -> LookLaw | None:
         """Return the distribution of what synthetic scenes hide from their context; None for real ones."""
@@ -225,15 +218,8 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         return "train", self.training_split()[1]
 
     def frames_in_mean(self) -> Iterator[tuple[Scene, list[int]]]:
-        """Yield the frames that the mean image is taken over; skip a scene if one of its frames cannot be read."""
-        keys = self.training_scenes()
-        for key in keys[:: max(1, len(keys) // _SCENES_IN_MEAN)]:
-            with suppress(UnreadableError):
-                scene = self.reader("train").scene(key)
-                positions = scene.usable_positions()
-                chosen = positions[:: max(1, len(positions) // _FRAMES_IN_MEAN)]
-                if chosen:
-                    yield scene, chosen
+        """Choose the frames that the mean image is taken over, by scene."""
+        return frames_of_many_scenes(self.reader("train"), self.training_scenes())
 
     def photograph_pose(self) -> Float64[Tensor, "4 4"]:
         """Return the absolute pose of a photograph's camera."""
@@ -307,23 +293,10 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
         if not skipped:
             return items
         scenes = len(items) + len(skipped)
-        counted = f"{len(skipped)} of {scenes} {split} scenes cannot be read, such as: {skipped[0]}"
+        summary = f"{len(skipped)} of {scenes} {split} scenes cannot be read, such as: {skipped[0]}"
         if not self.goes_without(split):
-            raise UserError(f"{counted}; set data.scenes.missing to skip to go without such scenes")
+            raise UserError(f"{summary}; set data.scenes.missing to skip to go without such scenes")
         if not items:
             raise UserError(f"{self.source}, {split}: none of {scenes} scenes can be read, such as: {skipped[0]}")
-        rank_zero_warn(f"{counted}; they are left out")
+        rank_zero_warn(f"{summary}; they are left out")
         return items
-
-
-def _with_most_views(items: list[EvaluationItem]) -> list[EvaluationItem]:
-    """Leave out scenes that have fewer novel views than the others: those of a batch have as many."""
-    most = max(len(item.roles.novel) for item in items)
-    alike = [item for item in items if len(item.roles.novel) == most]
-    if len(alike) < len(items):
-        left_out = next(item.key for item in items if len(item.roles.novel) < most)
-        rank_zero_warn(
-            f"{len(items) - len(alike)} of {len(items)} validation scenes have too few frames for {most} novel "
-            f"views, such as {left_out}; they are left out"
-        )
-    return alike

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxtyping import Float
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -13,6 +14,7 @@ from datamodules.posed.scenes import Scene, SceneReader
 from datamodules.posed.views import Roles, make_request, read_batch, read_images
 from dfm_lightning.errors import UserError
 from dfm_lightning.types import Batch, Request
+from dfm_lightning.wording import counted
 
 
 class EvaluationItem(NamedTuple):
@@ -134,3 +136,16 @@ def readable_items(
         except UnreadableError as error:
             skipped.append(str(error))
     return Selection(items, skipped)
+
+
+def with_most_views(items: list[EvaluationItem]) -> list[EvaluationItem]:
+    """Leave out scenes with fewer novel views than others: all scenes of a batch have the same number."""
+    most = max(len(item.roles.novel) for item in items)
+    alike = [item for item in items if len(item.roles.novel) == most]
+    if len(alike) < len(items):
+        left_out = next(item.key for item in items if len(item.roles.novel) < most)
+        rank_zero_warn(
+            f"left out: {len(items) - len(alike)} of {len(items)} validation scenes, which have too few frames "
+            f"for {counted(most, 'novel view')}, such as {left_out}"
+        )
+    return alike

@@ -28,11 +28,11 @@ def looks_of_scene(scene: EvaluatedScene, law: LookLaw) -> dict[str, np.ndarray]
     look = int(scene.known["look"])
     views = [view for view, role in enumerate(scene.roles) if role != "context"]
     hidden = scene.known["hidden"][views, 0] >= _WHOLE
-    shown = hidden & (pixel_looks(scene.truth[views], law.colours) == look)
-    if int(shown.sum()) < _FEWEST:
+    pixels = hidden & (pixel_looks(scene.truth[views], law.colours) == look)
+    if int(pixels.sum()) < _FEWEST:
         return {}
-    found = sampled_looks(scene.samples[:, views], shown, law.colours)
-    estimate = sampled_looks(scene.estimate[None, views], shown, law.colours)
+    found = sampled_looks(scene.samples[:, views], pixels, law.colours)
+    estimate = sampled_looks(scene.estimate[None, views], pixels, law.colours)
     return {
         "looks": found.look.cpu().numpy(),
         "purity": found.purity.cpu().numpy(),
@@ -69,10 +69,10 @@ def compare_looks(found: list[dict[str, np.ndarray]], law: LookLaw) -> tuple[dic
         scores |= {f"{name}{part}": value for part, value in values.items()}
     note = (
         f"shares of looks beside their law, of {counted(looks.shape[1], 'sample')} of each of "
-        f"{counted(len(looks), 'scene')} in whose views the hidden part shows; "
-        "a sample is undecided if fewer than half of the pixels that show the part have one of the colours; 95% "
-        "intervals by bootstrap over scenes; agreement: how often two samples of a scene agree; correct: how often "
-        "a sample has the true look; both equal expected_agreement for samples that follow the law"
+        f"{counted(len(looks), 'scene')} in whose views the hidden part shows; a sample is undecided if fewer "
+        "than half of the pixels that show the part have one of the colours; 95% intervals by bootstrap over "
+        "scenes; agreement: how often two samples of a scene agree; correct: how often one has the true look; "
+        "both equal expected_agreement for samples that follow the law"
     )
     finite = {name: value for name, value in scores.items() if np.isfinite(value)}
     return {ROLE: finite}, {ROLE: note}

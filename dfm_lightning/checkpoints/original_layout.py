@@ -1,6 +1,6 @@
-"""The state of the authors' inverse-graphics models: its keys, their shapes, and our names for them.
+"""The state of the original inverse-graphics models: its keys and their shapes.
 
-Their code: github.com/ayushtewari/DFM, commit 50c6e20. Only names and shapes are taken from it.
+The original code is github.com/ayushtewari/DFM, commit 50c6e20. Only names and shapes are taken from it.
 """
 
 from collections import Counter
@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from math import isqrt
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from dfm_lightning.errors import UserError
@@ -244,86 +243,3 @@ def _count(state: Iterable[str], prefixes: list[str]) -> int:
     """Count numbered parts: one more than the largest number after any of the prefixes."""
     numbers = [key[len(prefix) :].split(".")[0] for key in state for prefix in prefixes if key.startswith(prefix)]
     return 1 + max((int(number) for number in numbers if number.isdecimal() and len(number) < 4), default=-1)
-
-
-def renamed_keys(sizes: Sizes) -> dict[str, str]:
-    """Map each of their keys that we only rename to our name within the task's state.
-
-    It leaves out the folded, split or joined tensors (see `from_original`), and in a pixelNeRF the output layers.
-    """
-    ends = ("weight", "bias")
-    names = {
-        "x_embedder.proj.weight": "tokens.embed.proj.weight",
-        "x_embedder.proj.bias": "tokens.embed.proj.bias",
-        "t_embedder.mlp.0.weight": "level.mlp.0.weight",
-        "t_embedder.mlp.0.bias": "level.mlp.0.bias",
-        "t_embedder.mlp.2.weight": "level.mlp.2.weight",
-        "conv1.weight": "context_stem.weight",
-        "general_conv1.weight": "target_stem.weight",
-        "cnn_skip.weight": "skip.weight",
-        "cnn_skip.bias": "skip.bias",
-        "cnn_refine.weight": "refine.weight",
-        "cnn_refine.bias": "refine.bias",
-    }
-    for end in ends:
-        names[f"final_layer.linear.{end}"] = f"output.linear.{end}"
-        names[f"final_layer.adaLN_modulation.1.{end}"] = f"output.modulation.1.{end}"
-        for block in range(sizes.depth):
-            theirs, ours = f"blocks.{block}.", f"core.blocks.{block}."
-            for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"):
-                names[f"{theirs}{part}.{end}"] = f"{ours}{part}.{end}"
-            names[f"{theirs}adaLN_modulation.1.{end}"] = f"{ours}modulation.1.{end}"
-        if sizes.absolute_pose:
-            for layer in (0, 2):
-                names[f"pose_mlp.{layer}.{end}"] = f"pose.pose.{layer}.{end}"
-                names[f"fuse_mlp.{layer}.{end}"] = f"pose.fuse.{layer}.{end}"
-    keys = {ENCODER + theirs: f"denoiser.encoder.{ours}" for theirs, ours in names.items()}
-    for mlp, ours in MLPS[sizes.stage].items():
-        keys |= {mlp + name: f"denoiser.{ours}.{part}" for name, part in _renamed_mlp_keys(sizes).items()}
-    return keys
-
-
-def _renamed_mlp_keys(sizes: Sizes) -> dict[str, str]:
-    names = {"lin_in.bias": "position_in.bias"}
-    for end in ("weight", "bias"):
-        names |= {f"time_mlp.1.{end}": f"level_mlp.0.{end}", f"time_mlp.3.{end}": f"level_mlp.2.{end}"}
-        if sizes.stage == "diffusion":
-            names[f"lin_out_feats.{end}"] = f"output.{end}"
-        for block in range(sizes.mlp_blocks):
-            names[f"blocks.{block}.fc_0.{end}"] = f"blocks.{block}.fc0.{end}"
-            names[f"blocks.{block}.fc_1.{end}"] = f"blocks.{block}.fc1.{end}"
-            names[f"blocks.{block}.mlp.1.{end}"] = f"modulations.{block}.{end}"
-    return names
-
-
-def frequencies(octaves: int) -> dict[str, Tensor]:
-    """Return the buffers of their positional encoding: 1.5 · 2^k twice each, and the phases of sine and cosine."""
-    return {
-        "_freqs": (1.5 * 2.0 ** torch.arange(octaves)).repeat_interleave(2).view(1, -1, 1),
-        "_phases": torch.tensor([0, torch.pi / 2]).repeat(octaves).view(1, -1, 1),
-    }
-
-
-def schedule_buffers(alphas_cumprod: Tensor) -> dict[str, Tensor]:
-    """Compute all buffers of their diffusion, from ᾱ in float64 (Ho et al. 2020; Nichol and Dhariwal 2021)."""
-    ones = alphas_cumprod.new_ones(1)
-    before = torch.cat([ones, alphas_cumprod[:-1]])
-    alphas = alphas_cumprod / before
-    betas = 1 - alphas
-    variance = betas * (1 - before) / (1 - alphas_cumprod)
-    buffers = {
-        "betas": betas,
-        "alphas_cumprod": alphas_cumprod,
-        "alphas_cumprod_prev": before,
-        "sqrt_alphas_cumprod": alphas_cumprod.sqrt(),
-        "sqrt_one_minus_alphas_cumprod": (1 - alphas_cumprod).sqrt(),
-        "log_one_minus_alphas_cumprod": (1 - alphas_cumprod).log(),
-        "sqrt_recip_alphas_cumprod": (1 / alphas_cumprod).sqrt(),
-        "sqrt_recipm1_alphas_cumprod": (1 / alphas_cumprod - 1).sqrt(),
-        "posterior_variance": variance,
-        "posterior_log_variance_clipped": variance.clamp(min=1e-20).log(),
-        "posterior_mean_coef1": betas * before.sqrt() / (1 - alphas_cumprod),
-        "posterior_mean_coef2": (1 - before) * alphas.sqrt() / (1 - alphas_cumprod),
-        "p2_loss_weight": torch.ones_like(betas),
-    }
-    return {name: value.float() for name, value in buffers.items()}

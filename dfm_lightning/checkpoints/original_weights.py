@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dfm_lightning.checkpoints.original_buffers import frequencies, schedule_buffers
 from dfm_lightning.checkpoints.original_layout import (
     BACKGROUND,
     COLOUR_AND_DENSITY,
@@ -22,11 +23,9 @@ from dfm_lightning.checkpoints.original_layout import (
     SCHEDULE,
     UNUSED_MLP,
     Sizes,
-    frequencies,
     layout,
-    renamed_keys,
-    schedule_buffers,
 )
+from dfm_lightning.checkpoints.original_names import renamed_keys
 from dfm_lightning.diffusion.noise_process import cosine_schedule
 from dfm_lightning.networks.embeddings import position_embedding_2d
 from dfm_lightning.randomness import generator_for

@@ -17,8 +17,8 @@ from dfm_lightning.checkpoints.original_layout import (
     LEVELS,
     MLPS,
     Sizes,
-    renamed_keys,
 )
+from dfm_lightning.checkpoints.original_names import renamed_keys
 from dfm_lightning.checkpoints.original_weights import OUR_LEVEL_BIAS, to_theirs
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import whole_file

@@ -40,14 +40,14 @@ from dfm_lightning.cli.parser import DfmParser, add_functions
 from dfm_lightning.cli.parts import import_parts
 from dfm_lightning.cli.precision import warn_of_slow_precision
 from dfm_lightning.cli.step_end import EndAfterStep
-from dfm_lightning.cli.surroundings import check_processes, check_strategy, find_starter, say_processes
+from dfm_lightning.cli.surroundings import check_processes, find_starter, say_processes
 from dfm_lightning.cli.termination import current_termination
+from dfm_lightning.cli.trainer_settings import check_settings, wants_progress, wrong_devices_named
+from dfm_lightning.cli.tune_sampler import TUNE, TUNE_SUMMARY, run_tuning
 from dfm_lightning.errors import UserError
-from dfm_lightning.module import DiffusionWithForwardModel
-from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.training import guarded
 from dfm_lightning.training.notices import newest_checkpoint
-from dfm_lightning.tuning import Tuning, tune_sampler, validation_scenes
+from dfm_lightning.tuning import Tuning
 
 COMMANDS = {
     "fit": "Train a model.",
@@ -55,9 +55,6 @@ COMMANDS = {
     "test": "Draw samples for the test scenes and measure them.",
     "predict": "Draw samples for scenes and write them to files.",
 }
-# Ours, which needs model and data as Lightning's do, and no method of the trainer.
-TUNE = "tune-sampler"
-TUNE_SUMMARY = "Search levels, orders and compensation of a sampler for a trained model, on validation scenes."
 # Arguments of the trainer's methods that are not taken from its signature.
 FIXED = {
     "fit": {"model", "train_dataloaders", "val_dataloaders", "datamodule", "ckpt_path", "weights_only"},
@@ -153,19 +150,8 @@ class DfmCLI(LightningCLI):
         if subcommand != TUNE:
             super()._run_subcommand(subcommand)
         elif self.trainer.is_global_zero:
-            self._tune()
-
-    def _tune(self) -> None:
-        settings, model = self.config_init[TUNE], self.model
-        if not isinstance(model, DiffusionWithForwardModel):
-            raise UserError(f"dfm {TUNE} needs a model that samples by diffusion, got {type(model).__name__}")
-        if settings.ckpt_path is None:
-            raise UserError(f"dfm {TUNE} needs a trained model: add --ckpt_path CHECKPOINT")
-        load_weights(model, Path(settings.ckpt_path))
-        device = self.trainer.strategy.root_device
-        scenes = validation_scenes(self.datamodule, settings.tune.scenes, device)
-        with self.trainer.precision_plugin.forward_context():
-            tune_sampler(model.to(device), scenes, settings.tune, str(self.trainer.precision))
+            settings = self.config_init[TUNE]
+            run_tuning(self.model, self.datamodule, self.trainer, settings.tune, settings.ckpt_path)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add no arguments, but keep shell completion from offering thousands of settings inside PyTorch's
@@ -243,23 +229,12 @@ class DfmCLI(LightningCLI):
         termination = current_termination()
         if termination is not None:
             callbacks.append(EndAfterStep(termination))
-        given = config.get("callbacks") or []
-        own_bar = any(isinstance(c, ProgressBar) for c in (given if isinstance(given, list) else [given]))
-        if config.get("enable_progress_bar") is not False and not own_bar:
+        if wants_progress(config):
             callbacks.append(TimeLeft())
-        check_at_least(1, **_given(config, "accumulate_grad_batches", "check_val_every_n_epoch"))
-        check_at_least(0, **_given(config, "gradient_clip_val", "log_every_n_steps"))
-        if not isinstance(config.get("val_check_interval"), (str, dict)):
-            check_above(0, **_given(config, "val_check_interval"))
-        check_strategy(config.get("strategy"))
         starter = None if config.get("plugins") else find_starter()  # (a plugin may decide who starts processes)
-        check_processes(starter, config.get("devices"), config.get("num_nodes"))
-        try:
+        check_settings(config, starter)
+        with wrong_devices_named(config):
             trainer = super()._instantiate_trainer(config, callbacks)
-        except TypeError as error:  # what Lightning raises for impossible devices of a CPU
-            if "`devices`" not in str(error):
-                raise
-            raise UserError(f"trainer.devices is {config.get('devices')!r}: {error}") from error
         check_processes(starter, trainer.num_devices, trainer.num_nodes)
         say_processes(trainer, starter)
         warn_of_slow_precision(trainer)
@@ -298,11 +273,6 @@ class DfmCLI(LightningCLI):
         if subcommand == "predict":
             arguments["return_predictions"] = False  # they go to files, not into memory
         return arguments
-
-
-def _given(config: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Return the trainer's settings that are given, by name."""
-    return {f"trainer.{name}": config.get(name) for name in names}
 
 
 def takes_predictions(callback: Callback) -> bool:

@@ -14,7 +14,7 @@ class ContextMemory:
     For the fields of one sampling run: their context views are the same, their noisy views are not.
 
     Args:
-        budget: bytes that may be kept.
+        budget: bytes that may be stored.
     """
 
     def __init__(self, budget: int) -> None:
@@ -23,12 +23,12 @@ class ContextMemory:
         self._kept: dict[tuple[FieldStage, int, tuple[float, ...]], tuple[Tensor, Tensor]] = {}
 
     def find(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> Float[Tensor, "b n d"] | None:
-        """Return what was kept for these very points, if anything."""
+        """Return what was stored for these very points, if anything."""
         kept = self._kept.get(_name(points, stage))
         return kept[1] if kept is not None and torch.equal(kept[0], points) else None
 
-    def keep(self, points: Float[Tensor, "b n 3"], stage: FieldStage, sums: Float[Tensor, "b n d"]) -> None:
-        """Keep sums for points that have none yet, if there is room."""
+    def store(self, points: Float[Tensor, "b n 3"], stage: FieldStage, sums: Float[Tensor, "b n d"]) -> None:
+        """Store sums for points that have none yet, if there is room."""
         name = _name(points, stage)
         size = sum(tensor.numel() * tensor.element_size() for tensor in (points, sums))
         if name not in self._kept and self.used + size <= self.budget:
@@ -73,6 +73,6 @@ class RememberingField:
         sums = self.memory.find(points, stage)
         if sums is None:
             sums = self.field.per_view(points, stage, slice(contexts)).sum(dim=1)
-            self.memory.keep(points, stage, sums)
+            self.memory.store(points, stage, sums)
         own = self.field.per_view(points, stage, slice(contexts, None))[:, 0]
         return self.field.joined((sums + own) / (contexts + 1), points, stage)

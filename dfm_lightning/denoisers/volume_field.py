@@ -73,7 +73,7 @@ class VolumeField(NamedTuple):
 
     def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
         """Compute values at points in the scene, the same for both stages."""
-        shown = self.views.at(points, self.distance)
+        views = self.views.at(points, self.distance)
         local = lookup_volume(self.volume, self.frame.places(points))
-        colour, density = self.decoder(local, shown, self.views.level, self.summary, self.palette)
+        colour, density = self.decoder(local, views, self.views.level, self.summary, self.palette)
         return FieldValues(colour.to(points.dtype), density.to(points.dtype), points[..., :0])

@@ -10,19 +10,18 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dfm_lightning.diffusion.noise_process import NoiseProcess, Number
-from dfm_lightning.diffusion.samplers.base import (
+from dfm_lightning.diffusion.samplers.base import Sampler, last_step
+from dfm_lightning.diffusion.samplers.dpm_solver import change
+from dfm_lightning.diffusion.samplers.evaluation import (
     Denoise,
     DrawNoise,
     Estimate,
     Evaluated,
     Evaluator,
     Point,
-    Sampler,
     SamplingStep,
-    first_order,
-    last_step,
 )
-from dfm_lightning.diffusion.samplers.dpm_solver import change
+from dfm_lightning.diffusion.samplers.steps import first_order
 from dfm_lightning.errors import UserError
 
 Score = Callable[[Estimate], Tensor]

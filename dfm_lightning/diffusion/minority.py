@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import NoiseProcess, Number
-from dfm_lightning.diffusion.samplers.base import Denoise, DrawNoise, Evaluator
+from dfm_lightning.diffusion.samplers.evaluation import Denoise, DrawNoise, Evaluator
 from dfm_lightning.ranges import check_at_least, check_within
 from dfm_lightning.record import Recorded
 

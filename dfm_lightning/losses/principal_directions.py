@@ -5,9 +5,19 @@ most, each as long as the standard deviation along it. e = mean − x is the err
 are the posterior's.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from dfm_lightning.types import LossTerm
+
+DirectionLoss = Literal["invfusion", "nppc"]
+# Steps over which the weights of InvFusion's two losses rise; NPPC's second weight rises between these two steps.
+_INVFUSION_RAMPS = (32, 64)
+_NPPC_RAMP = (100, 200)
+_NPPC_WEIGHT = 0.1
 
 
 def orthogonal_directions(w: Float[Tensor, "b k *o"]) -> Float[Tensor, "b k *o"]:
@@ -48,6 +58,28 @@ def nppc_losses(
     aligned = torch.einsum("bn,bkn->bk", _unit(error.flatten(1)), _unit(flat)).square()
     squared = flat.square().sum(dim=2) / length.clamp(min=_least(error)).square()[:, None]
     return 1 - aligned.sum(dim=1), (squared - aligned.detach()).square()
+
+
+def direction_terms(
+    error: Float[Tensor, "b *o"], w: Float[Tensor, "b k *o"], loss: DirectionLoss, step: int
+) -> dict[str, LossTerm]:
+    """Compute the batch's mean losses of directions and of lengths, with the published weights at a training step.
+
+    Args:
+        error: of the posterior's mean, without gradient.
+        w: predicted directions.
+        loss: whose formulas and weights.
+        step: number of optimizer steps so far.
+    """
+    if loss == "invfusion":
+        aligned, lengths = (part.mean() for part in direction_losses(error, w))
+        first, second = (min(1.0, (step + 1) / ramp) ** 2 for ramp in _INVFUSION_RAMPS)
+    else:
+        explained, each = nppc_losses(error, w)
+        aligned, lengths = explained.mean(), each.mean()
+        begin, end = _NPPC_RAMP
+        first, second = 1.0, _NPPC_WEIGHT * min(max((step - begin) / (end - begin), 0.0), 1.0)
+    return {"directions": LossTerm(aligned, first), "lengths": LossTerm(lengths, second)}
 
 
 def _unit(vectors: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:

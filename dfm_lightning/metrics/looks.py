@@ -72,15 +72,15 @@ def pixel_looks(images: Float[Tensor, "*n 3 h w"], colours: Float[Tensor, "k 3"]
 
 
 def sampled_looks(
-    samples: Float[Tensor, "s v 3 h w"], shown: Bool[Tensor, "v h w"], colours: Float[Tensor, "k 3"]
+    samples: Float[Tensor, "s v 3 h w"], hidden: Bool[Tensor, "v h w"], colours: Float[Tensor, "k 3"]
 ) -> SampledLooks:
-    """Find the look that most of the pixels of the hidden part have.
+    """Find the look that most pixels of the hidden part have, those where `hidden` is true.
 
-    A sample in which fewer than half of them agree has none. Raises ValueError if no pixel is `shown`.
+    A sample in which fewer than half of them agree has none. Raises ValueError if there is no such pixel.
     """
-    if not shown.any():
+    if not hidden.any():
         raise ValueError("no pixel shows the hidden part")
-    looks = pixel_looks(samples, colours)[:, shown]
+    looks = pixel_looks(samples, colours)[:, hidden]
     counts = torch.stack([(looks == look).double().mean(dim=1) for look in range(len(colours))], dim=1)
     most = counts.max(dim=1)
     return SampledLooks(torch.where(most.values >= 0.5, most.indices, UNDECIDED), most.values)

@@ -93,8 +93,8 @@ class PointDecoder(nn.Module):
         scene's context, as long as the hidden vectors.
         """
         base = self.from_volume(volume) + summary[:, None]
-        shown = torch.cat([views.features, views.colour, views.depth], dim=-1) * views.seen[..., None]
-        hidden = self.from_view(shown) + self.from_level(level)[:, :, None] + base[:, None]
+        seen = torch.cat([views.features, views.colour, views.depth], dim=-1) * views.seen[..., None]
+        hidden = self.from_view(seen) + self.from_level(level)[:, :, None] + base[:, None]
         hidden = F.relu(self.each(F.relu(hidden)))
         logit = self.share(hidden)[..., 0].float().masked_fill(~views.seen, _UNSEEN)
         share = logit.softmax(dim=1)[..., None].to(hidden.dtype)

@@ -6,12 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.denoisers.scene_denoiser import EstimatingConditioning, SceneDenoiser
+from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.diffusion import GuidanceSpace, MinorityScore, NoiseProcess, PerturbedAttention, Sampler
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
-from dfm_lightning.geometry.trajectories import comes_back
-from dfm_lightning.losses import edge_aware_smoothness, ray_distortion
 from dfm_lightning.metrics.visibility import seen_from
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import OptimizerChoice
@@ -19,7 +17,15 @@ from dfm_lightning.ranges import check_at_least
 from dfm_lightning.sampling import evaluated, one_by_one, scores_of
 from dfm_lightning.signals import RadianceField
 from dfm_lightning.tasks.objectives import SceneObjective
-from dfm_lightning.tasks.scenes import EvaluatedScene, RenderedViews, SampledScene, angles_to_nearest, render_views
+from dfm_lightning.tasks.scene_losses import estimate_error, scene_losses
+from dfm_lightning.tasks.scenes import (
+    EvaluatedScene,
+    RenderedViews,
+    SampledScene,
+    angles_to_nearest,
+    frames_to_sample,
+    render_views,
+)
 from dfm_lightning.types import (
     Batch,
     Cameras,
@@ -164,47 +170,13 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
             if own:
                 return own
             conditioning = self.denoiser.condition(batch.context, batch.target.params)
-            error = self._estimate_error(batch, conditioning)
+            error = estimate_error(batch, conditioning)
             return {"estimate": LossTerm(error, self.objective.estimate_weight)}
         return super().losses(batch, context_dropped)
 
     def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
-        """Compute the losses beside the squared errors of the rendered views, except those of weight 0."""
-        terms = {}
-        # An estimate of a dropped context has nothing to go by.
-        if self.objective.estimate_weight > 0 and not denoised.context_dropped:
-            error = self._estimate_error(denoised.batch, denoised.conditioning)
-            terms["estimate"] = LossTerm(error, self.objective.estimate_weight)
-        if self.objective.proposal_weight > 0:
-            proposal = denoised.observed.auxiliary.proposal_observation
-            error = (proposal - denoised.compared.observation).float().square().mean()
-            terms["proposal"] = LossTerm(error, self.objective.proposal_weight)
-        if self.objective.distortion_weight > 0:
-            details = denoised.observed.auxiliary
-            distortion = ray_distortion(
-                details.weights, details.distances, self.forward_model.near, self.forward_model.far
-            )
-            terms["distortion"] = LossTerm(distortion, self.objective.distortion_weight)
-        if self.objective.smoothness_weight > 0:
-            terms["smoothness"] = LossTerm(self._smoothness(denoised), self.objective.smoothness_weight)
-        if self.objective.perceptual is not None:
-            rendered, true = denoised.observed.observation, denoised.compared.observation
-            distance = self.objective.perceptual(rendered.flatten(0, 1), true.flatten(0, 1))
-            terms["perceptual"] = LossTerm(distance, self.objective.perceptual_weight)
-        return terms
-
-    def _estimate_error(self, batch: Batch, conditioning: EstimatingConditioning) -> Tensor:
-        colour = conditioning.estimate[:, :, :3]
-        return (colour - batch.target.observation).float().square().mean()
-
-    def _smoothness(self, denoised: DenoisedBatch) -> Tensor:
-        details = denoised.observed.auxiliary
-        depth = details.depth
-        if self.objective.fill_depth:
-            depth = depth + (1 - details.opacity) * self.forward_model.far
-        image = denoised.compared.observation
-        ends = self.objective.smoothness_depths or (self.forward_model.near, self.forward_model.far)
-        return edge_aware_smoothness(depth.flatten(0, 1), image.flatten(0, 1), *ends)
+        """See `DiffusionWithForwardModel` and `scene_losses`."""
+        return scene_losses(denoised, self.objective, self.forward_model.near, self.forward_model.far)
 
     # --- test -------------------------------------------------------------------------------------------
 
@@ -315,20 +287,8 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
         return drawn._replace(scores=mean), views
 
     def target_frames(self, camera_to_world: Float[Tensor, "v 4 4"]) -> list[int]:
-        """Choose the frames of a trajectory to sample; it begins at the context.
-
-        They divide it into equal parts. On one that returns to its start, context and targets are equally far from
-        their neighbours; on any other, the last target is its end, so that what lies there is sampled, instead of
-        left to what a field happens to hold beyond its views.
-        """
-        frames, steps = len(camera_to_world), self.autoregressive_steps
-        if steps >= frames:
-            raise UserError(
-                f"autoregressive_steps must be below the {frames} frames of the trajectory, got {steps}"
-            )
-        if comes_back(camera_to_world):
-            return [part * frames // (steps + 1) for part in range(1, steps + 1)]
-        return [part * (frames - 1) // steps for part in range(1, steps + 1)]
+        """See `frames_to_sample`."""
+        return frames_to_sample(camera_to_world, self.autoregressive_steps)
 
     def work(self, batch: Batch | Request) -> int:
         """See `Predictor`: a piece is an evaluation of the denoiser or a rendering of one view."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import count
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,7 @@ from dfm_lightning.diffusion import (
 from dfm_lightning.diffusion.zero_shot import ZeroShotSolver, linear_problem
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.linear import LinearObservation, Sensing, one_a_view
-from dfm_lightning.losses.principal_directions import direction_losses, nppc_losses, orthogonal_directions
+from dfm_lightning.losses.principal_directions import DirectionLoss, direction_terms, orthogonal_directions
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice
 from dfm_lightning.randomness import named_noise
@@ -43,13 +43,6 @@ from dfm_lightning.types import (
     repeat_batch,
     select_views,
 )
-
-DirectionLoss = Literal["invfusion", "nppc"]
-# Steps in which the weights of InvFusion's two losses of directions rise; NPPC's second weight starts and ends its
-# rise here.
-_INVFUSION_RAMPS = (32, 64)
-_NPPC_RAMP = (100, 200)
-_NPPC_WEIGHT = 0.1
 
 
 class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
@@ -151,21 +144,11 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
             *self.process.denoiser_input(noisy, level), denoised.conditioning
         )
         error = (mean - clean[:, 0]).to(at_least_float32(mean))
-        step, weight = self.global_step, float(self.direction_weight)
-        if self.direction_loss == "invfusion":
-            aligned, lengths = (
-                part.mean() for part in direction_losses(error.detach(), directions.to(error.dtype))
-            )
-            first, second = (min(1.0, (step + 1) / ramp) ** 2 for ramp in _INVFUSION_RAMPS)
-        else:
-            explained, each = nppc_losses(error.detach(), directions.to(error.dtype))
-            aligned, lengths = explained.mean(), each.mean()
-            begin, end = _NPPC_RAMP
-            first, second = 1.0, _NPPC_WEIGHT * min(max((step - begin) / (end - begin), 0.0), 1.0)
+        terms = direction_terms(error.detach(), directions.to(error.dtype), self.direction_loss, self.global_step)
+        weight = float(self.direction_weight)
         return {
             "mean": LossTerm(error.square().mean(), weight),
-            "directions": LossTerm(aligned, weight * first),
-            "lengths": LossTerm(lengths, weight * second),
+            **{name: LossTerm(term.value, weight * term.weight) for name, term in terms.items()},
         }
 
     def _highest(self, batch: int, device: torch.device) -> Level:

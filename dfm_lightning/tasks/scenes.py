@@ -7,9 +7,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
+from dfm_lightning.geometry.trajectories import comes_back
 from dfm_lightning.signals import RadianceField
 from dfm_lightning.types import Cameras, Views, concatenate, select_views
+from dfm_lightning.wording import counted
 
 
 class RenderedViews(NamedTuple):
@@ -71,6 +74,26 @@ def angles_to_nearest(cameras: Cameras, contexts: int) -> Float[Tensor, "b v"]:
     direction = torch.nn.functional.normalize(cameras.absolute_pose[..., :3, 3].double(), dim=-1)
     cosine = direction @ direction[:, :contexts].mT
     return torch.rad2deg(torch.acos(cosine.clamp(-1, 1))).amin(dim=-1).float()
+
+
+def frames_to_sample(camera_to_world: Float[Tensor, "v 4 4"], steps: int) -> list[int]:
+    """Choose the frames of a trajectory to sample one after the other; the trajectory begins at the context.
+
+    They divide it into equal parts. If it returns to its start, context and sampled frames are equally far from
+    their neighbours. Otherwise the last sampled frame is its end, so that what lies there is sampled, instead of
+    left to what a field happens to hold beyond its views.
+
+    Raises:
+        UserError: the trajectory is too short.
+    """
+    frames = len(camera_to_world)
+    if steps >= frames:
+        raise UserError(
+            f"autoregressive_steps must be below the {counted(frames, 'frame')} of the trajectory, got {steps}"
+        )
+    if comes_back(camera_to_world):
+        return [part * frames // (steps + 1) for part in range(1, steps + 1)]
+    return [part * (frames - 1) // steps for part in range(1, steps + 1)]
 
 
 def render_views(

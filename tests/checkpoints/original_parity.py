@@ -18,13 +18,8 @@ from small_original import checkpoint_of
 from torch import Tensor
 
 from dfm_lightning.checkpoints.from_original import convert_dfm
-from dfm_lightning.checkpoints.original_layout import (
-    LABEL_TABLE,
-    LEVEL_BIAS,
-    MLPS,
-    recognise,
-    renamed_keys,
-)
+from dfm_lightning.checkpoints.original_layout import LABEL_TABLE, LEVEL_BIAS, MLPS, recognise
+from dfm_lightning.checkpoints.original_names import renamed_keys
 from dfm_lightning.checkpoints.original_weights import OUR_LEVEL_BIAS
 from dfm_lightning.checkpoints.stored_config import CONFIG_KEY
 from dfm_lightning.diffusion import DDIM, ObservationDenoiser, dynamic_threshold

@@ -50,15 +50,15 @@ def test_the_working_directory_is_searched_last(elsewhere: Path, monkeypatch: py
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["script", "module"])
-def test_the_command_runs_there(how: str, elsewhere: Path) -> None:
+@pytest.mark.parametrize("started_by", ["script", "module"])
+def test_the_command_runs_there(started_by: str, elsewhere: Path) -> None:
     """As the console script does it, and by `python -m`, which searches the working directory first."""
-    if how == "module":
+    if started_by == "module":
         for name in ("torch", "yaml", "lightning"):  # Python itself takes these
             (elsewhere / name).rename(elsewhere / f"{name}_")
         (elsewhere / "random.py").unlink()
     script = "import sys; sys.path.remove(''); import dfm_lightning.cli as c; sys.exit(c.main(['data', '--help']))"
-    command = ["-c", script] if how == "script" else ["-m", "dfm_lightning", "data", "--help"]
+    command = ["-c", script] if started_by == "script" else ["-m", "dfm_lightning", "data", "--help"]
     ended = subprocess.run(
         [sys.executable, *command],
         cwd=elsewhere,

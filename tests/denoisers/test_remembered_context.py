@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_computed_each_time() -> None:
 def test_other_points_are_not_taken_for_known_ones() -> None:
     memory = ContextMemory(10**6)
     points = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(0))
-    memory.keep(points, "coarse", torch.ones(1, 5, 2))
+    memory.store(points, "coarse", torch.ones(1, 5, 2))
     others = points.clone()
     others[0, 2, 1] += 1e-6
     assert memory.find(points, "coarse") is not None

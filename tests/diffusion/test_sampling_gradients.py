@@ -161,17 +161,17 @@ def wide(weight: Tensor) -> Callable[[Tensor, Tensor], Estimate]:
     return denoise
 
 
-def most_bytes(steps: int, how: str) -> int:
+def most_bytes(steps: int, gradient: str) -> int:
     weight = torch.linspace(0, 1, WIDTH).requires_grad_()
     noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     sampler = UniPC(steps, spacing=Quadratic())
     with LiveBytes() as live:
-        if how == "adjoint":
+        if gradient == "adjoint":
             found = adjoint_gradients(sampler, wide(weight), noise, PROCESS, lambda e: e.clean.sum(), [weight])
             assert found.inputs[0].norm() > 0
         else:
             evaluate = wide(weight)
-            if how == "exact":
+            if gradient == "exact":
                 last = sample_with_gradients(sampler, evaluate, noise, PROCESS)
             else:
                 *_, last = sampler.sample(evaluate, noise, PROCESS, lambda: noise)
@@ -179,9 +179,9 @@ def most_bytes(steps: int, how: str) -> int:
     return live.most
 
 
-@pytest.mark.parametrize("how", ["exact", "adjoint"])
-def test_memory_does_not_grow_with_the_number_of_evaluations(how: str) -> None:
-    few, many = most_bytes(4, how), most_bytes(40, how)
+@pytest.mark.parametrize("gradient", ["exact", "adjoint"])
+def test_memory_does_not_grow_with_the_number_of_evaluations(gradient: str) -> None:
+    few, many = most_bytes(4, gradient), most_bytes(40, gradient)
     # Beside one evaluation, some observations of 6 numbers for each further step.
     assert many - few < 36 * 100 * 6 * 4
     assert most_bytes(40, "everything kept") > 8 * many

@@ -41,14 +41,14 @@ def test_the_border_between_colours_is_half_their_angle() -> None:
 def test_a_sample_has_the_look_that_most_of_its_pixels_show() -> None:
     red, green, _, _ = COLOURS
     samples = torch.stack([painted(red, red, green), painted(red, green, 0.5 * (red + green))])[:, None]
-    shown = torch.ones(1, 1, 3, dtype=torch.bool)
-    found = sampled_looks(samples, shown, COLOURS)
+    hidden = torch.ones(1, 1, 3, dtype=torch.bool)
+    found = sampled_looks(samples, hidden, COLOURS)
     assert found.look.tolist() == [0, UNDECIDED]
     torch.testing.assert_close(found.purity, torch.tensor([2 / 3, 1 / 3], dtype=torch.float64))
-    shown[0, 0, :2] = False
-    assert sampled_looks(samples[:1], shown, COLOURS).look.tolist() == [1]
+    hidden[0, 0, :2] = False
+    assert sampled_looks(samples[:1], hidden, COLOURS).look.tolist() == [1]
     with pytest.raises(ValueError, match="hidden"):
-        sampled_looks(samples, torch.zeros_like(shown), COLOURS)
+        sampled_looks(samples, torch.zeros_like(hidden), COLOURS)
 
 
 def drawn(scenes: int, samples: int, law: np.ndarray, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -11,51 +11,51 @@ def decoder_and_inputs(views: int = 3, points: int = 40) -> tuple[PointDecoder, 
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.add_(0.4 * torch.randn_like(parameter))
-    shown = PointViews(
+    views = PointViews(
         torch.randn(2, views, points, 4),
         torch.rand(2, views, points, 3),
         torch.randn(2, views, points, 1),
         torch.rand(2, views, points) < 0.7,
     )
     level, summary, palette = torch.randn(2, views, 2), torch.randn(2, 8), torch.rand(2, 6, 3)
-    return decoder, [torch.randn(2, points, 5), shown, level, summary, palette]
+    return decoder, [torch.randn(2, points, 5), views, level, summary, palette]
 
 
 def test_views_count_whatever_their_order() -> None:
-    decoder, (volume, shown, level, summary, palette) = decoder_and_inputs()
+    decoder, (volume, views, level, summary, palette) = decoder_and_inputs()
     order = [2, 0, 1]
-    turned = PointViews(*(part[:, order] for part in shown))
-    first = decoder(volume, shown, level, summary, palette)
+    turned = PointViews(*(part[:, order] for part in views))
+    first = decoder(volume, views, level, summary, palette)
     second = decoder(volume, turned, level[:, order], summary, palette)
     for one, other in zip(first, second, strict=True):
         torch.testing.assert_close(one, other)
 
 
 def test_a_view_that_does_not_see_a_point_has_no_part_in_it() -> None:
-    decoder, (volume, shown, level, summary, palette) = decoder_and_inputs()
-    shown = shown._replace(seen=shown.seen.clone())
-    shown.seen[:, 0] = False
-    shown.seen[:, 1] = True
-    others = shown._replace(
-        features=shown.features.clone(), colour=shown.colour.clone(), depth=shown.depth.clone()
+    decoder, (volume, views, level, summary, palette) = decoder_and_inputs()
+    views = views._replace(seen=views.seen.clone())
+    views.seen[:, 0] = False
+    views.seen[:, 1] = True
+    others = views._replace(
+        features=views.features.clone(), colour=views.colour.clone(), depth=views.depth.clone()
     )
     others.features[:, 0], others.depth[:, 0] = 7.0, -3.0
     others.colour[:, 0] = 0.5
-    for one, other in zip(decoder(volume, shown, level, summary, palette),
+    for one, other in zip(decoder(volume, views, level, summary, palette),
                           decoder(volume, others, level, summary, palette), strict=True):  # fmt: skip
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
 
 
 def test_colours_are_mixtures_of_what_there_is_to_choose_from() -> None:
-    decoder, (volume, shown, level, summary, palette) = decoder_and_inputs()
-    colour, density = decoder(volume, shown, level, summary, palette)
+    decoder, (volume, views, level, summary, palette) = decoder_and_inputs()
+    colour, density = decoder(volume, views, level, summary, palette)
     assert ((colour >= 0) & (colour <= 1)).all()
     assert (density >= 0).all()
     # With one colour everywhere, and no choice but the views and the palette, a point has that colour.
     with torch.no_grad():
         decoder.output.bias[4] = -1e4
     one = torch.tensor([0.2, 0.5, 0.9])
-    everywhere = shown._replace(colour=one.expand_as(shown.colour))
+    everywhere = views._replace(colour=one.expand_as(views.colour))
     colour, _ = decoder(volume, everywhere, level, summary, one.expand_as(palette))
     torch.testing.assert_close(colour, one.expand_as(colour))
 
@@ -63,10 +63,10 @@ def test_colours_are_mixtures_of_what_there_is_to_choose_from() -> None:
 def test_colours_of_the_scene_are_hardly_chosen_at_first_and_can_be_chosen() -> None:
     torch.manual_seed(0)
     decoder = PointDecoder(5, 4, 2, 6, 8, scene_colours=2)
-    _, (volume, shown, level, summary, _) = decoder_and_inputs()
+    _, (volume, views, level, summary, _) = decoder_and_inputs()
     blue = torch.tensor([0.0, 0.0, 1.0])
     grey = torch.full((2, 6, 3), 0.5)
-    views = shown._replace(colour=torch.full_like(shown.colour, 0.5))
+    views = views._replace(colour=torch.full_like(views.colour, 0.5))
     with torch.no_grad():
         decoder.output.bias[:3] = 0.0  # its own colour is grey, too
         decoder.output.weight[:3] = 0.0

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.diffusion.reward_guidance.reward import Reward, gumbel
-from dfm_lightning.diffusion.samplers.base import DrawNoise, Evaluated, Evaluator, Point, SamplingStep
 from dfm_lightning.diffusion.samplers.ddim import DDIM
+from dfm_lightning.diffusion.samplers.evaluation import DrawNoise, Evaluated, Evaluator, Point, SamplingStep
 from dfm_lightning.diffusion.spacing import Spacing
 from dfm_lightning.ranges import check_above, check_at_least
 

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import Number
-from dfm_lightning.diffusion.samplers.base import Evaluated, Point
+from dfm_lightning.diffusion.samplers.evaluation import Evaluated, Point
 from dfm_lightning.diffusion.samplers.unipc import UniPC
 from dfm_lightning.diffusion.spacing import Spacing
 from dfm_lightning.ranges import check_within

@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import Number
-from dfm_lightning.diffusion.samplers.base import DrawNoise, Evaluated, MultistepSampler, Point
+from dfm_lightning.diffusion.samplers.base import MultistepSampler
+from dfm_lightning.diffusion.samplers.evaluation import DrawNoise, Evaluated, Point
 from dfm_lightning.diffusion.spacing import Spacing
 from dfm_lightning.ranges import check_within
 

@@ -8,14 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import Number
-from dfm_lightning.diffusion.samplers.base import (
-    DrawNoise,
-    Evaluated,
-    HigherOrderSampler,
-    Point,
-    first_order,
-    usable_order,
-)
+from dfm_lightning.diffusion.samplers.base import HigherOrderSampler
+from dfm_lightning.diffusion.samplers.evaluation import DrawNoise, Evaluated, Point
+from dfm_lightning.diffusion.samplers.steps import first_order, usable_order
 from dfm_lightning.diffusion.spacing import Spacing
 
 

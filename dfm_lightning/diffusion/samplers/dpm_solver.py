@@ -13,17 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import Number
-from dfm_lightning.diffusion.samplers.base import (
-    DrawNoise,
-    Evaluated,
-    Evaluator,
-    HigherOrderSampler,
-    Point,
-    Sampler,
-    SamplingStep,
-    first_order,
-    usable_order,
-)
+from dfm_lightning.diffusion.samplers.base import HigherOrderSampler, Sampler
+from dfm_lightning.diffusion.samplers.evaluation import DrawNoise, Evaluated, Evaluator, Point, SamplingStep
+from dfm_lightning.diffusion.samplers.steps import first_order, usable_order
 from dfm_lightning.diffusion.spacing import Spacing
 from dfm_lightning.ranges import check_within
 

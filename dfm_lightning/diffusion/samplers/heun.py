@@ -8,16 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import Number
-from dfm_lightning.diffusion.samplers.base import (
-    DrawNoise,
-    Evaluated,
-    Evaluator,
-    Point,
-    Sampler,
-    SamplingStep,
-    along_noise,
-    first_order,
-)
+from dfm_lightning.diffusion.samplers.base import Sampler
+from dfm_lightning.diffusion.samplers.evaluation import DrawNoise, Evaluated, Evaluator, Point, SamplingStep
+from dfm_lightning.diffusion.samplers.steps import along_noise, first_order
 from dfm_lightning.diffusion.spacing import Spacing, Trailing
 
 

@@ -9,16 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import NoiseProcess, Number
-from dfm_lightning.diffusion.samplers.base import (
-    DrawNoise,
-    Evaluated,
-    Evaluator,
-    MultistepSampler,
-    Point,
-    Sampler,
-    SamplingStep,
-)
+from dfm_lightning.diffusion.samplers.base import MultistepSampler, Sampler
 from dfm_lightning.diffusion.samplers.ddim import DDIM
+from dfm_lightning.diffusion.samplers.evaluation import DrawNoise, Evaluated, Evaluator, Point, SamplingStep
 from dfm_lightning.ranges import check_at_least
 
 

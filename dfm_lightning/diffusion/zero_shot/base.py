@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import NoiseProcess, Number
-from dfm_lightning.diffusion.samplers.base import Denoise, DrawNoise, Evaluator, Point
+from dfm_lightning.diffusion.samplers.evaluation import Denoise, DrawNoise, Evaluator, Point
 from dfm_lightning.diffusion.spacing import Spacing
 from dfm_lightning.diffusion.zero_shot.levels import DDPMLevels
 from dfm_lightning.errors import UserError

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import Number
-from dfm_lightning.diffusion.samplers.base import DrawNoise, Point
+from dfm_lightning.diffusion.samplers.evaluation import DrawNoise, Point
 from dfm_lightning.diffusion.spacing import Spacing
 from dfm_lightning.diffusion.zero_shot.base import Denoiser, LinearProblem, Rule, SteppingSolver, pixelwise
 from dfm_lightning.diffusion.zero_shot.levels import DDPMLevels

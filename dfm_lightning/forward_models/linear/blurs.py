@@ -11,7 +11,7 @@ from dfm_lightning.forward_models.linear.operator import (
     Decomposition,
     HoldsImageShape,
     blank,
-    together,
+    promoted,
 )
 from dfm_lightning.forward_models.linear.transforms import hartley
 from dfm_lightning.types import at_least_float32
@@ -130,11 +130,11 @@ class Downsampling(HoldsImageShape, _Blocks):
         values[..., 0] = self.norm().view(-1, 1, 1, 1)
 
         def to_right(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-            reflection, blocks = together(basis, self._blocks(image[:, None])[:, 0])
+            reflection, blocks = promoted(basis, self._blocks(image[:, None])[:, 0])
             return torch.einsum("bchwi,bij->bchwj", blocks, reflection).flatten(1)
 
         def from_right(coordinates: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
-            reflection, given = together(basis, coordinates)
+            reflection, given = promoted(basis, coordinates)
             blocks = torch.einsum("bchwj,bij->bchwi", given.view(values.shape), reflection)
             return self._image(blocks[:, None])[:, 0]
 
@@ -155,11 +155,11 @@ class Downsampling(HoldsImageShape, _Blocks):
         return split.reshape(*blocks.shape[:2], *self.image_shape)
 
     def _apply(self, image: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k c p q"]:
-        weights, given = together(self.weights.flatten(1), image)
+        weights, given = promoted(self.weights.flatten(1), image)
         return torch.einsum("bkchwi,bi->bkchw", self._blocks(given), weights)
 
     def _adjoint(self, measurement: Float[Tensor, "b k c p q"]) -> Float[Tensor, "b k c h w"]:
-        weights, given = together(self.weights.flatten(1), measurement)
+        weights, given = promoted(self.weights.flatten(1), measurement)
         return self._image(torch.einsum("bkchw,bi->bkchwi", given, weights))
 
     def _pseudo_inverse(self, measurement: Float[Tensor, "b k c p q"]) -> Float[Tensor, "b k c h w"]:

@@ -10,7 +10,7 @@ from dfm_lightning.forward_models.linear.operator import (
     Decomposition,
     HoldsImageShape,
     blank,
-    together,
+    promoted,
 )
 
 
@@ -97,7 +97,7 @@ class Zero(HoldsImageShape, _Unseen):
             values,
             lambda x: x.flatten(1),
             lambda v: v.view(-1, *shape),
-            lambda y: torch.zeros_like(together(y, values)[1]),
+            lambda y: torch.zeros_like(promoted(y, values)[1]),
         )
 
     def _apply(self, image: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k c 1 1"]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dfm_lightning.forward_models.linear.operator import Decomposition, LinearOperator, together
+from dfm_lightning.forward_models.linear.operator import Decomposition, LinearOperator, promoted
 from dfm_lightning.forward_models.linear.transforms import hartley
 
 
@@ -57,30 +57,30 @@ class Matrix(LinearOperator, _Rows):
         padded, left, right = (part.to(rows.dtype) for part in (padded, left[:, :, : values.shape[1]], right))
 
         def to_right(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-            basis, flat = together(right, image.flatten(1))
+            basis, flat = promoted(right, image.flatten(1))
             return torch.einsum("bij,bj->bi", basis, flat)
 
         def from_right(coordinates: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
-            basis, given = together(right, coordinates)
+            basis, given = promoted(right, coordinates)
             return torch.einsum("bij,bi->bj", basis, given).view(-1, *shape)
 
         def to_left(measurement: Float[Tensor, "b m 1 1"]) -> Float[Tensor, "b n"]:
-            basis, given = together(left, measurement.flatten(1))
+            basis, given = promoted(left, measurement.flatten(1))
             found = torch.einsum("bmi,bm->bi", basis, given) * kept
             return torch.nn.functional.pad(found, (0, rows.shape[2] - found.shape[1]))
 
         return Decomposition(padded, to_right, from_right, to_left)
 
     def _apply(self, image: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k m 1 1"]:
-        rows, given = together(self.rows, image)
+        rows, given = promoted(self.rows, image)
         return torch.einsum("bmchw,bkchw->bkm", rows, given)[..., None, None]
 
     def _adjoint(self, measurement: Float[Tensor, "b k m 1 1"]) -> Float[Tensor, "b k c h w"]:
-        rows, given = together(self.rows, measurement[..., 0, 0])
+        rows, given = promoted(self.rows, measurement[..., 0, 0])
         return torch.einsum("bmchw,bkm->bkchw", rows, given)
 
     def _pseudo_inverse(self, measurement: Float[Tensor, "b k m 1 1"]) -> Float[Tensor, "b k c h w"]:
-        inverse, given = together(self.inverse, measurement[..., 0, 0])
+        inverse, given = promoted(self.inverse, measurement[..., 0, 0])
         return torch.einsum("bmchw,bkm->bkchw", inverse, given)
 
 
@@ -142,11 +142,11 @@ class CompressedSensing(LinearOperator, _Scrambled):
         )
 
     def _transform(self, image: Float[Tensor, "b k c h w"]) -> Float[Tensor, "b k n"]:
-        signs, given = together(self.signs, image)
+        signs, given = promoted(self.signs, image)
         return hartley((signs[:, None] * given).flatten(2), dims=1)
 
     def _back(self, coefficients: Float[Tensor, "b k n"]) -> Float[Tensor, "b k c h w"]:
-        signs, given = together(self.signs, coefficients)
+        signs, given = promoted(self.signs, coefficients)
         return hartley(given, dims=1).view(*given.shape[:2], *self.image_shape) * signs[:, None]
 
     def _spread(self, measured: Float[Tensor, "b k m"]) -> Float[Tensor, "b k n"]:

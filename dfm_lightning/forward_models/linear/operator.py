@@ -147,7 +147,7 @@ def shape_in(holder: Float[Tensor, "*b c h w 0"]) -> tuple[int, int, int]:
     return (channels, height, width)
 
 
-def together(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+def promoted(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Convert both to the higher of their precisions, and at least float32."""
     dtype = torch.promote_types(at_least_float32(first), second.dtype)
     return first.to(dtype), second.to(dtype)

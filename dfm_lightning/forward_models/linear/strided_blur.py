@@ -15,7 +15,7 @@ from dfm_lightning.forward_models.linear.operator import (
     Decomposition,
     HoldsImageShape,
     blank,
-    together,
+    promoted,
 )
 from dfm_lightning.types import at_least_float32
 
@@ -75,15 +75,15 @@ class StridedBlur(HoldsImageShape, _Strided):
         values = factors.values[:, None].expand(-1, shape[0], -1).flatten(1)
 
         def to_right(image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n"]:
-            basis, given = together(factors.right, image.flatten(2))
+            basis, given = promoted(factors.right, image.flatten(2))
             return torch.einsum("bij,bcj->bci", basis, given).flatten(1)
 
         def from_right(coordinates: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
-            basis, given = together(factors.right, coordinates.unflatten(1, (shape[0], -1)))
+            basis, given = promoted(factors.right, coordinates.unflatten(1, (shape[0], -1)))
             return torch.einsum("bij,bci->bcj", basis, given).view(-1, *shape)
 
         def to_left(measurement: Float[Tensor, "b c p q"]) -> Float[Tensor, "b n"]:
-            basis, given = together(factors.left, self._real(measurement[:, None])[:, 0])
+            basis, given = promoted(factors.left, self._real(measurement[:, None])[:, 0])
             found = torch.einsum("bmi,bcm->bci", basis, given) * (factors.values[:, None, : basis.shape[2]] > 0)
             return torch.nn.functional.pad(found, (0, factors.right.shape[1] - found.shape[2])).flatten(1)
 
@@ -122,7 +122,7 @@ class StridedBlur(HoldsImageShape, _Strided):
     def _pseudo_inverse(self, measurement: Float[Tensor, "b k c p q2"]) -> Float[Tensor, "b k c h w"]:
         factors, given = self._factors(), self._real(measurement)
         inverse = torch.where(factors.values > 0, 1 / factors.values, 0.0)[:, : factors.left.shape[2]]
-        left, given = together(factors.left, given)
+        left, given = promoted(factors.left, given)
         right = factors.right[:, : inverse.shape[1]].to(left)
         found = torch.einsum("bmi,bkcm,bi,bij->bkcj", left, given, inverse.to(left), right)
         return found.unflatten(-1, self.image_shape[1:])
