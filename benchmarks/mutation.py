@@ -57,7 +57,7 @@ def put_in_place(file: Path, source: str) -> None:
         return source.encode() if Path(path) == file else get_data(self, path)
 
     # (A child process of its own, which tests one mutant and ends.)
-    loader.path_stats, loader.get_data = changed_stats, changed_data  # type: ignore[method-assign]
+    loader.path_stats, loader.get_data = changed_stats, changed_data
 
 
 def _try(mutant: Mutant, tests: list[str]) -> None:

@@ -97,7 +97,7 @@ class Scenes(LightningDataModule):
 
 def trainer(**settings: Any) -> Trainer:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return Trainer(accelerator="cpu", enable_model_summary=False, **quiet, **settings)  # type: ignore[arg-type]
+    return Trainer(accelerator="cpu", enable_model_summary=False, **quiet, **settings)
 
 
 def names(keys: list[str], draws: list[int]) -> list[tuple[str | int, ...]]:

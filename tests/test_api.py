@@ -154,7 +154,7 @@ def test_draw_gives_what_predict_gives_with_the_same_seed(monkeypatch: pytest.Mo
     assert [(p.key, p.sample) for p in drawn] == [(key, sample) for key in "ab" for sample in range(3)]
     seed_everything(5, verbose=False)
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
-    (expected,) = trainer.predict(model, DataLoader([asked], batch_size=None))  # type: ignore[misc]
+    (expected,) = trainer.predict(model, DataLoader([asked], batch_size=None))
     own = [p for p in drawn if p.sample < 2]
     for draw, other in zip(own, expected, strict=True):
         assert torch.equal(draw.observation, other.observation)

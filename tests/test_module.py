@@ -117,10 +117,10 @@ def test_training_moves_what_is_to_be_trained() -> None:
 @pytest.mark.parametrize(("probability", "expected"), [(0.0, 0), (0.25, 75), (1.0, 300)])
 def test_context_is_dropped_with_its_probability(probability: float, expected: int) -> None:
     model = module(context_dropout=probability)
-    model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    model.log_dict = lambda *_, **__: None
     for index in range(300):
         model.training_step(batch(), index)
-    dropped = sum(1 for context in model.denoiser.contexts if not context.any())  # type: ignore[union-attr]
+    dropped = sum(1 for context in model.denoiser.contexts if not context.any())
     assert dropped == pytest.approx(expected, abs=4 * (300 * probability * (1 - probability)) ** 0.5)
 
 
@@ -134,16 +134,16 @@ def test_validation_is_the_same_every_time_and_leaves_training_alone() -> None:
     model = module(context_dropout=1.0)
     first, second = (trainer().validate(model, Scenes(), verbose=False) for _ in range(2))
     assert first == second
-    model.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    model.log_dict = lambda *_, **__: None
     state = torch.get_rng_state()
     model.validation_step(batch(), 0)
     assert torch.equal(state, torch.get_rng_state())
-    assert all(context.any() for context in model.denoiser.contexts)  # type: ignore[union-attr]
+    assert all(context.any() for context in model.denoiser.contexts)
 
 
 def logged_in_validation(of: Batch) -> dict[str, float]:
     model, logged = module(), {}
-    model.log_dict = lambda values, **_: logged.update(values)  # type: ignore[method-assign]
+    model.log_dict = lambda values, **_: logged.update(values)
     model.validation_step(of, 0)
     return {name: float(value) for name, value in logged.items()}
 
@@ -169,7 +169,7 @@ def test_a_training_step_draws_by_seed_process_and_number(monkeypatch: pytest.Mo
 
     def drawn(rank: int, number: int) -> tuple[float, ...]:
         loop = SimpleNamespace(total_batch_idx=number)
-        model._trainer = SimpleNamespace(global_rank=rank, fit_loop=loop)  # type: ignore[assignment]
+        model._trainer = SimpleNamespace(global_rank=rank, fit_loop=loop)
         torch.rand(3)  # whatever was drawn before
         model.on_train_batch_start(batch(), 0)
         return tuple(torch.rand(4).tolist())

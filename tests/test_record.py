@@ -184,4 +184,4 @@ def test_objects_are_described_the_same_whenever_they_are_made() -> None:
 
 def test_a_wrong_call_fails_as_ever() -> None:
     with pytest.raises(TypeError, match="gain"):
-        Forgetful()  # type: ignore[call-arg]
+        Forgetful()  # type: ignore[call-arg]  # on purpose

@@ -118,7 +118,7 @@ def test_the_report_of_any_problem_goes_on_where_it_stopped(tmp_path: Path) -> N
         scores_of(model(), ScoreReport(str(tmp_path / "twice")), Killer())
     again = model()
     assert scores_of(again, ScoreReport(str(tmp_path / "twice"))) == expected
-    assert len(again.denoiser.conditioned_on) == 2  # type: ignore[arg-type]
+    assert len(again.denoiser.conditioned_on) == 2
     once, twice = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("once", "twice"))
     assert once == twice
     mean = sum(once["scenes"][key]["all"]["rmse_mean"] for key in "abc") / 3

@@ -90,6 +90,6 @@ def test_losses_go_to_the_third_of_their_level_and_few_targets_are_exchanged() -
     targets = [torch.full((1, 1, 1, 1, 1), float(number)) for number in range(EXCHANGED + 5)]
     given = [use.exchange(target) for target in targets]
     assert given[0] is None
-    assert all(torch.equal(got, before) for got, before in zip(given[1 : EXCHANGED + 1], targets, strict=False))  # type: ignore[arg-type]
+    assert all(torch.equal(got, before) for got, before in zip(given[1 : EXCHANGED + 1], targets, strict=False))
     assert given[EXCHANGED + 1 :] == [None] * 4
     assert use.exchange(torch.zeros(1, 1, 1, 1, 2)) is None

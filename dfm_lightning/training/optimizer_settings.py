@@ -1,21 +1,22 @@
 """Make a resumed training use the optimizer's current settings."""
 
 import inspect
-from copy import deepcopy
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from dfm_lightning.errors import UserError
 from dfm_lightning.training.notices import say
+from dfm_lightning.wording import counted
 
-# No settings, but the groups' content, and the schedule's effect on the rate.
+# Entries of a group that are no settings: its content, and the rate, which the schedule changes.
 _STATE = ("params", "param_names", "lr")
-# Entries that schedules, and `AdamWithLateParts`, add to the groups.
-_ADDED = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "begins_with_first_gradient"}
+# Entries that schedules add to the groups, and the last one `AdamWithLateParts`.
+_ADDED = {
+    *("initial_lr", "max_lr", "min_lr", "swa_lr", "max_momentum", "base_momentum"),
+    "begins_with_first_gradient",
+}
 _ANEW = "--initial_weights instead of --ckpt_path"
 # The position of any schedule: what remains of the state of another kind.
 _POSITION = ("last_epoch", "_step_count")
@@ -89,50 +90,27 @@ def _give(group: dict[str, Any], given: dict[str, Any]) -> list[str]:
 
 
 def _check_kind(optimizer: Any, stored: dict[str, Any]) -> None:
-    """Refuse an optimizer's state whose groups lack a setting that this one has."""
-    for group, held in zip(optimizer.param_groups, stored.get("param_groups", ()), strict=False):
-        lacking = sorted(set(group) - set(held) - _ADDED - {*_STATE})
-        if lacking:
-            raise UserError(
-                f"the checkpoint's optimizer is no {type(optimizer).__name__}: it has no {', '.join(lacking)}. "
-                "Continue with the optimizer it was trained with, or begin anew with its weights: " + _ANEW
-            )
-    _check_state(optimizer, stored)
+    """Refuse the state of an optimizer with other settings, or of other parameters.
 
-
-def _check_state(optimizer: Any, stored: dict[str, Any]) -> None:
-    """Refuse an optimizer's state that is of other parameters, or that a step with this one cannot use."""
+    A state does not say which class it is of. Classes that keep the same state, such as Adam and AdamW, have
+    settings of the same names; others do not.
+    """
     groups, held = optimizer.param_groups, stored.get("param_groups", ())
-    sizes, before = [len(group["params"]) for group in groups], [len(group["params"]) for group in held]
-    if held and sizes != before:
+    for group, before in zip(groups, held, strict=False):
+        differing = sorted((set(group) ^ set(before)) - _ADDED - {*_STATE})
+        if differing:
+            raise UserError(
+                f"the checkpoint's optimizer is no {type(optimizer).__name__}: only one of them has the settings "
+                f"{', '.join(differing)}. Continue with the optimizer it was trained with, or begin anew with its "
+                f"weights: {_ANEW}"
+            )
+    sizes, sizes_before = ([len(group["params"]) for group in each] for each in (groups, held))
+    if held and sizes != sizes_before:
         raise UserError(
-            f"the checkpoint's optimizer is of {sum(before)} parameters (by group: {before}), this one of "
-            f"{sum(sizes)} ({sizes}): train the parts that it trained, or begin anew with its weights: {_ANEW}"
+            f"the checkpoint's optimizer is of {counted(sum(sizes_before), 'parameter')} (by group: "
+            f"{sizes_before}), this one of {sum(sizes)} ({sizes}): train the parts that it trained, or begin anew "
+            f"with its weights: {_ANEW}"
         )
-    state = next(iter(stored.get("state", {}).values()), None)
-    if state is None:
-        return
-    # A step of a parameter of one number, with the state's own entries.
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    given = {name: value for name, value in groups[0].items() if name not in _STATE and name not in _ADDED}
-    try:
-        twin = type(optimizer)([{**given, "lr": float(groups[0]["lr"]), "params": [parameter]}])
-    except (TypeError, ValueError):  # a class of the user's own may need more
-        return
-    twin.state[parameter] = {
-        name: torch.zeros(1) if isinstance(value, Tensor) and value.ndim else deepcopy(value)
-        for name, value in state.items()
-    }
-    try:
-        twin.step()
-    except KeyError as error:
-        raise UserError(
-            f"the checkpoint's optimizer is no {type(optimizer).__name__}: its state has no {error}. "
-            f"Continue with the optimizer it was trained with, or begin anew with its weights: {_ANEW}"
-        ) from None
-    except (TypeError, RuntimeError):  # some need more for a step: a closure, sparse gradients
-        return
 
 
 def _course(scheduler: Any) -> dict[str, Any]:

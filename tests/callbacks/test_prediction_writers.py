@@ -73,7 +73,7 @@ def stopping_early(output: Path) -> SceneWriter:
         if len(written) == 3:
             raise RuntimeError("killed")
 
-    writer.write = stop  # type: ignore[method-assign]
+    writer.write = stop
     return writer
 
 

@@ -33,10 +33,10 @@ def test_only_bfloat16_on_such_a_processor_is_warned_of(
 ) -> None:
     monkeypatch.setattr(precision, "computes_bf16_slowly", lambda: True)
     for quiet in (trainer("32-true"), trainer("bf16-mixed", "cuda"), trainer("bf16-mixed", first=False)):
-        warn_of_slow_precision(quiet)  # type: ignore[arg-type]
+        warn_of_slow_precision(quiet)
     assert capsys.readouterr().out == ""
-    warn_of_slow_precision(trainer("bf16-mixed"))  # type: ignore[arg-type]
+    warn_of_slow_precision(trainer("bf16-mixed"))
     assert "bf16-mixed" in capsys.readouterr().out
     monkeypatch.setattr(precision, "computes_bf16_slowly", lambda: False)
-    warn_of_slow_precision(trainer("bf16-mixed"))  # type: ignore[arg-type]
+    warn_of_slow_precision(trainer("bf16-mixed"))
     assert capsys.readouterr().out == ""

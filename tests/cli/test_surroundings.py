@@ -118,7 +118,7 @@ def test_several_processes_are_said(capfd: pytest.CaptureFixture[str], monkeypat
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", **quiet)  # type: ignore[arg-type]
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", **quiet)
     say_processes(trainer, find_starter())
     assert capfd.readouterr().out == "2 processes on 1 machine, started by SLURM\n"
 

@@ -194,7 +194,7 @@ def test_an_elevated_orbit_stays_at_its_height_and_upright_in_the_world(elevatio
 def test_senseless_moves_are_refused() -> None:
     for kind, elevation in (("sway", 10.0), ("orbit", 90.0), ("orbit", math.nan)):
         with pytest.raises(UserError, match="elevation"):
-            CameraMove(kind, elevation=elevation)  # type: ignore[arg-type]
+            CameraMove(kind, elevation=elevation)
     with pytest.raises(UserError, match="size"):
         CameraMove("orbit", math.inf)
     with pytest.raises(UserError, match="frames"):
@@ -215,7 +215,7 @@ def test_the_datamodule_predicts_from_a_photograph_without_a_root(tmp_path: Path
 def test_a_model_of_co3d_predicts_from_a_photograph_without_a_root(tmp_path: Path) -> None:
     path = save(tmp_path / "hydrant.jpg", picture(90, 60))
     data = Co3DDataModule(str(tmp_path / "nowhere"), "hydrant", image_size=16, target_scale=8.0, image=str(path))
-    data.trainer = SimpleNamespace(state=SimpleNamespace(fn="predict"))  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(state=SimpleNamespace(fn="predict"))
     data.prepare_data()
     (request,) = data.predict_dataloader()
     assert list(request.key) == ["hydrant"]

@@ -134,7 +134,7 @@ def test_thresholded_samples_stay_within_the_range() -> None:
 )
 def test_impossible_settings_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        DDIM(**settings)  # type: ignore[arg-type]
+        DDIM(**settings)
 
 
 def test_more_steps_than_levels_are_refused() -> None:

@@ -61,7 +61,7 @@ def test_every_step_is_that_of_diffusers(
     process = CosineProcess(LEVELS)
     noise = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     drawn = list(torch.randn(STEPS, 5, 3, generator=torch.Generator().manual_seed(1)))
-    ours = kind(STEPS, uneven_below=0, spacing=GivenLevels(levels), **settings)  # type: ignore[call-arg]
+    ours = kind(STEPS, uneven_below=0, spacing=GivenLevels(levels), **settings)  # type: ignore[call-arg]  # kinds have it
     fresh = iter(drawn)
     noisy = noise
     for level, extra, step in zip(

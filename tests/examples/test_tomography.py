@@ -56,8 +56,8 @@ def test_it_trains_on_projections_and_guided_samples_fit_the_given_ones_better()
     seed_everything(0, verbose=False)
     denoiser = UNetDenoiser(**settings()["denoiser"]["init_args"])
     model = DiffusionWithForwardModel(denoiser, tomography.Projections(), sampler=DDIM(4), samples=2, draw_batch=2)
-    training = DataLoader(tomography.scenes(32, "train"), batch_size=16)  # type: ignore[arg-type]
-    data = DataLoader(tomography.scenes(2, "test", novel=1), batch_size=2)  # type: ignore[arg-type]
+    training = DataLoader(tomography.scenes(32, "train"), batch_size=16)
+    data = DataLoader(tomography.scenes(2, "test", novel=1), batch_size=2)
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(accelerator="cpu", max_steps=4, enable_checkpointing=False, **quiet)
     trainer.fit(model, training)

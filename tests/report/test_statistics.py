@@ -25,7 +25,7 @@ PSNR = Score("target", "psnr_mean")
 
 def run(name: str, values: dict[str, float], score: Score = PSNR, **more: object) -> Run:
     scenes = {key: {score.role: {score.name: value}} for key, value in values.items()}
-    return Run(name, Path(name), "test", {}, scenes=scenes, **more)  # type: ignore[arg-type]
+    return Run(name, Path(name), "test", {}, scenes=scenes, **more)
 
 
 def scenes(seed: int, count: int = 40, centre: float = 20.0) -> dict[str, float]:

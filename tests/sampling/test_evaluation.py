@@ -32,7 +32,7 @@ def test_plain_iteration_in_training_mode_gives_what_the_trainer_gives() -> None
     asked = request(["a", "b"], 3)
     model = scenes().train()
     own_mode = model.denoiser.eval()  # a part that its owner keeps in evaluation mode
-    (expected,) = trainer().predict(model, DataLoader([asked], batch_size=None))  # type: ignore[misc]
+    (expected,) = trainer().predict(model, DataLoader([asked], batch_size=None))
     model.train()
     own_mode.training = False
     torch.manual_seed(1)  # of the jitter, were there any
@@ -67,7 +67,7 @@ def test_what_the_trainer_returns_is_drawn_while_it_has_the_precision() -> None:
             return super().predict_draws(*scene)
 
     wanted = DataLoader([as_request(climbing_batch())], batch_size=None)
-    (draws,) = trainer(precision="bf16-mixed").predict(Noting(), wanted)  # type: ignore[misc]
+    (draws,) = trainer(precision="bf16-mixed").predict(Noting(), wanted)
     assert len(draws) == 4
     assert precise == [False] * 4
 
@@ -106,7 +106,7 @@ def test_a_method_that_needs_gradients_works_in_test_and_predict(inference_mode:
     runner = trainer(inference_mode=inference_mode)
     (scores,) = runner.test(model, DataLoader([climbing_batch()], batch_size=None), verbose=False)
     assert scores["test/rmse_mean"] < 1e-3
-    (draws,) = runner.predict(model, DataLoader([as_request(climbing_batch())], batch_size=None))  # type: ignore[misc]
+    (draws,) = runner.predict(model, DataLoader([as_request(climbing_batch())], batch_size=None))
     assert [round(float(p.signal), 3) for p in draws] == [0.25, 0.25, -0.25, -0.25]
 
 

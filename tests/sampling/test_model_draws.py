@@ -58,14 +58,14 @@ def test_the_sample_is_an_observation_of_its_signal() -> None:
 def test_context_is_digested_once_whatever_the_number_of_steps(steps: int) -> None:
     model = module(sampler=DDIM(steps))
     model.sample(batch().context, batch().target.params, names(list("abcd"), [0]), (2, 1, 1))
-    assert len(model.denoiser.contexts) == 1  # type: ignore[arg-type]
+    assert len(model.denoiser.contexts) == 1
 
 
 def test_without_settings_sampling_is_unguided_and_all_errors_weigh_alike() -> None:
     model = DiffusionWithForwardModel(LineDenoiser(), Points())
     model.sample(batch().context, batch().target.params, names(list("abcd"), [0]), (2, 1, 1))
     # Guidance would take twice the scenes: with their context and without.
-    assert [len(context) for context in model.denoiser.contexts] == [4]  # type: ignore[union-attr]
+    assert [len(context) for context in model.denoiser.contexts] == [4]
     of_errors = model.observation_losses(denoised(Line(LINES.slope + 1, LINES.offset), batch()))
     assert {term.weight for term in of_errors.values()} == {1.0}
 
@@ -101,7 +101,7 @@ def test_what_is_finished_is_not_drawn() -> None:
     model = module(samples=3)
     model.plan.leave_out(lambda key, sample: key != "b" or sample == 1)
     assert [(p.key, p.sample) for p in model.predict_step(as_request(batch()), 0)] == [("b", 0), ("b", 2)]
-    assert len(model.denoiser.contexts) == 2  # type: ignore[arg-type]
+    assert len(model.denoiser.contexts) == 2
 
 
 def test_a_target_may_have_another_shape_than_the_context() -> None:
@@ -122,7 +122,7 @@ def test_a_target_may_have_another_shape_than_the_context() -> None:
 def test_the_scores_of_test_are_those_of_what_predict_draws() -> None:
     model = module(samples=3)
     (scores,) = trainer().test(model, Scenes(), verbose=False)
-    drawn = {key: [] for key in "abcd"}  # type: ignore[var-annotated]
+    drawn = {key: [] for key in "abcd"}
     for prediction in model.predictions(as_request(batch())):
         drawn[prediction.key].append(prediction.observation.flatten())
     truth = torch.cat([batch().target.observation, batch().novel.observation], dim=1).flatten(1)

@@ -25,7 +25,7 @@ def test_a_draw_is_left_out_if_nobody_needs_it() -> None:
 
 
 def test_all_listeners_are_told_until_they_withdraw() -> None:
-    plan, one, two = Plan(), [], []  # type: ignore[var-annotated]
+    plan, one, two = Plan(), [], []
     withdraw = plan.follow(one.append)
     plan.follow(two.append)
     plan.worked(3)

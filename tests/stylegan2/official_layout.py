@@ -47,8 +47,8 @@ def official_modules() -> Iterator[None]:
         name: types.ModuleType(name)
         for name in ("torch_utils", "torch_utils.persistence", "dnnlib", "dnnlib.util")
     }
-    modules["torch_utils.persistence"]._reconstruct_persistent_obj = _reconstruct_persistent_obj  # type: ignore[attr-defined]
-    modules["dnnlib.util"].EasyDict = EasyDict  # type: ignore[attr-defined]
+    modules["torch_utils.persistence"]._reconstruct_persistent_obj = _reconstruct_persistent_obj  # type: ignore[attr-defined]  # made up
+    modules["dnnlib.util"].EasyDict = EasyDict  # type: ignore[attr-defined]  # made up
     sys.modules.update(modules)
     try:
         yield

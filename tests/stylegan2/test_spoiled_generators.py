@@ -254,7 +254,7 @@ def test_a_pickle_of_tensorflow_says_which_program_converts_it(tmp_path: Path, p
     with official_modules():
         for name in ("dnnlib.tflib", "dnnlib.tflib.network"):
             sys.modules[name] = types.ModuleType(name)
-        sys.modules["dnnlib.tflib.network"].Network = Network  # type: ignore[attr-defined]
+        sys.modules["dnnlib.tflib.network"].Network = Network  # type: ignore[attr-defined]  # made up
         try:
             path.write_bytes(pickle.dumps((Network(), Network(), Network()), protocol))
         finally:

@@ -71,7 +71,7 @@ def run(model: Any, data: Scenes, precision: Precision, callbacks: list[Callback
         callbacks=callbacks,
         enable_model_summary=False,
         **quiet,
-    )  # type: ignore[arg-type]
+    )
     trainer.fit(model, data)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     trainer.test(model, data, verbose=False)

@@ -109,7 +109,7 @@ class AsOnADevice(Callback):
         def note(trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
             guard.note({"loss": loss.detach(), **pl_module.training_terms}, trainer.global_step + 1)
 
-        guard.on_before_backward = note  # type: ignore[method-assign]
+        guard.on_before_backward = note
 
 
 @pytest.mark.parametrize("options", [{}, {"log_every_n_steps": 5}], ids=["saved", "logged"])

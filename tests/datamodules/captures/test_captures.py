@@ -200,7 +200,7 @@ def test_distortion_is_undone(form: str, scene: Scene, bent_pictures: list[np.nd
 def epipolar_errors(root: Path, first: int, second: int) -> np.ndarray:
     """Distances, in pixels, of SIFT matches between two frames from the epipolar lines of the reader's cameras."""
     capture = open_capture(root, 3.0)
-    sift = cv2.SIFT_create(contrastThreshold=0.02)  # type: ignore[attr-defined]
+    sift = cv2.SIFT_create(contrastThreshold=0.02)  # type: ignore[attr-defined]  # not in its stubs
     grey = [cv2.cvtColor(np.asarray(capture.frame(p)), cv2.COLOR_RGB2GRAY) for p in (first, second)]
     (keys_a, features_a), (keys_b, features_b) = (sift.detectAndCompute(picture, None) for picture in grey)
     pairs = cv2.BFMatcher().knnMatch(features_a, features_b, k=2)

@@ -79,7 +79,7 @@ def test_evaluation_batches(data: PosedImagesDataModule) -> None:
     expected = picture(1, 0).resize((8, 8), box=(1, 0, 13, 12), resample=3)
     shown = (tested[1].context.observation[0, 0].permute(1, 2, 0) + 1) * 127.5
     assert np.abs(shown.numpy() - np.asarray(expected)).max() < 0.51
-    assert data.mean_image().shape == (3, 8, 8)  # type: ignore[union-attr]
+    assert data.mean_image().shape == (3, 8, 8)
 
 
 def test_validation_scenes_have_as_many_novel_views_as_most_frames_allow(

@@ -14,7 +14,7 @@ TRAIN, TEST, FRAMES, HEIGHT, WIDTH = 4, 2, 14, 36, 64
 
 
 def write_small_rooms(root: Path, **options: object) -> None:
-    write_synthetic_rooms(root, TRAIN, TEST, FRAMES, HEIGHT, **options)  # type: ignore[arg-type]
+    write_synthetic_rooms(root, TRAIN, TEST, FRAMES, HEIGHT, **options)
 
 
 def table(camera_file: Path) -> np.ndarray:

@@ -28,7 +28,7 @@ def truth(root: Path) -> dict:
 
 
 def pictures(root: Path, key: str, split: str = "train") -> list[np.ndarray]:
-    scene = open_reader(root, split, 1.0).scene(key)  # type: ignore[arg-type]
+    scene = open_reader(root, split, 1.0).scene(key)
     return [np.asarray(scene.frame(position)).astype(int) for position in range(len(scene.camera_to_world))]
 
 
@@ -109,7 +109,7 @@ def test_colours_are_drawn_from_the_stated_distribution() -> None:
 
 def epipolar_errors(scene: Scene, first: int, second: int) -> np.ndarray:
     """Distances, in pixels, of SIFT matches between two frames from the epipolar lines of the reader's cameras."""
-    sift = cv2.SIFT_create(contrastThreshold=0.02)  # type: ignore[attr-defined]
+    sift = cv2.SIFT_create(contrastThreshold=0.02)  # type: ignore[attr-defined]  # not in its stubs
     grey = [cv2.cvtColor(np.asarray(scene.frame(p)), cv2.COLOR_RGB2GRAY) for p in (first, second)]
     (keys_a, features_a), (keys_b, features_b) = (sift.detectAndCompute(picture, None) for picture in grey)
     pairs = cv2.BFMatcher().knnMatch(features_a, features_b, k=2)
@@ -158,7 +158,7 @@ def test_a_real_camera_path_drives_a_walk_through_rooms(chunked: bool, tmp_path:
     assert bool(list((root / "train").glob("*.torch"))) == chunked
     wanted, intrinsics = given.cameras()
     for split in ("train", "test"):
-        reader = open_reader(root, split, 1.0)  # type: ignore[arg-type]
+        reader = open_reader(root, split, 1.0)
         scene = reader.scene(reader.keys()[0])
         assert scene.usable_positions() == list(range(46))
         torch.testing.assert_close(scene.intrinsics, intrinsics, atol=1e-6, rtol=0)

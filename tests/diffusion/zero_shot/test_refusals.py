@@ -39,7 +39,7 @@ def noise(count: int = 2) -> Tensor:
 
 def solve(solver: ZeroShotSolver, given: object, count: int = 2) -> Tensor:
     process = LinearSchedule()
-    return solver.solve(exact_denoiser(process), given, noise(count), process, lambda: noise(count))  # type: ignore[arg-type]
+    return solver.solve(exact_denoiser(process), given, noise(count), process, lambda: noise(count))
 
 
 @pytest.mark.parametrize(
