@@ -119,7 +119,7 @@ def test_better_levels_bring_more_than_higher_order() -> None:
     assert error("unipc_2", 15, Quadratic()) < 0.5 * error("unipc_2", 15, Trailing())
 
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "sampling.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "notes" / "sampling.md"
 ROWS = re.findall(r"^\| `(\w+)\((.*)\)` \| `(.*)` \| ([\d. |]+) \|$", DOCUMENT.read_text(), re.MULTILINE)
 
 
