@@ -139,7 +139,7 @@ def _white(values: np.ndarray) -> float:
         raise ValueError("some of its values are not finite")
     fitting = [white for white in _RANGES if largest <= white * _EXCESS]
     if not fitting:
-        raise ValueError(f"its values go up to {largest:g}, expected are at most 1, 255 or 65535")
+        raise ValueError(f"its values reach {largest:g}, but at most 1, 255 or 65535 is expected")
     return fitting[0]
 
 

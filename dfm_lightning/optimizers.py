@@ -233,7 +233,7 @@ class TorchOptimizer(OptimizerSettings):
         monitor = getattr(scheduler, "monitor", None)
         if monitor is None and isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             raise UserError(
-                "ReduceLROnPlateau must know what to watch: take lightning.pytorch.cli.ReduceLROnPlateau and set "
+                "ReduceLROnPlateau needs a value to watch: use lightning.pytorch.cli.ReduceLROnPlateau and set "
                 "its monitor, as in monitor: val/loss"
             )
         schedule: LRSchedulerConfigType = {

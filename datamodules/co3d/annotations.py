@@ -82,7 +82,7 @@ def read_category(root: Path, category: str) -> CategoryAnnotations:
     try:
         frames = [parse_frame(entry) for entry in entries]
     except _FAULTS as error:
-        raise UserError(f"{path}: a frame lacks something or has it in another form ({error!r})") from None
+        raise UserError(f"{path}: a frame lacks an entry, or has one in another form ({error!r})") from None
     return CategoryAnnotations(frames, _read_quality(root / category / "sequence_annotations.jgz"), checksum)
 
 
@@ -114,7 +114,7 @@ def _read_quality(path: Path) -> dict[str, float | None]:
     try:
         return {_name(entry["sequence_name"]): _score(entry.get("viewpoint_quality_score")) for entry in entries}
     except _FAULTS as error:
-        raise UserError(f"{path}: a sequence lacks something or has it in another form ({error!r})") from None
+        raise UserError(f"{path}: a sequence lacks an entry, or has one in another form ({error!r})") from None
 
 
 def parse_frame(entry: dict[str, Any]) -> FrameAnnotation:

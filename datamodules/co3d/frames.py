@@ -31,7 +31,7 @@ def read_view(
     with open_frame(frame) as picture:
         image, cropped = square_image(picture, intrinsics, size)
     if image.max() < _BLACK:
-        raise UnreadableError(f"{frame.path}: is all black, so redacted: it cannot be trained on or compared with")
+        raise UnreadableError(f"{frame.path}: is all black, and therefore redacted: it cannot be used")
     return image, cropped
 
 

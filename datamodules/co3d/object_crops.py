@@ -78,7 +78,7 @@ class ObjectCrop:
 
     def _whole_mask(self, frame: Frame) -> Float[np.ndarray, "h w"]:
         if frame.mask_path is None:
-            raise UnreadableError(f"{frame.path}: has no mask to cut its object out by")
+            raise UnreadableError(f"{frame.path}: has no mask to find its object by")
         with open_picture(frame.mask_path, str(frame.mask_path)) as picture:
             return np.array(to_rgb(picture).convert("L"), dtype=np.float32) / 255
 

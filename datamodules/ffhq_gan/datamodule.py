@@ -69,7 +69,7 @@ class PatchedSamples(Dataset):
             try:
                 return StoredItem(torch.tensor(seed), mask, *self.stored[seed])
             except UnreadableError as error:
-                raise UserError(f"{error} (remove it, and it is made again)") from None
+                raise UserError(f"{error} (remove it: it will be made again)") from None
         seed, sample = self._readable(self.stored, seed)
         return StoredItem(torch.tensor(seed), mask, *sample)
 
@@ -82,7 +82,7 @@ class PatchedSamples(Dataset):
                 problem = str(error)
                 self.replacements.report(problem, "another sample is")
                 seed = self.seeds[int(torch.randint(len(self.seeds), ()))]
-        raise UserError(f"hardly any training sample can be read: {problem} (remove it, and it is made again)")
+        raise UserError(f"hardly any training sample can be read: {problem} (remove it: it will be made again)")
 
 
 class OwnPicture(Dataset):

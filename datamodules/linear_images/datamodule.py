@@ -116,7 +116,7 @@ class LinearImagesDataModule(ReportsReplacements, LightningDataModule):
         check_at_least(1, val_images=val_images, test_images=test_images, predict_images=predict_images)
         check_at_least(0, workers=workers)
         if max(val_images, test_images, predict_images) > held_out:
-            raise UserError(f"val_images, test_images and predict_images are at most held_out, {held_out}")
+            raise UserError(f"val_images, test_images and predict_images must be at most held_out, {held_out}")
         self.source = source
         self.measurements = measurements
         self.test_measurements = test_measurements or measurements
@@ -156,7 +156,7 @@ class LinearImagesDataModule(ReportsReplacements, LightningDataModule):
 
     def _source(self) -> ImageSource:
         if self.source is None:
-            raise UserError("data.source says where images are from: give it, or data.image for predict")
+            raise UserError("data.source is missing, which gives the images: set it, or data.image for predict")
         if len(self.source) <= self.held_out:
             raise UserError(
                 f"of the source's {len(self.source)} images, held_out keeps {self.held_out} from training: "

@@ -64,7 +64,7 @@ class EvaluationScenes(Dataset):
             known = self.known(scene, roles.positions(), self.image_size)
             return batch._replace(truth={**batch.truth, **known})
         except UnreadableError as error:
-            raise UserError(f"{error} (read well before, so changed since)") from None
+            raise UserError(f"{error} (it was readable before the run: it has changed since)") from None
 
 
 MakePath = Callable[[Scene, Roles], Float[Tensor, "n 4 4"]]
@@ -93,7 +93,7 @@ class PathRequests(Dataset):
             context = read_images(scene, roles.context, self.image_size)
             path = self.path(scene, roles)
         except UnreadableError as error:
-            raise UserError(f"{error} (read well before, so changed since)") from None
+            raise UserError(f"{error} (it was readable before the run: it has changed since)") from None
         return make_request(key, context, path, self.output_size)
 
 

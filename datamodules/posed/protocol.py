@@ -67,8 +67,8 @@ class IndexedViews(Protocol):
         keys = known_scenes(self.index, self.path, set(known), self.missing == "skip")
         absent = len(self.index.entries) - len(keys)
         rank_zero_info(
-            f"{self.path}: {counted(len(keys), 'scene')}, without {self.index.nulls} that it gives no frames for "
-            f"(null) and {absent} that are not there"
+            f"{self.path}: {counted(len(keys), 'scene')}, without {self.index.nulls} that have no frames (null) "
+            f"and {absent} that the data set lacks"
         )
         return keys
 

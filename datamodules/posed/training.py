@@ -73,7 +73,7 @@ class TrainingScenes(Dataset):
                 problem = str(error)
                 self.replacements.report(problem)
         raise UserError(
-            f"hardly any training frame can be read: none of {self.attempts.all} draws could be (run `dfm data "
+            f"hardly any training frame can be read: all {self.attempts.all} draws failed (run `dfm data "
             f"verify`), such as {problem}"
         )
 

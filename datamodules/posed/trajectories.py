@@ -142,7 +142,7 @@ class Trajectory:
         source = ToTarget() if self.kind == "extrapolation" else self.source
         own = poses[source.positions(scene, roles)]
         if len(own) < 2:
-            raise UnreadableError(f"scene {scene.key}: one camera alone makes no trajectory")
+            raise UnreadableError(f"scene {scene.key}: a single camera has no trajectory")
         if self.kind == "dataset":
             return own[source.spread(len(own), self.frames)]
         if self.kind == "interpolation":

@@ -117,9 +117,9 @@ def _read_index(path: Path) -> dict[str, str]:
         if not isinstance(content, dict) or not all(isinstance(chunk, str) for chunk in content.values()):
             raise ValueError("its content is of another type")
     except FileNotFoundError:
-        raise UserError(f"{path} should say which chunk each scene is in, but there is no such file") from None
+        raise UserError(f"{path} should name the chunk of each scene, but there is no such file") from None
     except (OSError, ValueError) as error:
-        raise UserError(f'{path} should say which chunk each scene is in, {{"scene": "file"}}: {error}') from None
+        raise UserError(f'{path} should name the chunk of each scene, {{"scene": "file"}}: {error}') from None
     return content
 
 

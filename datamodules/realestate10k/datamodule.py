@@ -86,5 +86,5 @@ def _known_of_views(
 
 def _open(root: Path | None, scene_depth: float, split: Split) -> SceneReader:
     if root is None:
-        raise UserError("data.root must say where RealEstate10k or a capture is (or data.image a photograph)")
+        raise UserError("data.root must name a folder of RealEstate10k or a capture (or data.image a photograph)")
     return open_reader(root, split, scene_depth)

@@ -134,7 +134,7 @@ class Vimeo90KDataModule(ReportsReplacements, LightningDataModule):
         """Open the clips. Raises UserError if there are none, or they are too short for the frame distance."""
         if self._opened is None:
             if self.root is None:
-                raise UserError("data.root must say where the clips are (or data.image, to predict a photograph)")
+                raise UserError("data.root must name a folder of clips (or data.image a photograph, for predict)")
             opened = open_root(self.root, self.form)
             self.choice.check(opened.form.frames)
             rank_zero_info(f"{opened.folder}: {opened.form.name}s")

@@ -59,7 +59,7 @@ class ProgressiveDistillation(Callback):
         sampler = pl_module.sampler
         if type(sampler) is not DDIM or sampler.eta > 0:
             raise UserError(
-                f"a distilled model steps by DDIM with eta 0, but its sampler is {type(sampler).__name__}: set "
+                f"a distilled model samples by DDIM with eta 0, but its sampler is {type(sampler).__name__}: set "
                 "model.sampler to DDIM with the number of steps that the student is to take"
             )
         denoiser = copy.deepcopy(pl_module.denoiser)

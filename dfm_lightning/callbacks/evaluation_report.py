@@ -75,7 +75,7 @@ class EvaluationReport(Recorded, Callback, ABC):
         """Return the scenes in the result of `test_step`: NamedTuples with a `key`."""
         if not isinstance(outputs, dict) or "scenes" not in outputs:
             raise UserError(
-                f"{type(self).__name__} measures what this model's test does not give: use another report"
+                f"{type(self).__name__} measures scenes, but the test of this model gives none: use another report"
             )
         return outputs["scenes"]
 

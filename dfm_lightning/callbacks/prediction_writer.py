@@ -89,7 +89,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         # (Lightning sets the attribute without declaring it.)
         writers = [type(c).__name__ for c in trainer.callbacks if isinstance(c, PredictionWriter)]  # type: ignore[attr-defined]
         if len(writers) > 1:
-            raise UserError(f"predictions can be written once only: give one writer, not {' and '.join(writers)}")
+            raise UserError(f"predictions can be written only once: give one writer, not {' and '.join(writers)}")
         self._made_with = made_with(trainer, pl_module, **flat({"writer": self.record()}))
         self._stale = {}
         self._finished = dict(self._find_finished())
@@ -104,9 +104,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         check_kind(batch, Request)
         for key in batch.key:
             if key in self._asked_for:
-                raise UserError(
-                    f"two scenes to predict have the key '{key}': their files would have the same names"
-                )
+                raise UserError(f"two requests have the key '{key}': their files would have the same names")
             self._asked_for.add(key)
         for key, request in requests_by_key(batch).items():
             others = [

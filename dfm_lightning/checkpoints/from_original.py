@@ -46,19 +46,19 @@ def convert_dfm(
     heads: int | None = None,
     output_layer: OutputLayer = "lin_out_feats",
 ) -> None:
-    """Convert a checkpoint of the authors' DFM code (re10k_model.pt, co3d_model.pt) to one of this program.
+    """Convert a checkpoint of the original DFM code (re10k_model.pt, co3d_model.pt) to one of this program.
 
     `dfm test` and `predict` use the result, `dfm fit` trains it further. A checkpoint of their deterministic stage
     (pixelNeRF) becomes the start of a DFM training. The file's content is recognised and checked; nothing in it is
     run. See docs/checkpoints.md.
 
     Args:
-        source: the authors' checkpoint.
+        source: a checkpoint of the original code.
         destination: the file to write.
         weights: the averaged weights ("ema"), or those at the end of the training ("raw").
         heads: attention heads of the transformer; known for DiT-S, B, L and XL.
         output_layer: of a pixelNeRF, the output layer that the training starts from: "lin_out_feats", which the
-            authors' code takes, though that stage does not train it; or "lin_out", which it does train.
+            original code takes, though that stage does not train it; or "lin_out", which it does train.
     """
     if source.resolve() == destination.resolve():
         raise UserError(f"{destination} is the file to convert: give another name for the result")
@@ -137,8 +137,8 @@ def _heads(sizes: Sizes, given: int | None) -> int:
     heads = given or HEADS.get(sizes.width)
     if heads is None:
         raise UserError(
-            f"a transformer of width {sizes.width} is none of DiT-S, B, L, XL, and its number of attention heads "
-            "does not show in its weights: give --heads"
+            f"a transformer of width {sizes.width} is not one of DiT-S, B, L, XL, and its weights do not reveal "
+            "the number of attention heads: give --heads"
         )
     if heads < 1 or sizes.width % heads:
         raise UserError(f"--heads must divide the width {sizes.width} of the transformer, got {heads}")

@@ -185,7 +185,7 @@ def _check(state: Mapping[str, Tensor], expected: nn.Module) -> None:
     shapes = {key: tuple(value.shape) for key, value in expected.state_dict().items()}
     for key, value in state.items():
         if key not in shapes:
-            raise UserError(f"it holds a tensor that would become {printable(key)}, which there is not")
+            raise UserError(f"it holds a tensor that would become {printable(key)}, which does not exist")
         if tuple(value.shape) != shapes[key]:
             raise UserError(
                 f"the tensor that becomes {key} has shape {tuple(value.shape)}, expected {shapes[key]}"

@@ -1,4 +1,4 @@
-"""Read the training checkpoints of the authors' code as data, and refuse anything unexplained."""
+"""Read the training checkpoints of the original code as data, and refuse anything unexplained."""
 
 import pickle
 import re
@@ -81,7 +81,7 @@ def load_data(path: Path) -> Any:
             raise UserError(f"it holds {printable(code[1])}, which is code and not data") from error
         raise UserError(f"it is damaged, or holds more than data ({printable(str(error))})") from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise UserError("it is damaged, or no file of torch.save") from error
+        raise UserError("it is damaged, or not a file of torch.save") from error
 
 
 def _check_entries(content: Any) -> None:

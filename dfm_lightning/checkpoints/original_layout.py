@@ -202,7 +202,7 @@ def recognise(state: Mapping[str, Tensor]) -> Sizes:
     elif any(key.startswith(PIXELNERF) for key in state):
         stage = "deterministic"
     else:
-        raise UserError(f"it holds no {JOINT}* and no {PIXELNERF}*, which the authors' models have")
+        raise UserError(f"it holds no {JOINT}* and no {PIXELNERF}*, which models of the original code have")
     mlps = [f"{field}{mlp}." for field in FIELDS[stage] for mlp in ("mlp", "mlp_fine")]
     proj, refine = f"{ENCODER}x_embedder.proj", f"{ENCODER}cnn_refine"
 

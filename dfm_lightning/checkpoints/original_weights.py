@@ -1,4 +1,4 @@
-"""Convert weights of the authors' models to ours, and back."""
+"""Convert weights of the original models to ours, and back."""
 
 from collections.abc import Mapping
 from typing import Literal

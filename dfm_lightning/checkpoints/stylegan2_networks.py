@@ -141,7 +141,7 @@ class _Part:
             found = "a number of too many digits"
         else:
             found = str(value) if isinstance(value, (str, int, float)) else type(value).__name__
-        return UserError(f"its {self.position}.{name} is {printable(found)}, supported is {expected}")
+        return UserError(f"its {self.position}.{name} is {printable(found)}, but only {expected} is supported")
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

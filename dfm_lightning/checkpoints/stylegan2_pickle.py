@@ -90,7 +90,7 @@ def read_networks(path: Path) -> Any:
     except UnknownNameError as error:
         if error.name.module.startswith(_TENSORFLOW):
             raise UserError(
-                f"{error}: it is of the TensorFlow code, and legacy.py of NVIDIA's stylegan2-ada-pytorch makes a "
+                f"{error}: it is of the TensorFlow code; legacy.py of NVIDIA's stylegan2-ada-pytorch makes a "
                 "pickle that can be imported of it (python legacy.py --source=IN.pkl --dest=OUT.pkl)"
             ) from error
         raise

@@ -1,4 +1,4 @@
-"""`dfm convert to-dfm`: convert a checkpoint of this program to one that the authors' code loads."""
+"""`dfm convert to-dfm`: convert a checkpoint of this program to one that the original DFM code loads."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -71,7 +71,7 @@ BLACK = (0.0, 0.0, 0.0)
 
 
 def convert_to_dfm(source: Path, destination: Path, resolution: int | None = None) -> None:
-    """Convert a checkpoint of this program to one of the authors' DFM code.
+    """Convert a checkpoint of this program to one of the original DFM code.
 
     This works for models of inverse graphics that compute what theirs do, such as those of realestate10k_128.yaml
     and co3d_128.yaml; settings that cannot be expressed there are refused by name. See docs/checkpoints.md.
@@ -97,7 +97,7 @@ def convert_to_dfm(source: Path, destination: Path, resolution: int | None = Non
         raise UserError(f"{source} cannot be converted: {error}") from error
     with whole_file(destination) as aside:
         torch.save(_their_checkpoint(averaged, raw, int(content.get("global_step", 0))), aside)
-    print(f"{destination}: a DFM checkpoint of the authors' code, {sizes.resolution}×{sizes.resolution} pixels")
+    print(f"{destination}: a checkpoint of the original DFM code, {sizes.resolution}×{sizes.resolution} pixels")
     for note in settings.notes():
         print(f"  note: {note}")
 
@@ -128,12 +128,12 @@ class _Settings:
             part = self.get(name, None)
             path = part.get("class_path", "") if isinstance(part, dict) else ""
             if path.rpartition(".")[2] != expected:
-                raise UserError(f"{name} is {path or 'not stored'}, the authors' code has {expected} only")
+                raise UserError(f"{name} is {path or 'not stored'}, the original code has {expected} only")
         for name, (expected, default) in FIXED.items():
             value = self.get(name, None)
             value = default if value is None else value
             if value != expected:
-                raise UserError(f"{name} is {value}, the authors' code has {expected} only")
+                raise UserError(f"{name} is {value}, the original code has {expected} only")
 
     def notes(self) -> Iterator[str]:
         """List the changes and inputs that their code needs to run this model."""
@@ -151,7 +151,7 @@ class _Settings:
         resolution = resolution or self.get("data.image_size", None)
         patch = number[f"{ENCODER}.patch"]
         if resolution is None:
-            raise UserError("it does not say what size its images have: give --resolution")
+            raise UserError("it does not state the size of its images: give --resolution")
         if resolution < 1 or resolution % (2 * patch):
             raise UserError(f"--resolution must be a multiple of {2 * patch}, got {resolution}")
         return Sizes(

@@ -13,6 +13,7 @@ from datamodules.file_faults import FileFault
 from datamodules.synthetic.commands import COMMANDS as GENERATORS
 from dfm_lightning.cli.gan_samples import draw_gan_samples
 from dfm_lightning.errors import UserError
+from dfm_lightning.wording import counted
 
 LayoutName = Literal["auto", "co3d", "vimeo90k", "realestate10k"]
 
@@ -67,7 +68,7 @@ def verify(root: Path, layout: LayoutName = "auto") -> None:
     for problem in problems:
         print(problem)
     if problems:
-        raise UserError(f"{root} has {len(problems)} problems, listed above.")
+        raise UserError(f"{root} has {counted(len(problems), 'problem')}, listed above.")
     print(f"{root}: every file can be used.")
 
 

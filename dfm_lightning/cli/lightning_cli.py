@@ -186,7 +186,7 @@ class DfmCLI(LightningCLI):
             path = self.config.fit.get("initial_weights")
         if path is None:
             if command != "fit":
-                _say("There is no --ckpt_path: the model has the weights it begins training with.")
+                _say("There is no --ckpt_path: the model has its initial weights, untrained.")
             return
         before = self._settings()
         architecture = architecture_of(stored_config(Path(path)), before)
@@ -205,9 +205,9 @@ class DfmCLI(LightningCLI):
             return
         new = load_weights(self.model, Path(path), settings.new_parts and not settings.ckpt_path)
         if new:
-            _say(f"Parts that {path} lacks begin untrained: {', '.join(new)}")
+            _say(f"Untrained parts, which {path} lacks: {', '.join(new)}")
         if settings.ckpt_path:
-            _say(f"{path} holds weights only: a new training begins with them.")
+            _say(f"{path} holds weights only: a new training starts from them.")
 
     def _settings(self) -> dict[str, Any]:
         """Return all settings of the command, resolved, as primitives."""

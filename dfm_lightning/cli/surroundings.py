@@ -100,9 +100,9 @@ def check_processes(starter: Starter | None, devices: Any, machines: Any) -> Non
     asked = devices * machines
     if starter is not None and starter.processes != asked:
         raise UserError(
-            f"{starter.variable} is {starter.processes}, so {starter.name} starts {_count(starter.processes)}, "
-            f"but trainer.devices × trainer.num_nodes asks for {asked}: {starter.remedy.format(asked=asked)}, "
-            "or set trainer.devices to what there is"
+            f"{starter.variable} is {starter.processes}, so {starter.name} starts "
+            f"{counted(starter.processes, 'process')}, but trainer.devices × trainer.num_nodes is {asked}: "
+            f"{starter.remedy.format(asked=asked)}, or correct trainer.devices"
         )
     if starter is not None and starter.variable == "SLURM_NTASKS" and asked > 1:
         _compare("SLURM_NTASKS_PER_NODE", "trainer.devices", devices)

@@ -82,8 +82,8 @@ class MLPDenoiser(SignalDenoiser[Tensor | dict[str, Tensor], Any, Flattened]):
     def _warn_of_parameters(self, numbers: int) -> None:
         if numbers > max(_FEW, _MOST_PARAMETERS * self.inputs):
             rank_zero_warn(
-                f"{numbers} of the {self.inputs} numbers that MLPDenoiser is given are parameters: it tends to "
-                "ignore the observations then (its samples of a scene are alike, and do not fit the context). For "
+                f"{numbers} of the {self.inputs} inputs of MLPDenoiser are parameters: it then tends to "
+                "ignore the observations (its samples of a scene are alike, and do not fit the context). For "
                 "signals on a grid take UNetDenoiser or DiTDenoiser, which are given observations through the "
                 "forward model"
             )

@@ -88,10 +88,10 @@ def adjoint_gradients(
     """Differentiate a score of the sample by the adjoint of the probability-flow equation.
 
     After AdjointDPM (Pan et al. 2024): the observation and the gradient with respect to it are integrated back
-    from the last level to the first one, side by side. Nothing is kept from the way there, so that memory does not
-    grow with the number of evaluations at all. The gradient is that of the continuous equation: it differs from
-    that of the sampler's few steps by what both discretisations err (`docs/notes/sampling.md` has the numbers). The
-    evaluation at the last level, whose estimate is the sample, is differentiated as it is.
+    from the last level to the first one, side by side. Nothing is stored on the way there, so that memory does not
+    grow with the number of evaluations. The gradient is that of the continuous equation. It differs from that of
+    the sampler's few steps by the errors of both discretisations (`docs/notes/sampling.md` has the numbers). The
+    evaluation at the last level, whose estimate is the sample, is differentiated directly.
 
     With ℓ = ln(σ/α) and the clean estimate m(x), the gradient g for x obeys dg/dℓ = α (∂m/∂x)ᵀ g − α² g. It takes
     a second-order predictor and corrector, one evaluation a level.

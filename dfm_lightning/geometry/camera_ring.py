@@ -100,7 +100,7 @@ def plane_ring(camera_to_world: Float[Tensor, "v 4 4"], intrinsics: Float[Tensor
         ValueError: fewer than three cameras determine no circle.
     """
     if len(camera_to_world) < 3:
-        raise ValueError(f"three cameras at least determine a circle, got {len(camera_to_world)}")
+        raise ValueError(f"a circle needs at least three cameras, got {len(camera_to_world)}")
     positions = camera_to_world[:, :3, 3]
     mean = positions.mean(dim=0)
     _, _, axes = torch.linalg.svd(positions - mean)

@@ -25,7 +25,7 @@ def find_weights(name: str, url: str, purpose: str, given: str | Path | None = N
     path = Path(given).expanduser() if given else cache
     if not path.is_file():
         raise UserError(
-            f"{purpose}: expected them at {_from_home(path)}, found no file. "
+            f"{purpose}: expected weights at {_from_home(path)}, but there is no file. "
             f"Get {url} and put it at {_from_home(cache)}, or give its path as `weights`."
         )
     return path

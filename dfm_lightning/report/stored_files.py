@@ -14,7 +14,7 @@ from dfm_lightning.errors import UserError
 def damaged(path: Path, reason: object) -> UserError:
     """Build the error about a damaged file."""
     what = str(reason).strip().splitlines() or [type(reason).__name__]
-    return UserError(f"{path} is damaged ({what[0]}): restore it, or run again what wrote it")
+    return UserError(f"{path} is damaged ({what[0]}): restore it, or repeat the run that wrote it")
 
 
 def read_json(path: Path) -> dict[str, Any]:

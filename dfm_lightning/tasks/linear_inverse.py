@@ -111,9 +111,9 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
         )
         check_at_least(0, direction_weight=direction_weight)
         if solver is not None and context_guidance is not None:
-            raise UserError("a zero-shot solver uses the measurement in its own way: leave context_guidance out")
+            raise UserError("a zero-shot solver uses the measurement in its own way: set context_guidance to null")
         if solver is not None and minority is not None:
-            raise UserError("samples of a zero-shot solver have no minority score: leave minority out")
+            raise UserError("samples of a zero-shot solver have no minority score: set minority to null")
         if direction_weight > 0 and not denoiser.directions:
             raise UserError(
                 "direction_weight needs a denoiser with a head for directions: set denoiser.directions"

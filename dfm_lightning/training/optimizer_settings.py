@@ -70,7 +70,7 @@ class OptimizerAsGiven(Callback):
             changes |= dict.fromkeys(_steer(config.scheduler, course))
             _go_on(config.scheduler, another_course=bool(changes) or place in self._moved)
         if changes:
-            say(f"The optimizer's settings are those given now, not the checkpoint's: {', '.join(changes)}")
+            say(f"The optimizer has the settings given now, not the checkpoint's: {', '.join(changes)}")
 
 
 def _give(group: dict[str, Any], given: dict[str, Any]) -> list[str]:

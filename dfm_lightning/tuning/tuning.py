@@ -84,7 +84,7 @@ def tune_sampler(
     names = [key for batch in batches for key in batch.key]
     if len(names) < 2:
         raise UserError(
-            f"tuning needs 2 validation scenes at least, to search on and to hold out; got {len(names)}"
+            f"tuning needs at least 2 validation scenes, one to search on and one held out; got {len(names)}"
         )
     if len(batches) == 1:
         batches = list(rows_of(batches[0]))

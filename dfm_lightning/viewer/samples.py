@@ -32,7 +32,7 @@ def find_samples(folder: Path) -> Samples:
     """
     paths = sorted(folder.rglob("scene.safetensors"))
     if not paths:
-        raise UserError(f"no baked scene in {folder}: write them by dfm predict --export scene")
+        raise UserError(f"no baked scene in {folder}: dfm predict --export scene writes them")
     scenes = sorted({path.parent.parent for path in paths})
     if len(scenes) > 1:
         names = ", ".join(str(scene) for scene in scenes)

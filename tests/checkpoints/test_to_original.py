@@ -88,7 +88,7 @@ def test_position_embeddings_are_computed_for_the_resolution_that_is_asked_for(t
         ("denoiser", "project_behind", False, "model.denoiser.project_behind is False"),
         ("denoiser", "mlp_blocks_per_view", 2, "model.denoiser.mlp_blocks_per_view is 2"),
         ("denoiser", "estimate_reduction", 2, "model.denoiser.estimate_reduction is 2"),
-        ("process", "levels", 500, "model.process.levels is 500, the authors' code has 1000 only"),
+        ("process", "levels", 500, "model.process.levels is 500, the original code has 1000 only"),
     ],
 )
 def test_settings_that_their_code_lacks_are_refused_by_name(

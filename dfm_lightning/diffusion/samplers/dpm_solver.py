@@ -53,7 +53,7 @@ class DPMSolver(HigherOrderSampler):
     ) -> None:
         super().__init__(steps, order, uneven_below, temperature, threshold_quantile, spacing)
         if full_curvature and order == 2:
-            raise ValueError("full_curvature needs order 3: order 2 sees no curvature")
+            raise ValueError("full_curvature needs order 3: order 2 has no curvature")
         self.second_order = second_order
         self.full_curvature = full_curvature
 

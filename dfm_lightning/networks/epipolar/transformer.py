@@ -39,7 +39,7 @@ class DepthRange(Recorded):
     ) -> None:
         check_above(0, half=half, least=least, near=near, far=far)
         if (near is None) != (far is None):
-            raise ValueError("near and far must be given together, or neither")
+            raise ValueError("give both near and far, or neither")
         if near is not None and far is not None and near >= far:
             raise ValueError(f"near and far must satisfy 0 < near < far, got {near} and {far}")
         self.half = half
@@ -133,7 +133,7 @@ class EpipolarTransformer(Recorded, nn.Module):
         """
         cameras: Cameras = context.params
         if context.observation.shape[1] == 0:
-            raise UserError("epipolar features need one context view at least, got none")
+            raise UserError("epipolar features need at least one context view, got none")
         images = (context.observation + 1) / 2
         features = self.pyramid(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         if distance is None:

@@ -43,7 +43,7 @@ class Architecture:
             raise ValueError("a generator has at least one block and one mapping layer")
         if self.image_channels != COLOURS:
             raise ValueError(
-                f"images of {COLOURS} channels are supported, this generator's have {self.image_channels}"
+                f"only images of {COLOURS} channels are supported; this generator's have {self.image_channels}"
             )
         if self.resolution > MOST_PIXELS or len(self.mapping_features) > MOST_LAYERS:
             raise ValueError(f"a generator has at most {MOST_PIXELS} pixels and {MOST_LAYERS} mapping layers")
@@ -56,7 +56,7 @@ class Architecture:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.mapping_features[-1] != self.w_dim:
             raise ValueError(
-                f"the last mapping layer gives {self.mapping_features[-1]} values, w_dim is {self.w_dim}"
+                f"the last mapping layer gives {self.mapping_features[-1]} values, but w_dim is {self.w_dim}"
             )
 
     @property
