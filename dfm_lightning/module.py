@@ -131,8 +131,8 @@ class DiffusionWithForwardModel(DiffusionSampling[Signal, Params], ValidatingMod
         precision = str(self.trainer.precision)
         if precision == "16-true":
             raise UserError(
-                "--trainer.precision 16-true cannot train: gradients, and what keeps Adam from dividing by zero, "
-                "are too small for float16. Use 16-mixed or bf16-mixed"
+                "--trainer.precision 16-true cannot train: gradients, and the term that keeps Adam from dividing "
+                "by zero, are too small for float16. Use 16-mixed or bf16-mixed"
             )
         if precision == "bf16-true":
             rank_zero_warn(

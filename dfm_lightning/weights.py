@@ -40,6 +40,6 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], what: str) -> None:
     name = next((name for name, values in weights if not is_finite(values)), None)
     if name is not None:
         raise UserError(
-            f"the weights '{name}' of {what} are infinite or not a number, so that nothing can come of it: "
-            "use an earlier checkpoint, and look where that training went wrong"
+            f"the weights '{name}' of {what} are infinite or not a number: use an earlier checkpoint, "
+            "and find out where that training went wrong"
         )

@@ -145,7 +145,7 @@ class VolumeRendering(ForwardModel[RadianceField, Cameras]):
                 setattr(self, setting, value)
             elif getattr(self, setting) != value:
                 raise UserError(
-                    f"{name}.{setting} is {getattr(self, setting)}, but that of the forward model is {value}: "
+                    f"{name}.{setting} is {getattr(self, setting)}, but the forward model has {value}: "
                     "leave out the former"
                 )
 
