@@ -14,7 +14,7 @@ from dfm_lightning.errors import UserError
 # The paths in some files of version 2 begin with the folder in which the data set was made.
 _FOREIGN_PREFIX = "/large_experiments/p3/replay/datasets/co3d/co3d45k_220512/export_v23/"
 
-# What content of another form makes the parsing raise.
+# The errors that content of another form raises in parsing.
 _FAULTS = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
 
 FrameId = tuple[str, int]

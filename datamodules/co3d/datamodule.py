@@ -94,8 +94,8 @@ class Co3DDataModule(PosedImagesDataModule):
         prediction: scenes and cameras of a prediction. The trajectory is by default a "circle", and a move once
             around the centre of the scene; the "dataset" trajectory goes all around the sequence.
         cache_dir: where the scales of the scenes are stored; in the root if null.
-        object_crop: cuts views out around the object, by its mask; their central squares if null. Tests know what
-            of the crops lies in the pictures.
+        object_crop: crops views around the object, by its mask; null takes their central squares. Tests know
+            which part of a crop lies in its picture.
         common: the settings that all data sets of posed images share.
     """
 

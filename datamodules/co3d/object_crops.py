@@ -1,4 +1,4 @@
-"""Square crops around the object of a frame, by its mask, before black."""
+"""Square crops of frames around the object that their mask shows, on black."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ from dfm_lightning.ranges import check_at_least, check_within
 
 @dataclass
 class ObjectCrop:
-    """Cut frames out around the object that their mask shows; the defaults are SparseFusion's.
+    """Crop frames around the object that their mask shows; the defaults are SparseFusion's.
 
-    What of a crop lies outside of the picture is black.
+    The part of a crop outside the picture is black.
 
     Args:
         margin: how much larger than the object's box, as a share of it, the crop is.
@@ -56,7 +56,7 @@ class ObjectCrop:
         return torch.from_numpy(_cut_mask(mask, self.box(mask, frame), size))[None]
 
     def valid(self, frame: Frame, size: int) -> Float[Tensor, "1 {size} {size}"]:
-        """Tell what of a frame's crop lies in its picture: 1 there, 0 outside. Raises UnreadableError."""
+        """Mark the part of a frame's crop that lies in its picture: 1 there, 0 outside. Raises UnreadableError."""
         mask = self._whole_mask(frame)
         inside = _cut_mask(np.ones_like(mask), self.box(mask, frame), size)
         return torch.from_numpy((inside > 0.5).astype(np.float32))[None]

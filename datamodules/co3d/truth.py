@@ -28,7 +28,7 @@ def known_of_views(looks: HiddenLooks, scene: Scene, positions: list[int], size:
 
 
 def valid_of_views(scene: Scene, positions: list[int], size: int) -> dict[str, Tensor]:
-    """Read what of views cut out around an object lies in their pictures. Raises UnreadableError."""
+    """Mark the parts of object crops that lie in their pictures. Raises UnreadableError."""
     assert isinstance(scene, Co3DScene)
     assert scene.crop is not None
     frames = [scene.source.sequence.frames[position] for position in positions]

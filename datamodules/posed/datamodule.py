@@ -71,7 +71,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
     stock_parts: ClassVar[dict[str, Callable[..., ViewChoice]]] = {"views": TwoEnds}
     attempts = Attempts()
     source_path: SourcePath = ToTarget()
-    # What stands for null in the settings.
+    # The values of settings that are null.
     usual_trajectory = "dataset"
     usual_move = CameraMove()
     usual_novel_views = 4

@@ -26,24 +26,24 @@ from dfm_lightning.geometry.scene_grids import CubeFrame
 from dfm_lightning.signals import RadianceField
 from dfm_lightning.types import Cameras, select_views
 
-# Share of the grid, along each side, that the cube has in which nearly all that is seen lies.
+# Share of the cells along each side of the grid that lie in the cube around nearly everything seen.
 _INNER = 0.8
-# How much of what is seen that is.
+# Share of the seen points in that cube.
 _WITHIN = 0.95
-# Points along a side of a brick at which it is asked for anything.
+# Points along each side of a brick at which the field is evaluated to find out whether it is empty.
 _PROBES = 4
-# Views that decide what is left out, at most.
+# Largest number of views that decide what is left out.
 _VIEWS = 16
-# Share of a pixel's light that has to get through to a point for it to count as seen.
+# Share of a pixel's light that must reach a point for it to count as seen.
 _LEAST_LIGHT = 1e-3
-# A ray through all of the scene that meets nothing denser is dimmed by no more than this: it is left out.
+# Densities that dim a ray through the whole scene by no more than this share are left out.
 _FAINTEST = 0.005
 
 
 def seen_points(
     cameras: Cameras, depth: Float[Tensor, "v 1 h w"], opacity: Float[Tensor, "v 1 h w"]
 ) -> Float[Tensor, "n 3"]:
-    """Return where rays of one scene's views end, for pixels more opaque than not; for all pixels if none is."""
+    """Return where rays of one scene's views end, for pixels that are mostly opaque; for all if none is."""
     directions = ray_directions(cameras)[0].movedim(-1, 1)
     origins = ray_origins(cameras)[0][:, :, None, None]
     points = (origins + directions * (depth / opacity.clamp(min=1e-3))).movedim(1, -1)
@@ -72,19 +72,19 @@ def bake(
     points: Float[Tensor, "n 3"],
     resolution: int = 192,
 ) -> BakedField:
-    """Evaluate one scene's field on a grid, and leave out where nothing is.
+    """Evaluate one scene's field on a grid, leaving out empty and hidden space.
 
     The grid holds all of space, most of its cells in a cube around `points`; beyond it they grow with the distance
     (mip-NeRF 360's contraction). Bricks of 8³ cells are kept if a view holds them and the field is dense enough at
-    any of 4³ points in them or at a neighbour's border, or if one of `points` lies in them. A ray through all that
-    is too faint to be kept would lose half a percent. Bricks that no light comes from in any view, nor from their
-    neighbours, are left out as hidden.
+    any of 4³ points in them or at a neighbour's border, or if one of `points` lies in them. A ray through
+    everything that is too faint to be kept would lose half a percent. Bricks are left out as hidden if no view
+    receives light from them or their neighbours.
 
     Args:
         field: one scene, a batch of one.
-        renderer: what renders it: whether it has a fine stage, and from where to where a ray passes through it.
-        cameras: views of the scene, a batch of one; what none of them holds is left out.
-        points: what they see of it (see `seen_points`).
+        renderer: renders it; decides whether it has a fine stage, and where rays begin and end.
+        cameras: views of the scene, a batch of one; everything outside all of them is left out.
+        points: the points that they see (see `seen_points`).
         resolution: cells along a side of the grid, a multiple of 8.
 
     Raises:
@@ -108,7 +108,7 @@ def bake(
         found = _values(field, renderer, corners).unflatten(0, (len(new), -1))
         bricks, values = torch.cat([bricks, new]), torch.cat([values, found])
         stored |= chosen
-        # What reaches a side of a brick goes on beyond it, whatever the points in its neighbour have missed.
+        # Whatever reaches a side of a brick continues beyond it, even if the points of its neighbour miss it.
         chosen |= _continued(new, found, faintest, side) & in_sight
     table = torch.full((side, side, side), EMPTY, dtype=torch.long, device=points.device)
     table[bricks[:, 2], bricks[:, 1], bricks[:, 0]] = torch.arange(len(bricks), device=points.device)

@@ -17,7 +17,7 @@ SIDE = BRICK + 1
 CORNERS = SIDE**3
 COLOUR = slice(0, 3)
 DENSITY = 3
-# Entries of bricks that are not stored: nothing is there, or nothing of it is seen.
+# Entries of bricks that are not stored: they are empty, or no view shows them.
 EMPTY, HIDDEN = -1, -2
 
 
@@ -25,8 +25,8 @@ class BakedField(NamedTuple):
     """One scene on a grid: a `RadianceField` (a batch of one) that is read, not computed.
 
     The grid has `BRICK`³ cells for each entry of `bricks`, in a frame that holds all of space. `bricks` gives the
-    row of `values` for a brick's corners (in order z, y, x), `EMPTY` where nothing is, `HIDDEN` where something is
-    that nothing shows. A row holds red, green, blue, the density of the fine stage, and that of the coarse stage
+    row of `values` for a brick's corners (in order z, y, x); `EMPTY` in empty space, and `HIDDEN` where no view
+    shows what is there. A row holds red, green, blue, the density of the fine stage, and that of the coarse stage
     where it differs. Between corners values are interpolated trilinearly in the frame's coordinates. Colours of
     both stages are those of the fine one; features are none.
     """
@@ -47,7 +47,7 @@ class BakedField(NamedTuple):
 
     def query(self, points: Float[Tensor, "1 n 3"], stage: FieldStage) -> FieldValues:
         """Compute values at points of the scene; density and colour are 0 in bricks that are not stored."""
-        # Axis by axis: long rows are what processors are quick at.
+        # Axis by axis: processors are fastest on long rows.
         place = self.frame.places_by_axis(points)[0] * self.resolution
         cell = place.floor().clamp_(0, self.resolution - 1)
         fraction, cell = place - cell, cell.int()

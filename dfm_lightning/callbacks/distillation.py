@@ -23,13 +23,13 @@ class ProgressiveDistillation(Callback):
     """Train a model of few evaluations (Salimans and Ho 2022): 8, 4, 2, 1, each taught by the one before.
 
     The teacher is the model that training begins with (`--initial_weights`), which does not change. The student is
-    trained at the levels that its own sampler visits, a `DDIM` of so many steps, and at no others. What it is
-    compared with is not the data: at the target, the estimate that takes `DDIM` in one step to where the teacher
-    gets in `teacher_steps`; at novel parameters, what the teacher's last signal looks like there, since a loss at
-    the target alone would leave the signal free. The losses of the task stay as they are.
+    trained only at the levels that its own sampler, a `DDIM`, visits. It is compared with the teacher instead of
+    the data. At the target, its estimate should take `DDIM` in one step to the point that the teacher reaches in
+    `teacher_steps`. At novel parameters, it is compared with observations of the teacher's last signal, since a
+    loss at the target alone would leave the signal free. The task's losses stay as they are.
 
-    The teacher is evaluated without classifier-free guidance. It is kept in checkpoints, so that a training is
-    continued with the same one.
+    The teacher is evaluated without classifier-free guidance. Checkpoints store it, so that a resumed training has
+    the same teacher.
 
     Args:
         teacher_steps: steps of the teacher for one of the student, 1 or more; 2 halves the number of evaluations.
@@ -49,7 +49,7 @@ class ProgressiveDistillation(Callback):
         self._weights = state_dict["teacher"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the model be taught.
+        """Make the model learn from the teacher.
 
         Raises:
             UserError: it has no levels, or its sampler is not `DDIM` without fresh noise.
@@ -73,7 +73,7 @@ class ProgressiveDistillation(Callback):
         )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the model be as it was."""
+        """Restore the model."""
         if isinstance(pl_module, DiffusionWithForwardModel):
             pl_module.teaching = None
 
@@ -113,7 +113,7 @@ class Teacher:
 
     @torch.no_grad()
     def taught(self, batch: Batch, noisy: Float[Tensor, "b v c h w"], level: Level) -> Batch:
-        """Replace what was observed, of target and novel views, by what the student is to predict.
+        """Replace the observations of target and novel views by those that the student is to predict.
 
         Args:
             batch: the data.
@@ -151,7 +151,7 @@ class Teacher:
 
 
 def way(start: Number, end: Number, steps: int, process: NoiseProcess) -> list[Number]:
-    """List levels from a start to an end, both included: `steps` steps, fewer different ones if there are none."""
+    """List levels from a start to an end, both included: `steps` steps, or fewer if there are too few levels."""
     if end < 0:
         found = [start * (steps - part) / steps for part in range(steps)]
     else:

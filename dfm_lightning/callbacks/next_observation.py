@@ -12,7 +12,7 @@ from dfm_lightning.sampling import disagreement
 
 FILE = "next_observation.json"
 MEANING = "candidates by the entropy of what the samples show there, largest first; observe the first one next"
-# So many candidates are listed: enough to pass over those that cannot be observed.
+# Number of candidates listed: enough to skip some that cannot be observed.
 _LISTED = 100
 
 

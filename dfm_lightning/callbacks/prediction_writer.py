@@ -45,7 +45,7 @@ class PredictionWriter(Recorded, BasePredictionWriter, ABC):
         super().__init__("batch")
         self.output = Path(output)
         self.overwrite = overwrite
-        # Whether to say what to observe next, too (`dfm predict --next_observation true`).
+        # Whether to write what to observe next, too (`dfm predict --next_observation true`).
         self.chooses_next = False
         self._made_with: MadeWith = {}
         # Key and sample of the existing folders, and the sketch of the request that each answers.

@@ -8,7 +8,7 @@ from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.metrics import ImageMetrics, best_and_mean, psnr, spread
 from dfm_lightning.tasks import EvaluatedScene
 
-# Degrees that scores are put together over.
+# Width, in degrees, of the ranges of angles whose views are scored together.
 ANGLE_BIN = 30
 
 
@@ -25,8 +25,8 @@ def score_scene(
     training set's mean. The context views have no baselines.
 
     If the angles of views to the nearest context view are known, the scores of all unseen views, and of those
-    in each part of the angles, are given as roles of their own. What of a crop lies outside of its picture counts
-    as black in truth and samples (SparseFusion's masked metrics).
+    in each range of angles, are given as roles of their own. The part of a crop outside its picture counts as black
+    in truth and samples (SparseFusion's masked metrics).
 
     If true distances are known, `distance_error` is the mean relative error of the samples', and
     `estimate_distance_error` the estimate's.
@@ -41,7 +41,7 @@ def score_scene(
 
 
 def _within_picture(scene: EvaluatedScene) -> EvaluatedScene:
-    """Blacken what lies outside the pictures that a scene's views were cut out of."""
+    """Blacken the parts of a scene's views that lie outside the pictures from which they were cropped."""
     if "valid" not in scene.known:
         return scene
     outside = scene.known["valid"] < 0.5

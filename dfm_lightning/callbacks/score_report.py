@@ -29,10 +29,9 @@ class ScoredScene(NamedTuple):
 class ScoreReport(EvaluationReport):
     """Write the scores that `test_step` returns under "scores", scene by scene, and their averages.
 
-    It saves a custom problem from needing its own report. `dfm report` shows what `test_step` returns under
-    "pictures", by scene and name: images [v c h w] in [-1, 1], or [s v c h w] of several samples. Scenes that
-    `test_step` puts into groups under "groups" (a name for each scene's key, the kind of its measurement, say) are
-    averaged by group too.
+    A problem of your own needs no other report. `dfm report` shows what `test_step` returns under "pictures", by
+    scene and name: images [v c h w] in [-1, 1], or [s v c h w] of several samples. If `test_step` returns "groups",
+    a name for each scene's key (the kind of its measurement, say), scores are averaged by group too.
 
     Args:
         output: folder to write into.

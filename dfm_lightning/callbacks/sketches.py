@@ -1,7 +1,7 @@
 """Sketches of data, which reveal that a result was made for other data.
 
-They are not fingerprints: computed data (the images of a generator, say) differ in their last digits with the
-batch they are computed in. The sketches of such data differ as little, those of other data differ more.
+They are not fingerprints: the last digits of computed data (the images of a generator, say) depend on the batch in
+which they are computed. The sketches of such data differ as little; those of other data differ more.
 """
 
 from functools import lru_cache

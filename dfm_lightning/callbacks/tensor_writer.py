@@ -24,7 +24,7 @@ OVERVIEW = "overview.png"
 
 
 class TensorWriter(PredictionWriter):
-    """Writes each sample as `sample.npz`, and as pictures.
+    """Write each sample as `sample.npz`, and as pictures.
 
     The arrays are `observation`; those of the signal, named by their place in it: `signal`, or `signal.flow` and
     so on; `context` and `context_params`; the parameters of `observation` (`params`); and what is known to be true

@@ -37,8 +37,8 @@ _IMAGE_SIZE, _RAYS = 256, 32
 def convert_sparsefusion(eft: Path, diffusion: Path, vae: Path, destination: Path) -> None:
     """Convert SparseFusion's released weights to one checkpoint of this program.
 
-    The result is for `dfm test` and `predict` with LatentViews or DistilledScenes. What the code does in its own
-    way (the grid of rays, corners of feature maps, depths behind near cameras) is part of it. Everything in the
+    The result is for `dfm test` and `predict` with LatentViews or DistilledScenes. It includes the released code's
+    own conventions (the grid of rays, corners of feature maps, depths behind near cameras). Everything in the
     files is checked; nothing in them is run. See docs/sparsefusion.md.
 
     Args:
@@ -79,8 +79,8 @@ def convert_sparsefusion(eft: Path, diffusion: Path, vae: Path, destination: Pat
 def convert_stable_diffusion_codec(vae: Path, destination: Path) -> None:
     """Convert Stable Diffusion's autoencoder to initial weights of a LatentViews model.
 
-    A new training begins with them by `dfm fit --initial_weights DESTINATION --new_parts true`: the autoencoder is
-    theirs, all else begins untrained. The file is checked; nothing in it is run.
+    `dfm fit --initial_weights DESTINATION --new_parts true` starts a new training from them; everything but the
+    autoencoder begins untrained. The file is checked; nothing in it is run.
 
     Args:
         vae: Stable Diffusion's autoencoder, sd-v1-3-vae.ckpt.

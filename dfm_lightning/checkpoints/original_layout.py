@@ -114,7 +114,7 @@ def layout(sizes: Sizes) -> Layout:
     schedule: dict[str, Shape] = dict.fromkeys(SCHEDULE, (LEVELS,))
     if sizes.stage == "diffusion":
         return Layout({**schedule, **required, ESTIMATE_BACKGROUND: (3,)}, optional)
-    # The authors' loader would load these too, if present.
+    # The original loader would load these too, if present.
     target_stem = {f"{ENCODER}general_conv1.weight": _target_stem(sizes)}
     return Layout(required, {**schedule, **target_stem, ESTIMATE_BACKGROUND: (3,), **optional})
 

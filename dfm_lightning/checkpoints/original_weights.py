@@ -30,7 +30,7 @@ from dfm_lightning.diffusion.noise_process import cosine_schedule
 from dfm_lightning.networks.embeddings import position_embedding_2d
 from dfm_lightning.randomness import generator_for
 
-# The output layer of a pixelNeRF that a DFM starts from: the one that the authors' code copies, which that stage
+# The output layer of a pixelNeRF that a DFM starts from: the one that the original code copies, which that stage
 # does not train, or the one that it does train.
 OutputLayer = Literal["lin_out_feats", "lin_out"]
 
@@ -40,11 +40,11 @@ UNUSED_TARGET_STEM = f"{ENCODER}conv1_ch7.weight"
 
 
 def to_ours(state: Mapping[str, Tensor], sizes: Sizes, output: OutputLayer = "lin_out_feats") -> dict[str, Tensor]:
-    """Convert the weights of theirs to the state of our task, in float32.
+    """Convert weights of the original model to the state of our task, in float32.
 
     The label embedding's row 0, which is added at every level, is folded into a bias; the first layer of each MLP
     is split into its halves for positions and for features. A pixelNeRF's MLPs become those of a DFM as in the
-    authors' code: the coarse one also becomes that of the deterministic field, and outputs are padded with zeros
+    original code: the coarse one also becomes that of the deterministic field, and outputs are padded with zeros
     for the features. What it lacks, the noisy target's first layer, starts at random.
     """
     state = {key: value.float() for key, value in state.items()}

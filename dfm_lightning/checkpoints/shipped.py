@@ -40,8 +40,8 @@ def find_checkpoint(name: str) -> Path:
 def export_weights(source: Path, destination: Path, half: bool = False) -> None:
     """Write the weights and the config of a checkpoint as one safetensors file, without the training's state.
 
-    The averaged weights are taken if training averaged them. The result serves wherever a checkpoint does, except
-    that no training can be continued from it, only begun with its weights.
+    The averaged weights are taken if training averaged them. The result can be used like a checkpoint, except that
+    no training can be resumed from it, only started with its weights.
 
     Args:
         source: a checkpoint of this program.

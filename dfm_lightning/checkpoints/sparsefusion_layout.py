@@ -1,4 +1,4 @@
-"""The tensors of SparseFusion's released checkpoints: what each is here, which have no part, sizes by shapes."""
+"""The tensors of SparseFusion's released checkpoints: their names here, those that are unused, and sizes."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from dfm_lightning.errors import UserError
 
 Rules = tuple[tuple[str, str], ...]
 
-# In order; every rule is applied to every key. What a key is called in the end is its place here.
+# Rules in order; each is applied to every key. The final name is the place of the tensor here.
 _EFT: Rules = (
     (r"^encoder_model\.conv1\.", "pyramid.convolution."),
     (r"^encoder_model\.bn1\.", "pyramid.norm."),

@@ -125,7 +125,7 @@ class _Part:
         return value
 
     def expect(self, name: str, expected: Any) -> None:
-        """Refuse a network that computes something else than ours. (Entries not mentioned have their usual
+        """Refuse a network that computes something other than ours. (Entries not mentioned have their usual
         values.)
         """
         value = self.network.state.get(name, expected)

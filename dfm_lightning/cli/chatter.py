@@ -1,4 +1,4 @@
-"""Messages of the libraries that are no use to users of this program."""
+"""Libraries' messages that are of no use to users of this program."""
 
 import logging
 import warnings

@@ -2,7 +2,7 @@
 
 The back is what faces away from the first camera, so that camera cannot see it: a convex solid shows a point p
 with normal n to a camera at o only if n · (o − p) > 0, and n · (p − centre) ≥ 0, so nothing is seen where
-n · (o − centre) < 0. The colour of the back is drawn from `BACK_COLOURS` apart from everything else.
+n · (o − centre) < 0. The colour of the back is drawn from `BACK_COLOURS`, independently of everything else.
 """
 
 from typing import NamedTuple

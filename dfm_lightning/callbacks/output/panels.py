@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dfm_lightning.files import whole_file
 
-# A figure that nobody can take in helps nobody.
+# More would be too many to take in.
 MOST_PANELS = 12
 # More numbers than this are a curve, fewer are bars.
 MOST_BARS = 12
@@ -62,7 +62,7 @@ def write_panels(path: Path, panels: list[Panel]) -> None:
 def draw_panel(panel: Panel) -> Image.Image:
     """Draw a panel, square.
 
-    Drawn by hand, without matplotlib: each sample has some, and with it they would take longer than the samples.
+    Drawn without matplotlib, with which panels would take longer than the samples themselves.
     """
     canvas = Image.new("RGB", (_SIDE, _SIDE), "white")
     drawing = ImageDraw.Draw(canvas)
