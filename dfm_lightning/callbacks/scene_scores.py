@@ -25,8 +25,8 @@ def score_scene(
     training set's mean. The context views have no baselines.
 
     If the angles of views to the nearest context view are known, the scores of all unseen views, and of those
-    in each range of angles, are given as roles of their own. The part of a crop outside its picture counts as black
-    in truth and samples (SparseFusion's masked metrics).
+    in each range of angles, are given as roles of their own. The part of a crop outside its picture counts as
+    black in truth and samples (SparseFusion's masked metrics).
 
     If true distances are known, `distance_error` is the mean relative error of the samples', and
     `estimate_distance_error` the estimate's.

@@ -8,7 +8,7 @@ from dfm_lightning.sampling import as_predictor
 
 
 def choose_next(model: LightningModule, trainer: Trainer) -> None:
-    """Let the writer say what to observe next. `UserError` if it cannot, or the model draws one sample alone."""
+    """Let the writer rank next observations. `UserError` if it cannot, or the model draws only one sample."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]  # (set by Lightning without a declaration)
     writer = next((c for c in callbacks if isinstance(c, PredictionWriter)), None)
     if writer is None or type(writer).candidates is PredictionWriter.candidates:

@@ -1,4 +1,4 @@
-"""Import this project's packages from beside each other, whatever else has their names."""
+"""Import this project's packages from the same place, even if others have their names."""
 
 import importlib
 import sys
@@ -9,7 +9,7 @@ _BESIDE = ("datamodules",)
 
 
 def import_own_packages() -> None:
-    """Import the packages that lie beside this one, before a folder of that name elsewhere is taken for them.
+    """Import the packages beside this one, before a folder elsewhere with such a name is imported instead.
 
     `python -m dfm_lightning` searches the working directory first, where users may well have a `datamodules`.
     """

@@ -1,4 +1,4 @@
-"""Say so when this machine computes a chosen precision far more slowly than float32."""
+"""Warn if this machine computes in the chosen precision far more slowly than in float32."""
 
 import platform
 from typing import TYPE_CHECKING

@@ -1,7 +1,7 @@
 """The processes of a run: the number requested, and the number in environment variables.
 
-Lightning trusts such variables: a process started alone where they say four waits for three others, or does the
-work of four; and four that were each started for the work of one do it four times.
+Lightning trusts such variables. If they say four, a process started alone waits for three others, or does the work
+of four. If they say one, four processes do the same work four times.
 """
 
 import os
@@ -56,7 +56,7 @@ def check_strategy(strategy: Any) -> None:
         strategy: the trainer's argument: a name, or an object.
 
     Raises:
-        UserError: it does.
+        UserError: it is such a strategy.
     """
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
     if name.lower().replace("_", "").startswith(_SHARDING):
@@ -93,7 +93,7 @@ def check_processes(starter: Starter | None, devices: Any, machines: Any) -> Non
         machines: number of machines.
 
     Raises:
-        UserError: that is the case.
+        UserError: the processes do not fit the request.
     """
     if type(devices) is not int or type(machines) is not int or devices < 1:
         return

@@ -1,7 +1,7 @@
 """Keep names that look like numbers as typed, in options for lists of texts.
 
-YAML takes `3e68931874661724`, a scene of RealEstate10k, for an infinite number, `007` for 7, `null` and `true` for
-what they say. The parser only learns afterwards that an option expects texts. Therefore values in lists whose
+YAML takes `3e68931874661724`, a scene of RealEstate10k, for an infinite number, `007` for 7, and `null` and `true`
+literally. The parser only learns afterwards that an option expects texts. Therefore values in lists whose
 original spelling could not be recovered stay texts, which numeric types accept as well; and lists of texts restore
 the spelling of the others.
 """

@@ -1,4 +1,4 @@
-"""Settings of the trainer: those that only fail later are refused at once."""
+"""Checks of the trainer's settings, so that impossible ones are refused at once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ def check_settings(config: dict[str, Any], starter: Starter | None) -> None:
         starter: what has started several processes, if anything.
 
     Raises:
-        UserError: processes or the strategy do not fit.
+        UserError: the processes or the strategy are impossible.
         ValueError: a number is out of range.
     """
     check_at_least(1, **_given(config, "accumulate_grad_batches", "check_val_every_n_epoch"))

@@ -1,4 +1,4 @@
-"""Denoisers that are given observations as signals: taken back by the derivative of the forward model."""
+"""Denoisers whose inputs are observations mapped back to signals by the derivative of the forward model."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from dfm_lightning.networks.unet import UNet
 from dfm_lightning.ranges import Number, check_at_least
 from dfm_lightning.types import Level, Views, at_least_float32, map_tensors
 
-# How much of the squared residual the step is to take away by which the length of a gradient is measured.
+# Share of the squared residual that the trial step, which measures the length of a gradient, should remove.
 _TRIAL = 0.1
 
 
 class Backprojected(NamedTuple):
-    """Context and parameters, and the context's observations taken back at the reference signal."""
+    """Context and parameters, and the context's observations mapped back at the reference signal."""
 
     context: Views
     target_params: Any
@@ -29,19 +29,19 @@ class Backprojected(NamedTuple):
 
 
 class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
-    """Predicts a signal on a grid from observations that are taken back to that grid.
+    """Predicts a signal on a grid from observations that are mapped back to that grid.
 
-    An observation O is given to the network as t Jᵀ(O − α forward(S, φ)): the gradient at a signal S of half the
-    squared residual, J being the derivative there. (The factor α is the noisy target's signal rate, 1 for the
-    context.) t is the step to the minimum along the gradient, so that all are of the signal's scale. Of a linear
-    operator and S = 0 that is the adjoint. So the network needs to know nothing of the parameters' form, and works
-    for operators it has not met. Derivatives are taken by automatic differentiation.
+    For an observation O the network's input is t Jᵀ(O − α forward(S, φ)): the gradient of half the squared
+    residual at a signal S, where J is the derivative. (The factor α is the noisy target's signal rate, and 1 for
+    the context.) t is the step to the minimum along the gradient, so that all inputs are of the signal's scale.
+    For a linear operator and S = 0 this is the adjoint. The network therefore does not depend on the parameters'
+    form, and works for operators that it has never met. Derivatives are taken by automatic differentiation.
 
     Args:
         signal_shape: channels, then the sides of the grid.
-        stages: networks one after the other; each is given the signal that the one before it has predicted, and
-            the observations taken back there. For forward models that are not linear, 2 or more.
-        linearised_at: standard deviation of a fixed random signal that observations are first taken back at;
+        stages: number of networks in sequence; the input of each is the signal that the one before it predicted,
+            and the observations mapped back there. Use 2 or more for forward models that are not linear.
+        linearised_at: standard deviation of a fixed random signal at which observations are first mapped back;
             above 0 for forward models whose derivative vanishes at a signal of zeros.
     """
 
@@ -82,7 +82,7 @@ class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
     ) -> Float[Tensor, "b *s"]:
         """See `SignalDenoiser`: the signal."""
         signal_rate, _ = self._process[0].rates(level, noisy)
-        # What the noisy target was multiplied by, if the process scales it for denoisers.
+        # The factor of the noisy target, if the process scales it for denoisers.
         scale, _ = self._process[0].denoiser_input(torch.ones_like(noisy[:, :1]), level)
         factor = (signal_rate * scale).to(noisy.dtype)
         context = conditioning.context
@@ -105,7 +105,7 @@ class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
         observation: Float[Tensor, "b v *o"],
         factor: Tensor | None = None,
     ) -> Float[Tensor, "b *s"]:
-        """Take observations back at a signal; without a gradient of the result."""
+        """Map observations back at a signal; without a gradient of the result."""
         if observation.shape[1] == 0:
             return torch.zeros_like(signal)
         forward_model = self._forward_model[0]
@@ -120,7 +120,7 @@ class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
             residual = (observation - factor * observed).detach().to(observed.dtype)
             if not observed.requires_grad:
                 raise UserError(
-                    f"{type(self).__name__} takes observations back by the forward model's derivative, but its "
+                    f"{type(self).__name__} maps observations back by the forward model's derivative, but its "
                     "observations do not depend on the signal"
                 )
             (slope,) = torch.autograd.grad((observed * residual).sum(), leaf)
@@ -135,16 +135,16 @@ class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
                 return (_beside(step, slope) * slope).to(signal.dtype)
 
     def _refuse_flat(self, signal: Tensor) -> None:
-        """Raise `UserError` where a derivative vanishes at a signal of zeros for want of another."""
+        """Raise `UserError` if the derivative vanishes at the default signal of zeros."""
         if not bool(signal.any()):
             raise UserError(
                 "the forward model's derivative vanishes at a signal of zeros, so that observations cannot be "
-                "taken back there: set the denoiser's linearised_at to about the signals' standard deviation"
+                "mapped back there: set the denoiser's linearised_at to about the signals' standard deviation"
             )
 
 
 class UNetDenoiser(BackprojectionDenoiser):
-    """Predicts images [c h w] or curves [c n] by a convolutional U-Net from observations taken back.
+    """Predict images [c h w] or curves [c n] by a convolutional U-Net from observations mapped back.
 
     Args:
         signal_shape: channels, then height and width of an image, or the length of a curve.
@@ -183,7 +183,7 @@ class UNetDenoiser(BackprojectionDenoiser):
 
 
 class DiTDenoiser(BackprojectionDenoiser):
-    """Predicts images [c h w] by a diffusion transformer from observations taken back.
+    """Predict images [c h w] by a diffusion transformer from observations mapped back.
 
     Args:
         signal_shape: channels, height and width; multiples of `patch`.

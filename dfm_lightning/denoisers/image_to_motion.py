@@ -37,7 +37,7 @@ class ImageToMotion(SignalDenoiser[Motion, Moment, StillImage]):
         sees_target: whether the network is shown the noisy target. If not, it knows the context alone and predicts
             one motion, as a regression does: the baseline that sampling is compared with.
         smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that its outputs at
-            neighbouring levels do not jitter. The authors' networks are told its number.
+            neighbouring levels do not jitter. The original networks are told its number.
     """
 
     def __init__(

@@ -30,14 +30,14 @@ class MLPDenoiser(SignalDenoiser[Tensor | dict[str, Tensor], Any, Flattened]):
 
     These are the context's observations and parameters, the target's parameters and the noisy target. Their number
     is fixed, so every batch has the same number of context views. Parameters can be one tensor or a NamedTuple of
-    tensors. Use it for observations of up to a few thousand numbers; images deserve a network that knows of
+    tensors. Use it for observations of up to a few thousand numbers; images need a network that knows about
     pixels.
 
-    Where parameters are most of the input (operators as matrices, masks), it tends to collapse: it ignores both
+    If most of its inputs are parameters (operators as matrices, masks), it tends to collapse: it ignores both
     observations and predicts the mean signal. A warning says so; see `UNetDenoiser`.
 
     Args:
-        inputs: their number for one scene; a wrong one is refused with the right one.
+        inputs: their number for one scene; the error about a wrong number names the right one.
         signal_shape: shape of one signal, such as [3] or [1, 16, 16]; or shapes by name, such as {flow: [2, 16,
             16], gain: [1]}: then a signal is a dictionary of tensors.
         width: hidden numbers of the network; even.

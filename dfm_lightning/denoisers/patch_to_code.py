@@ -33,7 +33,7 @@ class PatchToCode(SignalDenoiser[Tensor, Tensor, MaskedImage]):
         heads: attention heads of each block.
         patch: side of the square of pixels that is one token.
         smooth_levels: whether the network is told a level by its signal-to-noise ratio, so that its outputs at
-            neighbouring levels do not jitter. The authors' networks are told its number.
+            neighbouring levels do not jitter. The original networks are told its number.
     """
 
     mean: Tensor

@@ -45,20 +45,20 @@ class PixelNeRFDenoiser(SceneDenoiser[PixelNeRFConditioning]):
         estimate_renderer: renders the deterministic estimate; without fine samples. Its near, far, background and
             corner_aligned are the forward model's.
         estimate_reduction: the estimate is rendered at 1/this of the target's resolution and enlarged, since every
-            iteration renders the whole of it and a small model spends much of its time there. 1 in the authors'
-            models. It must divide the target's height and width.
+            iteration renders all of it, on which a small model spends much of its time. 1 in the original models.
+            It must divide the target's height and width.
         mlp_width: width of the three MLPs: of the deterministic field, and coarse and fine of the joint one.
         mlp_blocks: residual blocks of each MLP.
         mlp_blocks_per_view: how many of them come before the mean over views.
         octaves: frequencies in the positional encoding of points.
         project_behind: whether a point behind a camera has features of the image position it projects to,
-            mirrored, as in the authors' models. Otherwise such a view contributes the point's position alone.
+            mirrored, as in the original models. Otherwise such a view contributes the point's position alone.
         smooth_levels: whether the networks are told a level by its signal-to-noise ratio, so that their outputs at
-            neighbouring levels do not jitter. The authors' networks are told its number.
-        context_memory_mb: memory for what the context views contribute at the coarse points of rays, which a
-            sampling run then computes once instead of in every evaluation: for the coarse and the fine MLP
-            `mlp_width` numbers a point each, 1.0 GB a sample at 64×64 pixels, 64 points and width 512. What does
-            not fit is computed each time. 0 for none.
+            neighbouring levels do not jitter. The original networks are told its number.
+        context_memory_mb: memory for the contribution of the context views at the coarse points of rays, which a
+            sampling run then computes once instead of in every evaluation: `mlp_width` numbers a point for the
+            coarse and for the fine MLP, 1.0 GB a sample at 64×64 pixels, 64 points and width 512. What does not
+            fit is computed each time. 0 for none.
     """
 
     without_effect = frozenset({"context_memory_mb"})

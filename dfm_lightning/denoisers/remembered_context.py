@@ -23,7 +23,7 @@ class ContextMemory:
         self._kept: dict[tuple[FieldStage, int, tuple[float, ...]], tuple[Tensor, Tensor]] = {}
 
     def find(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> Float[Tensor, "b n d"] | None:
-        """Return what was stored for these very points, if anything."""
+        """Return the sums stored for exactly these points, if any."""
         kept = self._kept.get(_name(points, stage))
         return kept[1] if kept is not None and torch.equal(kept[0], points) else None
 
@@ -66,7 +66,7 @@ class RememberingField:
         return self.field.query(points, stage)
 
     def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
-        """Compute values at points, but for what is known of them from an earlier call."""
+        """Compute values at points, reusing the sums of an earlier call."""
         if torch.is_grad_enabled():
             return self.field.query(points, stage)
         contexts = self.field.intrinsics.shape[1] - 1

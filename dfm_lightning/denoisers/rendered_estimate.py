@@ -19,9 +19,10 @@ CHANNELS = 5
 class EstimateInput(nn.Module):
     """The rendered estimate as a 2D network sees it beside the noisy image.
 
-    The network is shown the estimate itself; and the estimate scaled as the signal in the noisy image is, at full
-    and at lower resolutions (see `blurs`), so that one convolution can take it away: what is left is noise, and
-    what the context does not tell. It changes nothing at first: a network trained without it goes on with it.
+    The network sees the estimate itself, and the estimate scaled like the signal in the noisy image, at full and
+    at lower resolutions (see `blurs`). One convolution can then subtract it, which leaves the noise and everything
+    that the context does not determine. It changes nothing at first, so that a network trained without it can
+    continue with it.
 
     Args:
         width: channels of the network's first features.
@@ -38,7 +39,7 @@ class EstimateInput(nn.Module):
         signal_rate: Float[Tensor, " b"],
         noise_rate: Float[Tensor, " b"],
     ) -> Float[Tensor, "b f h w"]:
-        """Return what is added to the network's first features."""
+        """Return the addition to the network's first features."""
         expected = signal_rate.view(-1, 1, 1, 1) * estimate[:, :3]
         into = preconditioning(signal_rate, noise_rate).into
         lower = blurs(expected, signal_rate, noise_rate)
@@ -46,7 +47,7 @@ class EstimateInput(nn.Module):
 
 
 def check_coarse_only(renderer: VolumeRendering) -> None:
-    """Raise `ValueError` if a renderer of the estimate has fine samples, which nothing would place well."""
+    """Raise `ValueError` if a renderer of the estimate has fine samples."""
     if renderer.fine_samples:
         raise ValueError(
             "the deterministic estimate is rendered from coarse samples only: "

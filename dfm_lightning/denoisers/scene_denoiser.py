@@ -39,4 +39,4 @@ class SceneDenoiser(SignalDenoiser[RadianceField, Cameras, Conditioning], Generi
         return {}
 
     def adopt_deterministic_mlp(self) -> None:
-        """Begin, at the end of a warm start, with what it has trained; by default nothing has to be done."""
+        """Use, after a warm start, the part that it has trained; by default this needs no action."""

@@ -57,7 +57,7 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         """See `SignalDenoiser.use_process`: levels are embedded by their signal-to-noise ratio.
 
         Raises:
-            UserError: the process scales what denoisers are given, which this one does itself.
+            UserError: the process scales the inputs of denoisers, which this one does itself.
         """
         if getattr(process, "data_std", None) is not None:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Noisy images as a 2D network takes them: scaled to unit variance, and at lower resolutions beside."""
+"""Noisy images as inputs of a 2D network: scaled to unit variance, and at lower resolutions."""
 
 from typing import NamedTuple
 

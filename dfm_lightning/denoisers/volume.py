@@ -76,13 +76,13 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
         target_dropout: probability that a scene of a training batch is predicted without its noisy target.
         blurred_inputs: let the 2D U-Net see the noisy image at lower resolutions beside the image itself. Their
             noise is averaged, so that a colour too faint for a pixel can be read off a region.
-        scene_colours: number of colours that the scene has as a whole, for its points to choose from (see
-            `SceneSummary`); 0 for a denoiser whose points know no more of the target than the volume tells.
+        scene_colours: number of colours of the scene as a whole, among which its points choose (see
+            `SceneSummary`); with 0, points know no more of the target than the volume.
         image_weight: weight of the squared error of the target's 2D estimate, in units of what is left to estimate
             (EDM's λ), at most 12.5 times itself.
         estimate_renderer: renders the deterministic estimate at the target's camera for the 2D network, which
-            then knows what the context tells of each pixel; without fine samples. Its near, far, background and
-            corner_aligned are the forward model's where they are null. If null, the network goes without.
+            then knows what the context says about each pixel; without fine samples. Its near, far, background and
+            corner_aligned are the forward model's where they are null. If null, the network has no estimate.
         estimate_reduction: the estimate is rendered at 1/this of the target's resolution and enlarged.
     """
 
@@ -194,8 +194,8 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
     ) -> dict[str, LossTerm]:
         """Compute the squared error of the target's 2D estimate, if there is a target.
 
-        Its weight is 1/out² (see `preconditioning`), up to a factor: what is asked of the network is then the same
-        at all levels, and a little noise is removed as faithfully as much.
+        Its weight is 1/out² (see `preconditioning`), up to a factor. The network's task is then the same at all
+        levels, and it removes weak noise as faithfully as strong noise.
         """
         assert isinstance(signal, VolumeField)  # as `forward` returns it
         if self.image_weight == 0:

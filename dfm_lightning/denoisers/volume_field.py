@@ -1,4 +1,4 @@
-"""The radiance field that a volume and several views make up."""
+"""The radiance field made of a volume and several views."""
 
 from typing import NamedTuple
 

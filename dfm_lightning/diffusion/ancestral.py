@@ -58,7 +58,7 @@ def posterior(
 
 
 class AncestralSteps:
-    """Steps of the reverse process, from time to time, each with fresh noise but for the one to time 0.
+    """Steps of the reverse process from one time to another, each with fresh noise except the one to time 0.
 
     Args:
         process: the noising that is reversed.

@@ -13,30 +13,31 @@ from dfm_lightning.ranges import Number, check_at_least
 from dfm_lightning.record import Recorded
 from dfm_lightning.types import Views, at_least_float32, map_tensors, named_tensors, repeat_batch
 
-# How much of the squared residual a trial step is to take away, by which curvature is measured along the gradient.
+# Share of the squared residual that a trial step, which measures curvature along the gradient, should remove.
 _TRIAL = 0.1
-# The greatest length of that trial step, by the signal's own length.
+# Greatest length of that trial step, relative to the signal's own length.
 _LONGEST_TRIAL = 0.1
-# What a step is shortened by, once one has made the residual larger.
+# Factor on the length of steps, once one has increased the residual.
 _SHORTENED = 0.25
 
 
 class ContextGuidance(Recorded):
     """Moves each predicted signal down the gradient of ½‖forward(S, φ_context) − O_context‖².
 
-    Without retraining, for every signal that is a tree of tensors, sampler and guidance. Where the forward model
-    knows its `operator_norm` L, a step has the length `rate`/L², which never increases the residual of a linear
-    one; elsewhere `rate` times the step to the minimum along the gradient, where the forward model is taken to be
-    linear. A step that makes the residual of an element larger is taken back for it, and the next one is shorter.
+    It needs no retraining, and works with every sampler, every guidance, and every signal that is a tree of
+    tensors. If the forward model knows its `operator_norm` L, a step has the length `rate`/L², which never
+    increases the residual of a linear model. Otherwise the length is `rate` times that of the step to the minimum
+    along the gradient, as if the forward model were linear. A step that increases the residual of an element is
+    undone for that element, and its next step is shorter.
 
-    Noise in the context is not fitted (Morozov's discrepancy principle): an element whose squared residual may be
-    the noise's is left alone, and a step that would go further ends there. That is the mean of the noise's squared
-    length and two standard deviations, Σσ² + 2 √(2 Σσ⁴): less would leave some signals no room but a point.
+    Noise in the context is not fitted (Morozov's discrepancy principle). Steps stop at the squared residual that
+    noise may cause: the mean of its squared length plus two standard deviations, Σσ² + 2 √(2 Σσ⁴). With a smaller
+    value some signals would have nearly no freedom left.
 
     Args:
         steps: gradient steps in each evaluation of the denoiser; each takes a forward and a backward pass of the
             forward model.
-        rate: length of the steps, above 0 and below 2; 1 is a step of the length said above.
+        rate: factor on the length of steps, above 0 and below 2.
         noise: standard deviation of the noise in the context's observations, in their units; what the forward
             model declares (`noise_deviation`) if not given.
     """
@@ -51,7 +52,7 @@ class ContextGuidance(Recorded):
         self.noise = noise
 
     def towards(self, forward_model: ForwardModel, context: Views, samples: int) -> "GuideToContext":
-        """Prepare for signals of the scenes of a batch, so many of each side by side."""
+        """Prepare for signals of the scenes of a batch, this many of each side by side."""
         norm = forward_model.operator_norm(context.params)
         goal = _greatest_noise(self._deviation(forward_model, context).expand(context.observation.shape))
         repeated, goal, norm = repeat_batch((context, goal, norm), samples)
@@ -72,7 +73,7 @@ class GuideToContext:
         settings: steps and rate.
         forward_model: observes the signals.
         context: that of each signal.
-        goal: squared residual at which each is left alone.
+        goal: squared residual at which steps of each stop.
         norm: the forward model's `operator_norm` for each, if it has one.
     """
 

@@ -26,15 +26,15 @@ class ObservationDenoiser:
         target_params: parameters of the v target views that are diffused together, leading dimensions b and v.
         samples: draws for each scene; the noisy batch then holds b · samples, those of a scene side by side.
         guidance_scale: 1 is no guidance, 0 ignores the context, above 1 follows it more strongly.
-        guidance_space: "signal" extrapolates the signal, so that the guided observation is an observation of
-            it; "observation" extrapolates the observation, as the authors do, and leaves the signal unguided.
+        guidance_space: "signal" extrapolates the signal, so that the guided observation is an observation of it;
+            "observation" extrapolates the observation, as the original code does, and leaves the signal unguided.
         context_guidance: moves each signal towards its context before it is observed; after guidance of signals.
         perturbed_attention: guides each signal away from one that is estimated without attention; with a guidance
             scale of 1.
-        measured: the noise that targets were measured with, if any, for each scene. Then what is sampled are
-            targets with that noise: an estimate is not the observation of its signal, which has none.
-        process: tells which levels have more noise than signal, for forward models that are quicker there
-            (`ForwardModel.while_noisy`); they are not without it.
+        measured: the noise with which targets were measured, if any, for each scene. Samples are then targets
+            with that noise: an estimate differs from the observation of its signal, which has no noise.
+        process: tells which levels have more noise than signal, for forward models that can be quicker there
+            (`ForwardModel.while_noisy`); without it they are not.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class ObservationDenoiser:
         return self._while_noisy if bool((noise_rate > signal_rate).all()) else self.forward_model
 
     def _estimated(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> tuple[Any, Any]:
-        """Return the signal, and what is observed in its place: the same, but for what it remembers."""
+        """Return the signal, and the signal to observe: the same, but it may remember earlier results."""
         signal = self.denoiser(noisy, level, self.conditioning)
         # (A perturbed signal has the same context, and so the same memory of it.)
         observed = self._remembering(signal)

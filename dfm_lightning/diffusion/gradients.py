@@ -37,9 +37,9 @@ def sample_with_gradients(
     """Sample so that the result can be differentiated, with the memory of one evaluation.
 
     The gradient is that of the sampler's own steps, with respect to the noise and to all that `denoise` depends on
-    (context, parameters, weights). Of each evaluation only the observation that it was given is kept; the backward
-    pass evaluates there once more. So a gradient takes two evaluations and one backward pass for each evaluation
-    of the sampler, and memory grows with their number by some observations each alone.
+    (context, parameters, weights). Only the input observation of each evaluation is stored; the backward pass
+    repeats the evaluation there. A gradient therefore takes two evaluations and one backward pass for each
+    evaluation of the sampler, and memory grows only by a few observations for each.
 
     `denoise` must give the same result again: no dropout, no rays drawn at random.
 

@@ -1,8 +1,8 @@
-"""Targets that were measured with noise: what is learnt from them, and how they are sampled.
+"""Targets that were measured with noise: how to learn from them, and how to sample them.
 
-A target O = F + σ n is an observation F of the signal with measurement noise. A denoiser that is asked for O,
-given O with the process's noise, learns to reproduce n; its signals then explain noise. Both noises are normal, so
-that Tweedie's formula tells the mean of F from that of O (Daras et al. 2024, "Consistent Diffusion Meets
+A target O = F + σ n is an observation F of the signal with measurement noise. A denoiser that is trained to
+predict O from O with the process's noise learns to reproduce n; its signals then explain noise. Since both noises
+are normal, Tweedie's formula relates the means of F and O (Daras et al. 2024, "Consistent Diffusion Meets
 Tweedie"): with x = α O + s ε,
 
     E[O | x] = w E[F | x] + (1 − w) x / α,    w = s² / (s² + α² σ²).
@@ -31,7 +31,7 @@ class MeasuredTargets:
         self.deviation = deviation.to(at_least_float32(deviation))
 
     def repeated(self, samples: int) -> "MeasuredTargets":
-        """Return that of so many draws of each scene, side by side."""
+        """Return the algebra for this many draws of each scene, side by side."""
         alike = len(self.deviation) == 1
         return self if alike else MeasuredTargets(self.process, repeat_batch(self.deviation, samples))
 
@@ -42,7 +42,7 @@ class MeasuredTargets:
     def corrected(
         self, target: Float[Tensor, "b v *o"], noise: Float[Tensor, "b v *o"], level: Level
     ) -> Float[Tensor, "b v *o"]:
-        """Return O − σ² (α/s) ε, whose mean given the noisy target is that of F: what F̂ is to be compared with."""
+        """Return O − σ² (α/s) ε, whose mean given the noisy target is that of F; compare F̂ with it."""
         signal_rate, noise_rate = self.process.rates(level, noise)
         return target - self._known().square() * (signal_rate / noise_rate) * noise
 

@@ -13,8 +13,8 @@ from dfm_lightning.record import Recorded
 class MinorityScore(Recorded):
     """Scores how rare clean observations are: E ‖x − m(α x + σ ε)‖² over noise ε, a mean over the observation.
 
-    A denoiser's estimate m is a mean over what is likely, so that common observations come back and rare ones do
-    not (Um et al. 2024, section 3; their distance is LPIPS, here it is the squared error). Comparable between
+    A denoiser's estimate m is a mean over likely observations, so that it restores common ones and not rare
+    ones (Um et al. 2024, section 3; their distance is LPIPS, here it is the squared error). Comparable between
     samples of the same model and context, with the same settings.
 
     Cost: `draws` evaluations of the denoiser a sample.

@@ -177,8 +177,8 @@ class CosineProcess(DiscreteProcess):
 
     Args:
         levels: number T of noise levels.
-        emphasis: how much oftener training draws noisy levels: the density of level t is proportional to
-            t^emphasis. 0 is uniform, as in DFM. What is hidden is decided at noisy levels.
+        emphasis: how much more often training draws noisy levels: the density of level t is proportional to
+            t^emphasis. 0 is uniform, as in DFM. Noisy levels decide what is hidden.
     """
 
     def __init__(self, levels: int = 1000, emphasis: float = 0.0) -> None:

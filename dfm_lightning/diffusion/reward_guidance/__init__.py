@@ -1,4 +1,4 @@
-"""Sampling towards a reward without its gradient: samplers that try several ways and keep the best."""
+"""Sampling towards a reward without its gradient: samplers that try several paths and keep the best."""
 
 from dfm_lightning.diffusion.reward_guidance.reward import NearColour, Reward
 from dfm_lightning.diffusion.reward_guidance.svdd import SVDD

@@ -1,4 +1,4 @@
-"""Rewards: what samples are to be good at."""
+"""Rewards: measures of the quality of samples."""
 
 import math
 from abc import ABC, abstractmethod

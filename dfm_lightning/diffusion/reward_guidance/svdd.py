@@ -1,4 +1,4 @@
-"""SVDD: at each step the candidate whose estimate promises most reward (Li et al. 2024)."""
+"""SVDD: each step takes the candidate whose estimate promises the largest reward (Li et al. 2024)."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -18,11 +18,12 @@ from dfm_lightning.ranges import check_above, check_at_least
 class SVDD(DDIM):
     """Soft value-based decoding (Li et al. 2024, algorithm 1, with the reward of the posterior mean as value).
 
-    Each step draws several candidates for the next observation, evaluates each, and goes on with one: drawn with
-    probabilities softmax(reward of the clean estimate / `softness`), or the best. Needs no gradient of the reward.
-    The more candidates and levels, the nearer to the model's distribution weighed by e^(reward / softness).
+    Each step draws several candidates for the next observation, evaluates each, and continues with one: drawn with
+    probabilities softmax(reward of the clean estimate / `softness`), or the best. It needs no gradient of the
+    reward. With more candidates and levels, samples come nearer to the model's distribution weighted by
+    e^(reward / softness).
 
-    Cost: `candidates` evaluations a step, one in the first, and one of what is chosen in the end.
+    Cost: `candidates` evaluations a step, one in the first step, and one of the final choice.
 
     Args:
         reward: what to look for.

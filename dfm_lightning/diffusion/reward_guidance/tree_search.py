@@ -49,13 +49,13 @@ class TreeSearch(DDIM):
 
     Each turn goes down a tree of trajectories, drawing a child with probabilities softmax(value / `softness`),
     adds a new child at some level, and samples on from there to the end, which is rewarded. Values go up the tree:
-    that of a node is `softness` · ln of the mean of e^(value / softness) over its children. So values are of what
-    can be reached, not of a blurred estimate. In the end a path is drawn in the same way. Needs no gradient of the
-    reward.
+    that of a node is `softness` · ln of the mean of e^(value / softness) over its children. Values therefore
+    describe reachable ends, not a blurred estimate. In the end a path is drawn in the same way. The search needs
+    no gradient of the reward.
 
     Half of the turns branch off after the first evaluation, a quarter after the second, and so on, so that the
     cost is known beforehand (the authors let the number of visits decide): a little less than that of `turns`
-    trajectories, and one evaluation of what is chosen.
+    trajectories, and one evaluation of the final choice.
 
     Args:
         reward: what to look for.

@@ -1,4 +1,4 @@
-"""Samplers, a family a file."""
+"""Samplers, one file for each family."""
 
 from dfm_lightning.diffusion.samplers.base import MultistepSampler, Sampler, last_step
 from dfm_lightning.diffusion.samplers.dc_solver import DCSolver

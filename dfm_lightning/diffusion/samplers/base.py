@@ -1,16 +1,16 @@
 """The base classes of samplers, and their contract.
 
-A sampler turns noise into a clean observation by asking `denoise` for estimates of it. It knows observations
-only. What an estimate is an observation of, the sampler passes on without looking at it.
+A sampler turns noise into a clean observation by asking `denoise` for estimates of it. It knows observations only,
+and passes on the source of an estimate (its signal, say) without looking at it.
 
 The contract, which tests hold every sampler to:
 
-- The last evaluation's clean estimate is the sample, and its source the sample's source. So the observation that
-  sampling returns is an observation of the signal that it returns.
+- The last evaluation's clean estimate is the sample, and its source the sample's source. The observation that
+  sampling returns is therefore an observation of the signal that it returns.
 - Cost is counted in evaluations of `denoise`: `evaluations` says how many a call of `sample` makes.
 - Nothing is remembered from one call of `sample` to the next.
-- Estimates are guided (by `denoise`) and thresholded before the history that multistep methods keep sees them.
-- Coefficients are computed in double precision from the process' exact rates, on the CPU.
+- Estimates are guided (by `denoise`) and thresholded before they enter the history of a multistep method.
+- Coefficients are computed in double precision from the process's exact rates, on the CPU.
 """
 
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""DC-Solver: UniPC whose estimates are moved in time to where its steps need them (Zhao et al. 2024)."""
+"""DC-Solver: UniPC with estimates compensated in time (Zhao et al. 2024)."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from dfm_lightning.ranges import check_within
 
 
 class DCSolver(UniPC):
-    """UniPC with orders and compensations of its own for each step, as `dfm tune-sampler` finds them.
+    """UniPC with an order and a compensation for each step, as `dfm tune-sampler` finds them.
 
     One evaluation a step.
 
@@ -26,7 +26,7 @@ class DCSolver(UniPC):
         orders: order of each step but the first and the last, 1 to 3 (those are of first order); 2 if none are
             given.
         compensation: γ of each evaluation but the first and the last, 0 to 2; 1 if none are given.
-        corrector: whether to correct; with strong guidance rather not.
+        corrector: whether to correct; better not with strong guidance.
         normaliser: B(h) of UniPC: "bh2" is e^(−h) − 1, "bh1" is −h.
         temperature: factor on the initial noise; below 1 gives less varied samples.
         threshold_quantile: clamp estimates to this quantile of their absolute values and rescale them to

@@ -73,9 +73,9 @@ class MomentumSampler(Sampler):
 
 
 class GHVB(MomentumSampler):
-    """Generalised heavy ball: Adams–Bashforth on velocities, with weights that make up for their lag.
+    """Generalised heavy ball: Adams–Bashforth on velocities, with weights that compensate for their lag.
 
-    One evaluation a step. Like `PLMS` it takes all steps for even; second order, if `order` is 2 or more. The last
+    One evaluation a step. Like `PLMS` it treats all steps as even; second order, if `order` is 2 or more. The last
     step is of first order: the sample is the last estimate.
 
     Args:
@@ -99,7 +99,7 @@ class GHVB(MomentumSampler):
 class HeavyBall(MomentumSampler):
     """Polyak's heavy ball (HB) after Adams–Bashforth: the velocity follows what that combines. First order.
 
-    One evaluation a step. Like `PLMS` it takes all steps for even. The last step is the last estimate.
+    One evaluation a step. Like `PLMS` it treats all steps as even. The last step is the last estimate.
 
     Args:
         steps: number of steps, and of evaluations.

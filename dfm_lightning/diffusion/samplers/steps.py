@@ -20,8 +20,8 @@ def first_order(evaluated: Evaluated, following: Point, clean: Tensor | None = N
 def along_noise(evaluated: Evaluated, following: Point, noise: Float[Tensor, "b *o"]) -> Float[Tensor, "b *o"]:
     """Step as if the noise stayed the same, at `noise` instead of the evaluation's own.
 
-    Written as a correction of the first-order step: from the noisiest levels, where α is nearly 0, rounding would
-    be all that is left of a clean observation computed from noise.
+    It is computed as a correction of the first-order step: at the noisiest levels, where α is nearly 0, a clean
+    observation computed from noise would consist of rounding errors alone.
     """
     change = following.noise_rate - following.signal_rate * evaluated.point.ratio
     return first_order(evaluated, following) + change * (noise - evaluated.noise)

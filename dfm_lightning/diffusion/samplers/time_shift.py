@@ -1,4 +1,4 @@
-"""Time-shift sampling: each observation is taken for what its own variance says that it is (Li et al. 2024)."""
+"""Time-shift sampling: each observation has the level that its own variance suggests (Li et al. 2024)."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +16,7 @@ from dfm_lightning.ranges import check_at_least
 
 
 class TimeShift(Sampler):
-    """Another sampler whose levels are moved, for each sample by itself, to where its observation belongs.
+    """Another sampler whose levels are moved, for each sample separately, to fit its observation.
 
     Errors of earlier estimates leave an observation noisier or less noisy than its level says (exposure bias).
     So after each step the level is looked for, within `window` of the one that the step leads to, at which an
