@@ -6,14 +6,15 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from dfm_lightning.callbacks.evaluation_report import Arrays, EvaluationReport
+from dfm_lightning.callbacks.evaluation_report import EvaluationReport
 from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
 from dfm_lightning.callbacks.output.layers import MOST_SAMPLES, Layers
 from dfm_lightning.callbacks.output.pictures import RGB
-from dfm_lightning.callbacks.realism import compare_kept, kept_features
+from dfm_lightning.callbacks.realism import image_features, joint_realism
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.scene_layers import layers_of_images
 from dfm_lightning.callbacks.score_report import ROLE, ScoreReport
+from dfm_lightning.callbacks.stored_scores import Arrays
 from dfm_lightning.errors import UserError
 from dfm_lightning.metrics import ImageMetrics, RealismMetrics
 from dfm_lightning.networks.perceptual import Trunk
@@ -22,7 +23,7 @@ from dfm_lightning.sampling import Predictor
 from dfm_lightning.tasks import EvaluatedImage
 from dfm_lightning.tasks.linear_scores import pictures_of, score_image
 
-# Roles of the scores of all images together: the samples, and their projections.
+# Roles of the joint scores: of the samples, and of their projections.
 IMAGE, PROJECTED = "image", "projected"
 
 
@@ -32,8 +33,8 @@ class LinearReport(ScoreReport):
     `tasks.linear_scores.score_image` lists the scores; `lpips_mean` is added if LPIPS' weights are available and
     images have three channels. FID and KID compare all samples with the true images ("image"). As "projected" they
     compare x̂ + A†(y − A x̂), samples made consistent with their measurements, which is the C-FID of InvFusion
-    (Elata et al. 2025). Zero-shot solvers and models for other operators are compared by `dfm report` over the
-    folders of their tests.
+    (Elata et al. 2025). To compare zero-shot solvers and models for other operators, give the folders of their
+    tests to `dfm report`.
 
     Args:
         output: folder to write into.
@@ -45,6 +46,8 @@ class LinearReport(ScoreReport):
         sheet_cell: least size of an image on the contact sheets in pixels.
         overwrite: replace scores of samples made with other settings, instead of stopping.
     """
+
+    item = "image"
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class LinearReport(ScoreReport):
         return scenes
 
     def measure(self, scene: EvaluatedImage, device: torch.device) -> dict[str, Scores]:
-        """See `EvaluationReport`: the same scores for all and for the kind of operator."""
+        """See `EvaluationReport`: the same scores under "all" and under the operator's class."""
         assert self._similarity is not None
         scores = score_image(scene)
         if scene.truth.shape[0] == 3:
@@ -108,18 +111,18 @@ class LinearReport(ScoreReport):
         """See `EvaluationReport`."""
         return layers_of_images(pictures_of(scene))
 
-    def keep(self, scene: EvaluatedImage, device: torch.device) -> Arrays:
+    def joint_inputs(self, scene: EvaluatedImage, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the features of the true images, the samples and their projections."""
         assert self._realism is not None
-        kept: Arrays = {}
+        features: Arrays = {}
         if scene.truth.shape[0] == 3:
             for role, images in ((IMAGE, scene.samples), (PROJECTED, scene.projected)):
-                kept |= kept_features(self._realism, role, scene.truth[None], images, device)
-        return kept
+                features |= image_features(self._realism, role, scene.truth[None], images, device)
+        return features
 
-    def together(self, kept: Iterator[Arrays]) -> dict[str, Scores]:
+    def joint_scores(self, inputs: Iterator[Arrays]) -> dict[str, Scores]:
         """See `EvaluationReport`: FID and KID of the samples, and of their projections."""
-        scores, notes = compare_kept(kept)
-        # The two are views of the same images: together they mean nothing.
+        scores, notes = joint_realism(inputs)
+        # Both show the same images, so the scores of all roles mean nothing.
         self.notes.update({name: note for name, note in notes.items() if not name.endswith(f"({ROLE})")})
         return {role: scores[role] for role in (IMAGE, PROJECTED) if role in scores}

@@ -30,7 +30,7 @@ class ScoreReport(EvaluationReport):
     """Write the scores that `test_step` returns under "scores", scene by scene, and their averages.
 
     A problem of your own needs no other report. `dfm report` shows what `test_step` returns under "pictures", by
-    scene and name: images [v c h w] in [-1, 1], or [s v c h w] of several samples. If `test_step` returns "groups",
+    scene and name: images [v c h w] in [-1, 1], or [s v c h w] of several samples. If it returns "groups" as well,
     a name for each scene's key (the kind of its measurement, say), scores are averaged by group too.
 
     Args:

@@ -74,12 +74,12 @@ def test_scores_are_those_of_each_operator_and_of_all(tmp_path: Path, monkeypatc
     assert (tmp_path / "pictures" / "c.png").exists()
 
     true = torch.stack([image.truth for image in evaluated.values()])
-    assert set(report["together"]) == {"image", "projected"}
-    for role, found in report["together"].items():
+    assert set(report["joint"]) == {"image", "projected"}
+    for role, found in report["joint"].items():
         images = torch.cat([image.samples if role == "image" else image.projected for image in evaluated.values()])
         distances = compare_features(FewNumbers().features(true), FewNumbers().features(images))
         assert {name: found[name] for name in distances} == pytest.approx(distances, rel=1e-3, abs=1e-5)
-    assert report["together"]["image"]["fid"] != pytest.approx(report["together"]["projected"]["fid"], rel=0.01)
+    assert report["joint"]["image"]["fid"] != pytest.approx(report["joint"]["projected"]["fid"], rel=0.01)
 
 
 def test_projected_samples_explain_the_measurement(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_projected_samples_explain_the_measurement(tmp_path: Path) -> None:
             context = map_tensors(lambda tensor, i=row: tensor[i : i + 1], batch.context)
             seen = one_a_view(context.params.operator).apply(image.projected[:1])
             torch.testing.assert_close(seen, context.observation[:, 0], atol=1e-4, rtol=1e-4)
-    assert report["together"] == {}
+    assert report["joint"] == {}
     assert {"fid", "kid", "lpips"} <= set(report["missing"])
 
 
