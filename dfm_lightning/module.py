@@ -66,7 +66,7 @@ class DiffusionWithForwardModel(DiffusionSampling[Signal, Params], ValidatingMod
             guided; 0 for models sampled without guidance.
         guidance_scale: classifier-free guidance in sampling; 1 is none.
         guidance_space: where guidance extrapolates. "signal": the guided observation is an observation of the
-            guided signal. "observation": as in the authors' code; the signal stays unguided.
+            guided signal. "observation": as in the original code; the signal stays unguided.
         samples: number of signals drawn for each context in test and predict.
         draw_batch: how many of them predict draws in one batch; see `PredictingModule`.
         context_weight: weight of a loss at the context's own parameters, ‖O_context − forward(S, φ_context)‖². Not
@@ -118,7 +118,7 @@ class DiffusionWithForwardModel(DiffusionSampling[Signal, Params], ValidatingMod
         self.novel_weight = novel_weight
         self.context_dropout = context_dropout
         self.context_weight = context_weight
-        # What trains it in place of the data, if anything (`callbacks.ProgressiveDistillation`).
+        # A teacher that trains it in place of the data, if any (`callbacks.ProgressiveDistillation`).
         self.teaching: Teaching | None = None
         self._stepped = False
         self._levels: Level | None = None
@@ -189,7 +189,8 @@ class DiffusionWithForwardModel(DiffusionSampling[Signal, Params], ValidatingMod
     def denoise_noised(self, batch: Batch, noised: Tensor | None = None) -> DenoisedBatch:
         """Noise the target, predict the signal, and observe it as target and novel views (DFM eq. 4, 5).
 
-        With `noised`, these observations are noised in place of the target's, which they are compared with still.
+        With `noised`, these observations are noised in place of the target's; the target remains what losses
+        compare with.
         """
         check_batch(batch, self.denoiser.target_views)
         if torch.is_grad_enabled() and not self._stepped:

@@ -1,4 +1,4 @@
-"""Scores of a test, gathered scene by scene from all processes, whose number changes no score."""
+"""Scores of a test, gathered scene by scene; the number of processes changes no score."""
 
 import math
 from collections.abc import Callable, Iterable

@@ -35,16 +35,16 @@ class RadianceField(Protocol):
 
 @runtime_checkable
 class RecallingField(RadianceField, Protocol):
-    """A radiance field that may know something of points which it, or one like it, was asked for before."""
+    """A radiance field that may reuse results for points at which it, or one like it, was queried before."""
 
     def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
-        """Compute values at points that will be asked for again; equal to `query` up to rounding."""
+        """Compute values at points that will be queried again; equal to `query` up to rounding."""
         ...
 
 
 @runtime_checkable
 class BoundedField(RadianceField, Protocol):
-    """A radiance field that ends somewhere: rays need points only between where they enter it and leave it."""
+    """A radiance field of finite extent: rays need points only inside it."""
 
     def crossing(
         self, origins: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"]

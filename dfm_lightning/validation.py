@@ -35,7 +35,7 @@ class TargetUse:
         self._add(min(int(share * len(PARTS)), len(PARTS) - 1), loss, 1.0)
 
     def exchange(self, target: Tensor) -> Tensor | None:
-        """Return another scene's target to give in place of this one, or None: for the first, or after enough."""
+        """Return another scene's target to use in place of this one; None for the first, and after enough."""
         other, self.other = self.other, target
         if other is None or other.shape != target.shape or self._exchanged >= EXCHANGED:
             return None

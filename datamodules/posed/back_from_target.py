@@ -64,7 +64,7 @@ def draw_roles(
     """Draw the roles of a training item from torch's global generator.
 
     Going back from the target, context views follow at distances drawn from `distance`, the nearest first. With
-    all contexts, the first frame and the target are as far apart as in the authors' code (20 to 40 frames for each
+    all contexts, the first frame and the target are as far apart as in the original code (20 to 40 frames for each
     context); a step that uses only some takes the nearest. A novel view lies between the target and one of the
     contexts. The direction of time is random.
 

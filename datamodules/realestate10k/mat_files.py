@@ -1,4 +1,4 @@
-"""The form that the paper's authors read: poses in train.mat and test.mat, frames in one .npz file a scene."""
+"""The form that the original code reads: poses in train.mat and test.mat, frames in one .npz file a scene."""
 
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile

@@ -16,7 +16,7 @@ from dfm_lightning.types import Cameras
 
 Export = Literal["scene", "mesh", "pointcloud", "splats"]
 KINDS: tuple[Export, ...] = get_args(Export)
-# Views that say what of a scene is seen, at most.
+# At most so many views decide which parts of a scene are seen.
 _VIEWS = 12
 # From the scene's axes (y down, z forward) to those of glTF and most programs for meshes (y up, z backward).
 _Y_UP = np.array([1, -1, -1], dtype=np.float32)
@@ -34,7 +34,7 @@ def export_scene(scene: BakedScene, cameras: Cameras, kinds: list[Export], folde
         scene: the scene, on the CPU.
         cameras: a batch of one, the views that say what is seen; pixel centres exact.
         kinds: the formats.
-        folder: where to.
+        folder: where to write.
     """
     views = cameras.pixels.shape[1]
     chosen = [view * views // min(views, _VIEWS) for view in range(min(views, _VIEWS))]

@@ -24,8 +24,8 @@ def write_glb(
 ) -> None:
     """Write a mesh whose vertices have colours.
 
-    Colours are shown as they are, without light (KHR_materials_unlit): the model's hold shading already. Triangles
-    are seen from outside only, so that one looks into a scene with walls from anywhere.
+    Colours are shown without light (KHR_materials_unlit), since the model's colours include shading. Triangles are
+    visible from outside only, so that walls do not hide the inside of a scene.
 
     Args:
         path: the file.

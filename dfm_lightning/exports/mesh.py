@@ -36,8 +36,8 @@ def surface_density(scene: BakedScene) -> float:
 def surface(scene: BakedScene, cameras: Cameras, density: float | None = None) -> Mesh:
     """Extract the surface at a density by marching cubes (Lewiner et al. 2003); keep its largest parts.
 
-    It is closed around what the views show from all sides; it ends where the scene goes on and no view shows how.
-    What is hidden counts as full, so that things are not hollow.
+    It is closed around things that the views show from all sides, and ends where no view shows how the scene
+    continues. Hidden space counts as full, so that things are not hollow.
 
     Args:
         scene: the scene.

@@ -17,7 +17,7 @@ from dfm_lightning.types import Cameras, select_views
 
 # Standard deviation of a Gaussian in cells: neighbours blend, edges stay narrow.
 _DEVIATION = 0.5
-# Left out: cells with less opacity, and those that no more than this share of a pixel's light gets through to.
+# Cells with less opacity are left out, and cells that receive at most this share of a pixel's light.
 _LEAST_OPACITY = 0.01
 _LEAST_LIGHT = 0.02
 # The first spherical harmonic, 1 / (2 √π).

@@ -21,7 +21,7 @@ def compositing_weights(
     Distances increase along the ray; see `intervals_of` for `last`. Negative densities count as zero.
     """
     opacity = 1 - torch.exp(-torch.relu(density) * intervals_of(distances, last))
-    # Kept off zero, so that the gradient of the product exists behind an opaque point: by as much as the authors'
+    # Kept off zero, so that the gradient of the product exists behind an opaque point: by as much as the original
     # codes do, DFM's and (with ends of rays' own) SparseFusion's.
     passing = torch.cumprod(1 - opacity + (1e-10 if last is None else 1e-15), dim=-1)
     transmittance = torch.cat([torch.ones_like(passing[..., :1]), passing[..., :-1]], dim=-1)

@@ -54,16 +54,16 @@ class VolumeRendering(ForwardModel[RadianceField, Cameras]):
         spacing: whether coarse points are equally spaced in distance or in inverse distance.
         background: red, green and blue, in [0, 1], of the background behind the scene; black if null.
         jitter: whether training moves each coarse point at random within its stratum, except those at the ends
-            (the first, the last two). Off in the authors' models.
+            (the first, the last two). Off in the original models.
         train_proposal: whether gradients flow through the coarse pass, so that a loss can train it. Off in the
-            authors' models.
+            original models.
         patch_size: side of the random square of pixels that a training step compares.
         memory_budget_mb: memory limit that sets the size of chunks of rays. By default 32 on the CPU, where small
             chunks stay in its cache and are faster, and 4096 elsewhere. A chunk that nevertheless does not fit
             into memory is halved if no gradient is needed.
         checkpointing: recompute the points' values in the backward pass instead of keeping them: a training step
             then takes little more memory than a chunk, and a third more time.
-        corner_aligned: whether the outer pixels' centres lie at 0 and 1 of the intrinsics, as in the authors'
+        corner_aligned: whether the outer pixels' centres lie at 0 and 1 of the intrinsics, as in the original
             models, instead of at (i + ½)/N; they do not if null.
         along_axis: whether points are spaced, and densities integrated, in depth along the camera's axis, as in
             SparseFusion's code, instead of distance along the ray; near and far are then such depths.

@@ -23,7 +23,7 @@ def ray_distortion(
 ) -> Float[Tensor, ""]:
     """Average the distortion of rays sampled at ascending `distances`, in units of the ray's extent.
 
-    As in the authors' code, intervals lie between samples, a sample stands at the left end of its interval, and
+    As in the original code, intervals lie between samples, a sample stands at the left end of its interval, and
     the last one, which has no interval, is left out. The computation is in float32 (or float64 if given) under any
     precision.
     """

@@ -14,7 +14,7 @@ def edge_aware_smoothness(
     Disparity is 1 / depth, with depth clamped to the given range, divided by its mean over the patch, so that the
     scene's size does not matter. Differences are forward ones, zero at the last row and column; the image's are
     averaged over its channels. `image` in [−1, 1] sets the strength of the edges. The clamp's lower end decides
-    how much rays of no depth weigh: at the authors' 1e-3 a single one dominates its patch.
+    how much rays of no depth weigh: at the original 1e-3 a single one dominates its patch.
     """
     with torch.autocast(depth.device.type, enabled=False):
         dtype = torch.promote_types(depth.dtype, torch.float32)

@@ -1,4 +1,4 @@
-"""A radiance field that is a grid of features and a small MLP: what a scene is distilled into."""
+"""A radiance field made of a grid of features and a small MLP; distillation fits it to a scene."""
 
 from itertools import pairwise
 from typing import Any

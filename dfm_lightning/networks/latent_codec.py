@@ -15,7 +15,7 @@ from dfm_lightning.ranges import check_above, check_at_least
 from dfm_lightning.record import Recorded
 
 STABLE_DIFFUSION_FILE = "sd-v1-3-vae.ckpt"
-# What mean colours are multiplied by to make latents of about unit variance.
+# Factor that gives latents made of mean colours about unit variance.
 _THUMBNAIL = 1.5
 
 
@@ -87,7 +87,7 @@ class SmallCodec(LatentCodec):
     """A small convolutional autoencoder, trained at the beginning of a training.
 
     It begins with a thumbnail: the first three channels of latents are the mean colours of patches, and images are
-    decoded to these. What its convolutions find is added, so that little training goes a long way. Latents are
+    decoded to these. Convolutions add corrections to them, so that a short training is enough. Latents are
     bounded to ±3, which keeps them about as large as noise.
 
     Args:
@@ -124,7 +124,7 @@ class SmallCodec(LatentCodec):
         for colour in range(min(3, self.channels)):
             self.patch_in.weight[colour, colour] = _THUMBNAIL / self.factor**2
             self.patch_out.weight[colour, colour] = 1 / _THUMBNAIL
-        # What has no colour begins with something to tell too.
+        # Further channels begin at random, so that they carry something too.
         nn.init.normal_(self.patch_in.weight[3:], std=_THUMBNAIL / self.factor)
 
     @property

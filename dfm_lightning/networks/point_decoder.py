@@ -1,4 +1,4 @@
-"""From what a volume and several views know of a point to its colour and density."""
+"""Decode a point's colour and density from features of a volume and of several views."""
 
 from typing import NamedTuple
 

@@ -11,11 +11,11 @@ from dfm_lightning.networks.dit import zero_parameters
 class SceneSummary(nn.Module):
     """Summarise all views of a scene, and choose the colours that its points share.
 
-    What is hidden is one colour or another for a whole side of an object, and a network that decides point by
-    point paints a mixture. Here noisy pixels are averaged over the whole view before anything is decided, and the
-    decision is one vector and one set of colours for all points.
+    The hidden side of an object has one colour or another as a whole, but a network that decides point by point
+    paints a mixture. Here noisy pixels are averaged over the whole view first. Then one vector and one set of
+    colours are chosen for all points.
 
-    Its influence on the vectors starts at zero: a denoiser trained without it can go on with it.
+    Its influence on the vectors starts at zero: a denoiser trained without it can continue with it.
 
     Args:
         image_channels: length of a view's summary (see `UNet.with_summary`).

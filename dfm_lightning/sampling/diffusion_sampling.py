@@ -44,7 +44,7 @@ class DiffusionSampling(PredictingModule, Generic[Signal, Params]):
         sampler: the reverse process.
         guidance_scale: classifier-free guidance; 1 is none.
         guidance_space: where guidance extrapolates. "signal": the guided observation is an observation of the
-            guided signal. "observation": as in the authors' code; the signal stays unguided.
+            guided signal. "observation": as in the original code; the signal stays unguided.
         samples: number of signals drawn for each context in test and predict.
         draw_batch: how many of them predict draws in one batch; see `PredictingModule`.
         context_guidance: gradient steps of each predicted signal towards the context; none if None.
@@ -131,8 +131,8 @@ class DiffusionSampling(PredictingModule, Generic[Signal, Params]):
     ) -> Sample:
         """Draw signals from given noise, so that they can be differentiated.
 
-        By the noise, by what context and parameters were computed from, and by weights: see
-        `diffusion.sample_with_gradients`. Memory is that of one evaluation.
+        They can be differentiated by the noise, by the inputs that context and parameters were computed from, and
+        by weights; see `diffusion.sample_with_gradients`. Memory is that of one evaluation.
 
         Args:
             context: observations of scenes that the signals are to agree with.

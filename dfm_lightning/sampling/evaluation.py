@@ -1,4 +1,4 @@
-"""Draw in evaluation mode, whoever asks: without dropout, ray jitter and, unless turned on, gradients."""
+"""Draw in evaluation mode, whatever the model's mode: no dropout, ray jitter or (unless turned on) gradients."""
 
 import functools
 from collections.abc import Callable, Iterator

@@ -58,7 +58,7 @@ def score_signals(signals: list[Any], truth: dict[str, Tensor], row: int) -> dic
 def score_consistency(
     observed: list[Tensor], context: Float[Tensor, "v *o"], deviation: Tensor | None
 ) -> dict[str, float]:
-    """Score what draws look like under the context's own parameters.
+    """Score draws, observed under the context's own parameters.
 
     consistency: root mean square difference from the context, on average over draws; consistency_expected: that of
     the true signal, where the context's noise is known.

@@ -38,7 +38,7 @@ from dfm_lightning.types import (
 )
 
 ColourLoss = Literal["charbonnier", "squared"]
-# Rays that are put together at once where no gradient is wanted.
+# Rays computed at once without gradients.
 _RAYS_AT_ONCE = 2048
 
 
@@ -52,7 +52,7 @@ class RayTargets(NamedTuple):
 class EpipolarViews(PredictingModule):
     """Predicts views from any number of posed, masked context views, ray by ray; no diffusion (thesis, 4.2).
 
-    All samples of a scene are the same views, so `samples` should be 1. What nothing determines is blurred.
+    All samples of a scene are the same views, so `samples` should be 1. Parts that no view determines are blurred.
 
     Args:
         transformer: predicts rays' colours and features.
@@ -262,7 +262,7 @@ class EpipolarViews(PredictingModule):
 def check_context(key: str, context: Views) -> None:
     """Raise `UserError` where no context view shows anything.
 
-    Where an image is masked, what is masked is black: so is a view whose mask is empty.
+    Masked pixels are black, so a view with an empty mask is black as a whole.
     """
     shown = (context.observation > -1 + 1 / 255).flatten(2).any(dim=2)
     if not bool(shown.any()):

@@ -58,15 +58,15 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
         objective: weights and settings of the other losses.
         warm_start_steps: iterations at the start that train a part of the denoiser alone. With pixelNeRF, the
             deterministic part: then the joint field's MLPs begin as copies of the deterministic one's, as in the
-            authors' two stages, and what has not been trained before has a warm-up of the learning rate of its
-            own. With `VolumeDenoiser`, its 2D network, as a denoiser of all target and novel images.
+            original two stages, and parts that have not been trained before have their own warm-up of the learning
+            rate. With `VolumeDenoiser`, its 2D network, as a denoiser of all target and novel images.
         random_context_views: in training, use only the first few of the context views that the data gives, a
             random number from 1 on, the same for the whole batch.
         context_dropout: probability that a training batch has its context dropped, so that the model can be
             guided; 0 for models sampled without guidance.
         guidance_scale: classifier-free guidance in sampling; 1 is none.
         guidance_space: where guidance extrapolates. "signal": the guided image is a rendering of the guided
-            scene. "observation": as in the authors' code; the scene stays unguided.
+            scene. "observation": as in the original code; the scene stays unguided.
         samples: number of scenes drawn for each context in test and predict.
         draw_batch: how many of them predict draws in one batch; see `PredictingModule`.
         autoregressive_steps: number of views that predict samples one after the other, evenly along the
@@ -140,7 +140,7 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
 
     @property
     def warming_up(self) -> bool:
-        """Tell whether training is still in the iterations of the deterministic part alone."""
+        """Tell whether training is still in its warm start."""
         return self.training and self.global_step < self.warm_start_steps
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -163,7 +163,7 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
     def losses(self, batch: Batch, context_dropped: bool = False) -> dict[str, LossTerm]:
         """Compute all losses; during the warm start only those of the part that it trains.
 
-        That is the deterministic estimate by default, which needs no rendering of the signal.
+        By default that part is the deterministic estimate, which needs no rendering of the signal.
         """
         if self.warming_up:
             own = self.denoiser.warm_start_losses(batch)

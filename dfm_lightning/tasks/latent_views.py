@@ -17,7 +17,7 @@ from dfm_lightning.tasks.epipolar_views import ColourLoss, EpipolarViews
 from dfm_lightning.tasks.scenes import RenderedViews
 from dfm_lightning.types import Batch, Cameras, LossTerm, Request, Views
 
-# Standard deviation of what is added to latents when a codec learns: they grow until this is little beside them.
+# Standard deviation of the noise added to latents while a codec learns; latents grow until it matters little.
 _LATENT_NOISE = 0.1
 
 
@@ -42,7 +42,7 @@ class LatentViews(EpipolarViews):
         condition_dropout: probability that a copy's features are replaced by zeros in training.
         guidance_scale: classifier-free guidance in sampling; 1 is none.
         codec_steps: steps at the beginning that train a codec which learns, and the transformer's colours, alone.
-            From then on its latents stay as they are, and its decoder alone learns further. 0: it is not trained.
+            Afterwards its encoder is fixed, and only its decoder learns further. 0: it is not trained.
         sampling_steps: ancestral steps of a sampled view.
         clip: estimates of clean latents are clipped to ± this in sampling.
         samples: number of draws in test and predict.
@@ -105,7 +105,7 @@ class LatentViews(EpipolarViews):
 
     @property
     def learns_codec(self) -> bool:
-        """Tell whether training is still in the steps of the codec."""
+        """Tell whether training is still in the steps that train the codec."""
         return self.trains_codec and self.training and self.global_step < self.codec_steps
 
     def losses(self, batch: Batch) -> dict[str, LossTerm]:
@@ -170,7 +170,7 @@ class LatentViews(EpipolarViews):
     def predict_noise(
         self, noisy: Float[Tensor, "b c h w"], features: Float[Tensor, "b f h w"], time: Float[Tensor, " b"]
     ) -> Float[Tensor, "b c h w"]:
-        """Predict the noise at times from 0 to 1, guided if that is asked for."""
+        """Predict the noise at times from 0 to 1, guided if `guidance_scale` is not 1."""
         log_snr = self.process.log_snr(time)
         found = self.unet(noisy, features, log_snr)
         if self.guidance_scale == 1:
@@ -224,5 +224,5 @@ class LatentViews(EpipolarViews):
 
 
 def _without_gradient(part: nn.Module) -> Float[Tensor, ""]:
-    """Return zero, with gradients of zero: all parameters have to have one where processes train together."""
+    """Return a zero that gives parameters gradients of zero; training on several processes needs one for each."""
     return 0 * torch.stack([parameter.sum() for parameter in part.parameters()]).sum()

@@ -51,7 +51,7 @@ class EvaluatedMotion(NamedTuple):
 
 
 class MotionPrediction(DiffusionWithForwardModel[Motion, Moment]):
-    """Motions of an image whose end, the image warped by them, is diffused.
+    """Motions of an image; the diffused observation is the image warped by them to its end.
 
     Args:
         denoiser: predicts the motion from the image and a noisy target.

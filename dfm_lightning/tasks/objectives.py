@@ -17,11 +17,11 @@ class SceneObjective:
         distortion_weight: weight of the distortion of the weights along rays (mip-NeRF 360).
         smoothness_weight: weight of the edge-aware smoothness of disparity.
         smoothness_depths: least and greatest depth in the smoothness, in scene units; the renderer's near and far
-            if null. The authors use 1e-3 and 80.
+            if null. The original uses 1e-3 and 80.
         fill_depth: whether the smoothness treats a ray's remaining transmittance as lying at `far`. Otherwise it
-            counts as depth 0, as in the authors' code, and empty rays look nearer than anything.
+            counts as depth 0, as in the original code, and empty rays look nearer than anything.
         proposal_weight: weight of the squared error of the coarse pass's own rendering. Without it (0, as in the
-            authors' code) the coarse pass never learns where the scene is.
+            original code) the coarse pass never learns where the scene is.
     """
 
     estimate_weight: float = 1.0
@@ -49,8 +49,8 @@ class MotionObjective:
             no gradient, so that the motion is not rewarded for making holes.
         smoothness_weight: weight of the edge-aware smoothness of the flow.
         edge_strength: how much the image's edges reduce the cost of the flow's changes.
-        magnitude_weight: weight of the flow's mean length in pixels: what need not move, or is never seen to,
-            stays. Too large a weight keeps everything still.
+        magnitude_weight: weight of the flow's mean length in pixels: pixels that need not move stay. Too large a
+            weight keeps everything still.
         perceptual: LPIPS between warped and true frames; none by default.
         perceptual_weight: its weight.
     """

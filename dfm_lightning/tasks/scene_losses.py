@@ -22,7 +22,7 @@ def scene_losses(
     """
     terms = {}
     details = denoised.observed.auxiliary
-    # An estimate of a dropped context has nothing to go by.
+    # Without a context there is nothing to estimate from.
     if objective.estimate_weight > 0 and not denoised.context_dropped:
         error = estimate_error(denoised.batch, denoised.conditioning)
         terms["estimate"] = LossTerm(error, objective.estimate_weight)

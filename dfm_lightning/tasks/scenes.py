@@ -38,7 +38,7 @@ class SampledScene(NamedTuple):
 
 
 class SynthesisedViews(NamedTuple):
-    """Views that no one scene is behind, as `dfm predict` gives them to a writer beside their images."""
+    """Views that do not come from one scene, as `dfm predict` gives them to a writer beside their images."""
 
     views: Views
     depth: Float[Tensor, "v 1 h w"]
@@ -50,9 +50,9 @@ class EvaluatedScene(NamedTuple):
 
     `roles` says of each of the v views whether it is a "context", the "target" or a "novel" one; images are in
     [-1, 1], depth as in `RenderedViews`. `seen` marks what a context view also shows, by the depth of most
-    samples. `known` holds what is known to be true of a scene, all views in one tensor: of a synthetic one
-    `distance` [v 1 h w] along the unit ray in scene units, 0 where there is none (see `LookLaw` for the others);
-    of crops `valid` [v 1 h w], what of them lies in the picture; and `angle` [v] (see `angles_to_nearest`).
+    samples. `known` holds further truth, all views in one tensor: for synthetic scenes `distance` [v 1 h w] along
+    the unit ray in scene units, 0 where there is none (see `LookLaw` for the others); for crops `valid` [v 1 h w],
+    the part that lies in the picture; and `angle` [v] (see `angles_to_nearest`).
     """
 
     key: str
@@ -69,7 +69,7 @@ class EvaluatedScene(NamedTuple):
 def angles_to_nearest(cameras: Cameras, contexts: int) -> Float[Tensor, "b v"]:
     """Measure each camera's angle to the nearest context camera, in degrees, seen from the world's origin.
 
-    Of v cameras of each scene, of which the first `contexts` are those of the context.
+    The first `contexts` of each scene's v cameras are those of the context.
     """
     direction = torch.nn.functional.normalize(cameras.absolute_pose[..., :3, 3].double(), dim=-1)
     cosine = direction @ direction[:, :contexts].mT
@@ -80,8 +80,8 @@ def frames_to_sample(camera_to_world: Float[Tensor, "v 4 4"], steps: int) -> lis
     """Choose the frames of a trajectory to sample one after the other; the trajectory begins at the context.
 
     They divide it into equal parts. If it returns to its start, context and sampled frames are equally far from
-    their neighbours. Otherwise the last sampled frame is its end, so that what lies there is sampled, instead of
-    left to what a field happens to hold beyond its views.
+    their neighbours. Otherwise the last sampled frame is its end, so that the views there are sampled, not
+    extrapolated by a field.
 
     Raises:
         UserError: the trajectory is too short.

@@ -17,7 +17,7 @@ _CURRENT = (None, "step", "epoch")
 
 
 class SaveLastStep(Callback):
-    """Make every `ModelCheckpoint` save the last step, whatever its interval, and the saves it has postponed.
+    """Make every `ModelCheckpoint` save the last step, whatever its interval, and the steps it postponed.
 
     This callback must come first, before any callback changes the model at the end of a training or an epoch.
     """
@@ -73,7 +73,7 @@ class SaveLastStep(Callback):
                     break
 
     def _save_what_was_put_off(self, trainer: Trainer) -> None:
-        """Save what waited for a validation that did not come: later, it would be another step."""
+        """Save a step that waited for a validation that did not come; later, another step would be saved."""
         for callback in _savers(trainer):
             if not callback._defer_save_until_validation or callback._should_skip_saving_checkpoint(trainer):
                 continue

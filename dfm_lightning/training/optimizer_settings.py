@@ -26,8 +26,8 @@ class OptimizerAsGiven(Callback):
     """Give the optimizer of a resumed training the config's learning rate, betas and so on.
 
     Lightning would continue with those in the checkpoint. The schedule continues at the step where training
-    stopped, along its current course. The state of another kind of optimizer cannot be used, and is refused; from
-    another kind of schedule, the position is taken.
+    stopped, along its current course. The state of another kind of optimizer is refused. From the state of another
+    kind of schedule, only the position is taken.
     """
 
     def __init__(self) -> None:

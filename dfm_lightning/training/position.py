@@ -92,7 +92,7 @@ class StepEnd(Callback):
     """Mark a step as complete. This callback must come right after those that average weights.
 
     Args:
-        position: is told.
+        position: the record that is told.
     """
 
     def __init__(self, position: Position) -> None:

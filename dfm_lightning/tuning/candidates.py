@@ -22,7 +22,7 @@ from dfm_lightning.diffusion import (
 from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.diffusion.spacing import distinct
 
-# Every fixed choice that is compared with, and that the search may begin with: all of one evaluation a step.
+# Fixed choices that results are compared with, and that the search may begin with: one evaluation a step.
 _FIXED: list[tuple[type[Sampler], dict[str, Any]]] = [
     (DDIM, {}),
     (DPMSolver, {}),

@@ -18,7 +18,7 @@ class Stored:
     """Computes each thing once: what is in the folder already is read from there.
 
     Args:
-        folder: where to.
+        folder: where to store them.
         settings: all that results depend on, as primitives by name.
 
     Raises:

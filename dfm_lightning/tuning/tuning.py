@@ -28,7 +28,7 @@ from dfm_lightning.tuning.stored import Stored
 from dfm_lightning.types import Batch, map_tensors
 from dfm_lightning.wording import counted
 
-# Of the fixed choices, so many are compared with on the scenes that the search has not seen.
+# Number of fixed choices that are compared on the scenes that the search has not seen.
 _COMPARED = 5
 
 
@@ -38,8 +38,7 @@ class Tuning:
 
     Args:
         evaluations: number of evaluations of the denoiser that a sample may take.
-        output: folder to write into. What it holds of the same search is used: a search goes on where it was
-            interrupted.
+        output: folder to write into. A search continues where it was interrupted if the folder holds its results.
         candidates: number of samplers tried beside the fixed choices.
         scenes: number of validation scenes: one half is searched on, the other held out to measure what was found.
         draws: samples for each scene.

@@ -1,4 +1,4 @@
-"""Baked samples that are looked at side by side, by one camera."""
+"""Baked samples, viewed side by side by one camera."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def find_samples(folder: Path) -> Samples:
     """Read the baked samples of one scene, below a folder that `dfm predict --export scene` has written.
 
     Raises:
-        UserError: there are none, or of several scenes.
+        UserError: there are none, or they belong to several scenes.
     """
     paths = sorted(folder.rglob("scene.safetensors"))
     if not paths:

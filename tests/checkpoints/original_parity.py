@@ -1,4 +1,4 @@
-"""What a converted model of the authors' gives, beside what their own code gave.
+"""What a converted original model gives, beside what the original code gave.
 
 As a program: `python tests/checkpoints/original_parity.py FILE ...` prints every item of such files of theirs.
 """
@@ -44,7 +44,7 @@ GRADIENT_TOLERANCE = 4e-4
 
 
 class Item(NamedTuple):
-    """One comparison: differences from the authors' values, and what their own rounding amounts to.
+    """One comparison: differences from the original values, and what the original code's own rounding amounts to.
 
     `within` is the share of values within PIXEL_TOLERANCE of their range. `rounding_max` and `rounding_mean` are
     None where the file states none.
@@ -100,7 +100,7 @@ def instantiate(settings: Any) -> Any:
 def build_task(
     checkpoint: Mapping[str, Any], near: float, far: float, samples: tuple[int, int, int]
 ) -> InverseGraphics:
-    """The task of a converted checkpoint with the losses of the authors' RealEstate10k training.
+    """The task of a converted checkpoint with the losses of the original RealEstate10k training.
 
     `samples`: coarse, fine, and the estimate's.
     """

@@ -1,4 +1,4 @@
-"""Weights by a rule, for the small model in the authors' layout: the reference values were computed with them.
+"""Weights by a rule, for the small model in the original layout: the reference values were computed with them.
 
 NumPy promises that the numbers of `RandomState` never change, so that no weights need to be stored.
 """

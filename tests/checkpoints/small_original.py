@@ -1,4 +1,4 @@
-"""Small models in the authors' layout with random weights."""
+"""Small models in the original layout with random weights."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def random_state(sizes: Sizes = SMALL, seed: int = 0, scale: float = 0.3) -> dic
 
 
 def checkpoint_of(state: dict[str, Tensor], raw: dict[str, Tensor] | None = None) -> dict[str, Any]:
-    """A training checkpoint as the authors' code writes it: averaged and raw weights, by default the same."""
+    """A training checkpoint as the original code writes it: averaged and raw weights, by default the same."""
     raw = state if raw is None else raw
     ema = {f"online_model.{key}": value for key, value in raw.items()}
     ema |= {f"ema_model.{key}": value for key, value in state.items()}

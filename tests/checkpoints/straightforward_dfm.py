@@ -1,4 +1,4 @@
-"""What the authors' model computes, written down plainly on tensors of their names; slow, for comparison.
+"""What the original model computes, written down plainly on tensors of its names; slow, for comparison.
 
 By formulas and conventions alone: pixel corners at 0 and 1, `grid_sample` with aligned corners, no shortcuts.
 """

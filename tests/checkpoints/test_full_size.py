@@ -1,4 +1,4 @@
-"""States of the authors' size, with random values: they convert, load, and denoise at both resolutions."""
+"""States of the original size, with random values: they convert, load, and denoise at both resolutions."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Converted models compute what the authors' code computes: see tests/data/README.md for the reference."""
+"""Converted models compute what the original code computes: see tests/data/README.md for the reference."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The authors' checkpoints by the command line: converted, used, trained further."""
+"""Original checkpoints on the command line: converted, used, trained further."""
 
 import sys
 from pathlib import Path

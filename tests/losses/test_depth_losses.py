@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dfm_lightning.losses import distortion, edge_aware_smoothness, ray_distortion
 
-# A training step of the authors' code on a small model with random weights: see tests/data/README.md.
+# A training step of the original code on a small model with random weights: see tests/data/README.md.
 ORIGINAL = Path(__file__).parents[1] / "data" / "original_depth_losses.pt"
 
 

@@ -18,14 +18,14 @@ from dfm_lightning.ranges import check_at_least
 class TimeShift(Sampler):
     """Another sampler whose levels are moved, for each sample separately, to fit its observation.
 
-    Errors of earlier estimates leave an observation noisier or less noisy than its level says (exposure bias).
-    So after each step the level is looked for, within `window` of the one that the step leads to, at which an
-    observation's numbers would have the variance that they have, α² · `data_variance` + σ². That level is what the
-    denoiser is told, and where the next step begins (Li et al. 2024, who match σ² alone: `data_variance: 0`).
-    Levels still fall from step to step.
+    Errors of earlier estimates leave an observation noisier or less noisy than its level says (exposure bias). So
+    each step is followed by a search, within `window` of the level it leads to, for the level whose variance α² ·
+    `data_variance` + σ² is the variance of the observation's numbers. The denoiser is told that level, and the
+    next step begins there (Li et al. 2024, who match σ² alone: `data_variance: 0`). Levels still fall from step to
+    step.
 
-    As many evaluations as the other sampler. For processes of integer levels, and observations of many numbers:
-    of a few, the variance says little.
+    It takes as many evaluations as the other sampler. It needs a process of integer levels, and observations of
+    many numbers: the variance of a few says little.
 
     Args:
         sampler: what steps from level to level; with a temperature of 1. The corrector of `UniPC` would undo the

@@ -23,7 +23,7 @@ class UniPC(HigherOrderSampler):
     Args:
         steps: number of steps, and of evaluations.
         order: order p of the predictor, 2 or 3.
-        corrector: whether to correct; with strong guidance rather not.
+        corrector: whether to correct; better not with strong guidance.
         normaliser: B(h) of the paper: "bh2" is e^(−h) − 1, "bh1" is −h.
         uneven_below: a step uses an earlier one only if that is at least so many times as long in λ (and all those
             after it are); 0 uses all.

@@ -1,4 +1,4 @@
-"""Zero-shot solvers of linear problems: a family a file, on any unconditional denoiser."""
+"""Zero-shot solvers of linear problems, which use any unconditional denoiser; one family in each file."""
 
 from dfm_lightning.diffusion.zero_shot.base import LinearProblem, ZeroShotSolver, linear_problem
 from dfm_lightning.diffusion.zero_shot.daps import DAPS

@@ -43,10 +43,10 @@ class ResNetPyramid(Recorded, nn.Module):
         self.weights = weights
 
     def prepare(self) -> None:
-        """Take ImageNet's weights if that is asked for; a new training calls it at its start.
+        """Load ImageNet's weights if `pretrained`; a new training calls this at its start.
 
         Raises:
-            UserError: their file is missing or another one; says which is needed and where to get it.
+            UserError: the weights' file is missing or wrong; the message says which is needed and where to get it.
         """
         if not self.pretrained:
             return

@@ -54,7 +54,7 @@ class GlobalContext(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions, the second under the time's scale and shift, and what attends or weighs.
+    """Two convolutions, the second scaled and shifted by the time, then attention or channel weights.
 
     Args:
         inputs: channels that go in, a multiple of 8.

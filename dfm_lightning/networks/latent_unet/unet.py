@@ -56,7 +56,7 @@ class TimeEmbedding(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks at one resolution, a transformer perhaps, and what leads to the next resolution.
+    """Residual blocks at one resolution, a transformer if any, and the step to the next resolution.
 
     Args:
         entry: the first block.

@@ -36,9 +36,9 @@ class Rendering:
 
 
 class Distiller:
-    """Fits a field to what a diffusion model makes of its renderings, and to the input views.
+    """Fit a field to the input views, and to its own renderings as a diffusion model changes them.
 
-    All that an iteration draws is a function of the user's seed, the scene's name and the iteration's number.
+    Random draws of an iteration are a function of the user's seed, the scene's name and the iteration's number.
 
     Args:
         model: the diffusion model.
@@ -71,7 +71,7 @@ class Distiller:
         return seeded_generators(generator_for(*self.name, *of).initial_seed())
 
     def run(self, field: GridField, given: list[GivenView], ring: list[RingView], path: Path | None) -> GridField:
-        """Distil; from the state at `path` on, if there is one, which is kept up to date."""
+        """Distil, beginning with the state at `path` if there is one; the file is kept up to date."""
         groups = [
             {"params": [field.grid.table], "lr": self.settings.grid_rate},
             {"params": list(field.layers.parameters()), "lr": self.settings.mlp_rate},

@@ -1,4 +1,4 @@
-"""Scenes distilled from a view-conditioned diffusion model: fields, and everything that is made of fields."""
+"""Scenes distilled from a view-conditioned diffusion model: each becomes a field."""
 
 import copy
 from collections.abc import Iterator
@@ -24,13 +24,13 @@ from dfm_lightning.types import Batch, Cameras, Prediction, Request, Views
 
 
 class DistilledScenes(LatentViews):
-    """Seeks a mode: for each scene one field whose renderings the diffusion model finds likely (thesis, 4.4).
+    """Find for each scene one field whose renderings the diffusion model finds likely: a mode (thesis, 4.4).
 
     Trained as `LatentViews` is, and made to use its checkpoints. A draw of a scene in test or predict is a
     distillation: thousands of iterations of two renderings each.
 
     Args:
-        field: what scenes are distilled into; each begins anew.
+        field: the radiance field of a scene; each scene begins with a new one.
         renderer: renders it. Near and far bound where rays look for the field.
         distillation: every constant.
         lpips_weights: torchvision's weights of VGG-16, for the perceptual distance; see `PerceptualLoss`.
@@ -110,7 +110,7 @@ class DistilledScenes(LatentViews):
         return field.requires_grad_(False)
 
     def work(self, batch: Batch | Request) -> int:
-        """See `Predictor`: a piece is an iteration, a camera that is looked from, or a view that is rendered."""
+        """See `Predictor`: a piece is an iteration, a camera of the ring, or a rendered view."""
         each = self.distillation.iterations + self.distillation.ring_cameras
         if isinstance(batch, Request):
             return len(batch.key) * self.draws * (each + batch.params.pixels.shape[1])

@@ -29,15 +29,16 @@ class Distillation:
         render_size: side of renderings in pixels; they are enlarged to the model's image size.
         ring_cameras: cameras around the scene that targets are made for.
         jitter: the largest angle, in radians, by which they are raised or lowered at random.
-        last_time: noise times are drawn up to this one.
+        last_time: the greatest noise time that is drawn.
         mask_threshold: mean colour, in [0, 1], above which the transformer's images show an object.
         perceptual_weight: of the perceptual distance.
         opacity_weight: of the mean opacity, √(o² + 0.01).
         silhouette_weight: of the silhouettes' loss.
         grid_rate: learning rate of the grid.
         mlp_rate: learning rate of its MLP.
-        as_released: SparseFusion's code as it is: test cameras take part in the ring and are distilled from, noise
-            of the lowest times is not taken away again, and input views are reduced by their nearest pixels.
+        as_released: whether to follow SparseFusion's code: test cameras help to fit the ring and are used as
+            targets' cameras, noise of the lowest times is not removed again, and input views are reduced by taking
+            the nearest pixels.
         folder: where states are kept, so that an interrupted distillation goes on; nowhere if null.
         save_every: iterations between two states.
         report_every: iterations between two reports of the input views' PSNR.

@@ -50,7 +50,7 @@ def write_chunks(official: Path, root: Path, per_chunk: int = 3) -> None:
 
 
 def write_mat(official: Path, root: Path) -> None:
-    """The scenes of an official root in the form that the paper's authors read."""
+    """The scenes of an official root in the form that the original code reads."""
     for split in ("train", "test"):
         poses = {}
         for file in sorted((official / split).glob("*.txt")):
