@@ -171,7 +171,7 @@ def test_draw_takes_a_scene_as_a_data_set_gives_it_and_minds_no_plan() -> None:
     assert first.key == "scene0"
     assert torch.equal(first.observation, second.observation)
     assert model.training
-    with pytest.raises(UserError, match="keys"):
+    with pytest.raises(UserError, match="1 key"):
         model.draw(batch(["a", "b"]).context, asked.params, keys=["a"])
 
 

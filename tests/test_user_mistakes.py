@@ -38,7 +38,7 @@ def without_views(views: Views) -> Views:
         (batch()._replace(target=batch().novel), r"target\.observation has 3"),
         (
             batch()._replace(key=["a"]),
-            r"context.observation has shape \(4, 2, 2, 1, 1\), but the batch has 1 keys",
+            r"context.observation has shape \(4, 2, 2, 1, 1\), but the batch has 1 key",
         ),
         (
             batch()._replace(novel=Views(batch().novel.observation, POSITIONS[:, 0])),

@@ -31,7 +31,7 @@ class Starter(NamedTuple):
         name: its name.
         variable: the variable that holds the number of processes.
         processes: that number.
-        remedy: how to start another number; `{asked}` stands for it.
+        remedy: how to start another number; `{processes}` stands for it, as in "2 processes".
     """
 
     name: str
@@ -102,7 +102,7 @@ def check_processes(starter: Starter | None, devices: Any, machines: Any) -> Non
         raise UserError(
             f"{starter.variable} is {starter.processes}, so {starter.name} starts "
             f"{counted(starter.processes, 'process')}, but trainer.devices × trainer.num_nodes is {asked}: "
-            f"{starter.remedy.format(asked=asked)}, or correct trainer.devices"
+            f"{starter.remedy.format(processes=counted(asked, 'process'))}, or correct trainer.devices"
         )
     if starter is not None and starter.variable == "SLURM_NTASKS" and asked > 1:
         _compare("SLURM_NTASKS_PER_NODE", "trainer.devices", devices)
@@ -150,7 +150,7 @@ def _torchrun() -> Starter:
             f"RANK is {numbers['RANK']}, but WORLD_SIZE is {numbers['WORLD_SIZE']}: the variables are of "
             "different runs of torchrun; start dfm with torchrun, or unset TORCHELASTIC_RUN_ID"
         )
-    return Starter("torchrun", "WORLD_SIZE", numbers["WORLD_SIZE"], "start torchrun with {asked} processes")
+    return Starter("torchrun", "WORLD_SIZE", numbers["WORLD_SIZE"], "start torchrun with {processes}")
 
 
 def _numbers(names: Iterable[str]) -> dict[str, int]:

@@ -83,7 +83,7 @@ def test_training_goes_on_from_a_converted_checkpoint_and_back(
         assert main(["convert", "dfm", "theirs.pt", "ours.ckpt", "--heads", str(HEADS)]) == 0
     capfd.readouterr()
     assert main(["fit", *CONFIGS, option, "ours.ckpt"]) == 0
-    assert ("holds weights only: a new training begins" in capfd.readouterr().err) == (option == "--ckpt_path")
+    assert ("holds weights only: a new training starts" in capfd.readouterr().err) == (option == "--ckpt_path")
     before, after = (torch.load(path, weights_only=True) for path in ("ours.ckpt", "fit/last.ckpt"))
     assert after["global_step"] == 2
     moved = [(after["state_dict"][name] - value).abs().max() for name, value in before["state_dict"].items()]

@@ -74,8 +74,8 @@ def test_variables_that_fit(
 @pytest.mark.parametrize(
     ("variables", "devices", "machines", "said"),
     [
-        ({**SLURM, "SLURM_NTASKS": "1"}, 2, 1, "SLURM_NTASKS is 1, .*asks for 2"),
-        ({**SLURM, "SLURM_NTASKS": "4"}, 1, 1, "SLURM_NTASKS is 4, .*asks for 1"),
+        ({**SLURM, "SLURM_NTASKS": "1"}, 2, 1, "SLURM_NTASKS is 1, .*num_nodes is 2"),
+        ({**SLURM, "SLURM_NTASKS": "4"}, 1, 1, "SLURM_NTASKS is 4, .*num_nodes is 1"),
         (without(SLURM, "SLURM_PROCID"), 2, 1, "SLURM_PROCID is not set"),
         (without(SLURM, "SLURM_LOCALID", "SLURM_NODEID"), 2, 1, "SLURM_LOCALID and SLURM_NODEID are not set"),
         (without(SLURM, "SLURM_NTASKS_PER_NODE"), 2, 1, "SLURM_NTASKS_PER_NODE is not set: .*srun"),
@@ -84,8 +84,8 @@ def test_variables_that_fit(
         ({**SLURM, "SLURM_PROCID": "7"}, 2, 1, "SLURM_PROCID is 7"),
         ({**SLURM, "SLURM_NTASKS": "4(x2)"}, 2, 1, r"SLURM_NTASKS .*got '4\(x2\)'"),
         ({**SLURM, "SLURM_NTASKS": ""}, 2, 1, "SLURM_NTASKS .*got ''"),
-        (TORCHRUN, 1, 1, "WORLD_SIZE is 2, so torchrun .*asks for 1"),
-        (TORCHRUN, 4, 1, "asks for 4"),
+        (TORCHRUN, 1, 1, "WORLD_SIZE is 2, so torchrun .*num_nodes is 1: start torchrun with 1 process,"),
+        (TORCHRUN, 4, 1, "num_nodes is 4: start torchrun with 4 processes,"),
         (without(TORCHRUN, "RANK"), 2, 1, "RANK is not set"),
         (without(TORCHRUN, "MASTER_ADDR"), 2, 1, "MASTER_ADDR is not set"),
         ({**TORCHRUN, "RANK": "2"}, 2, 1, "RANK is 2"),

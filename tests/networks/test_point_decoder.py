@@ -11,14 +11,14 @@ def decoder_and_inputs(views: int = 3, points: int = 40) -> tuple[PointDecoder, 
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.add_(0.4 * torch.randn_like(parameter))
-    views = PointViews(
+    seen_by = PointViews(
         torch.randn(2, views, points, 4),
         torch.rand(2, views, points, 3),
         torch.randn(2, views, points, 1),
         torch.rand(2, views, points) < 0.7,
     )
     level, summary, palette = torch.randn(2, views, 2), torch.randn(2, 8), torch.rand(2, 6, 3)
-    return decoder, [torch.randn(2, points, 5), views, level, summary, palette]
+    return decoder, [torch.randn(2, points, 5), seen_by, level, summary, palette]
 
 
 def test_views_count_whatever_their_order() -> None:
