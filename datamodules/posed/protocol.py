@@ -67,8 +67,8 @@ class IndexedViews(Protocol):
         keys = known_scenes(self.index, self.path, set(known), self.missing == "skip")
         absent = len(self.index.entries) - len(keys)
         rank_zero_info(
-            f"{self.path}: {counted(len(keys), 'scene')}, without {self.index.nulls} that have no frames (null) "
-            f"and {absent} that the data set lacks"
+            f"{self.path}: {counted(len(keys), 'scene')}; left out: {self.index.nulls} without frames (null), "
+            f"{absent} that the data set lacks"
         )
         return keys
 

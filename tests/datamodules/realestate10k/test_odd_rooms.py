@@ -251,7 +251,7 @@ def test_an_index_with_a_byte_order_mark(own_chunks: Path) -> None:
 def test_chunks_without_an_index(own_chunks: Path) -> None:
     """The split that it is missing in is named, whichever others there are."""
     (own_chunks / "test" / "index.json").unlink()
-    assert "test/index.json should say" in str(inspect_root(own_chunks))
+    assert "test/index.json should name" in str(inspect_root(own_chunks))
     assert [problem.where for problem in verify_root(own_chunks)] == ["test"]
     (own_chunks / "train").rename(own_chunks / "elsewhere")
     for function in (inspect_root, verify_root):
