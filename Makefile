@@ -1,6 +1,7 @@
 # make demo               install, test the shipped model on new scenes, predict videos, fine-tune for a minute
 # make demo-motion        the shipped model of motions from one image: its scores and samples on one page
 # make demo-gan           the same for faces from a patch
+# make demo-linear        the same for images from linear measurements: masked, blurred, mixed, or not measured at all
 # make demo-sparsefusion  views from two images by SparseFusion, two scenes distilled, on one page
 # make demo-from-scratch  install, make the training scenes, train the demo's model for hours, test it
 # make results            test the shipped model on the 50 scenes held out from its training, 8 samples each, on one page
@@ -21,12 +22,13 @@ WEIGHTS := --ckpt_path co3d_demo
 PHOTOGRAPH := docs/images/toy_photograph.jpg
 MOTION := --config configs/vimeo90k_demo.yaml --ckpt_path vimeo90k_demo --data.root demo/motion/clips
 GAN := --config configs/ffhq_gan_demo.yaml --ckpt_path ffhq_gan_demo
+LINEAR := --config configs/linear_faces_demo.yaml --ckpt_path linear_faces_demo
 SPARSE := --ckpt_path sparsefusion_demo --data.root demo/sparsefusion/scenes
 SPARSE_SCENES := --train_scenes 2 --val_scenes 1 --test_scenes 8 --frames 16 --height 64 --width 64 --seed 1
 # Once around; it was taken from 26 degrees above the horizon.
 AROUND := "{kind: orbit, size: 6.283, frames: 30, elevation: 26}"
 
-.PHONY: demo demo-motion demo-gan demo-sparsefusion demo-from-scratch results test quick docs lint clean-demo
+.PHONY: demo demo-motion demo-gan demo-linear demo-sparsefusion demo-from-scratch results test quick docs lint clean-demo
 .DELETE_ON_ERROR:
 
 demo: demo/index.html
@@ -76,6 +78,14 @@ demo_gan/index.html: | $(VENV)/.installed
 	$(DFM) test $(GAN)
 	$(DFM) predict $(GAN)
 	$(BIN)/dfm report demo_gan/test demo_gan/predict --title "Faces from a patch" --output $@
+
+demo-linear: demo_linear/index.html
+	@echo "Done. Look at demo_linear/index.html: measurements of faces, the faces that they may be of."
+
+demo_linear/index.html: | $(VENV)/.installed
+	$(DFM) test $(LINEAR)
+	$(DFM) predict $(LINEAR)
+	$(BIN)/dfm report demo_linear/test demo_linear/predict --title "Images from linear measurements" --output $@
 
 demo-sparsefusion: demo/sparsefusion/index.html
 	@echo "Done. Look at demo/sparsefusion/index.html: views from two images, by regression, sampled and distilled."
@@ -143,4 +153,4 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 clean-demo:
-	rm -rf demo demo_gan
+	rm -rf demo demo_gan demo_linear

@@ -105,7 +105,7 @@ class LinearReport(ScoreReport):
         for number, sample in enumerate(scene.samples[:MOST_SAMPLES]):
             images[f"sample {number + 1}"] = sample
         row = [image_to_uint8(image) for image in images.values()]
-        return labelled_grid([row], list(images), [scene.operator], self.sheet_cell)
+        return labelled_grid([row], list(images), [""], self.sheet_cell)
 
     def pictures(self, scene: EvaluatedImage) -> Layers:
         """See `EvaluationReport`."""
