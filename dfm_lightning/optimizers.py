@@ -34,6 +34,7 @@ class AdamWithLateParts(torch.optim.Adam):
         betas: Adam's running-average coefficients.
         warmup_steps: iterations in which the rate of a parameter rises to that of its group, counted from the
             first one that changed it. Those that begin with the group follow its schedule alone.
+        foreach: see `AdamWithWarmup`.
     """
 
     # In the groups of checkpoints written by this class. Older ones, from several processes, counted idle
@@ -41,11 +42,16 @@ class AdamWithLateParts(torch.optim.Adam):
     _MARK = "begins_with_first_gradient"
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], warmup_steps: int
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        betas: tuple[float, float],
+        warmup_steps: int,
+        foreach: bool | None = None,
     ) -> None:
         self.warmup_steps = warmup_steps
         self._risen = False
-        super().__init__(parameters, lr=lr, betas=betas)
+        super().__init__(parameters, lr=lr, betas=betas, foreach=foreach)
         self._mark()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -143,6 +149,8 @@ class AdamWithWarmup(OptimizerSettings):
         betas: Adam's running-average coefficients.
         warmup_steps: iterations of linear rise; 0 for none.
         decay: "none" keeps the rate, "cosine" lowers it to 0 along half a cosine until the last iteration.
+        foreach: whether PyTorch updates all parameters together in a few operations, which is quicker on a GPU and
+            takes as much memory again as the parameters, for the moment; if null, it does so on a GPU.
     """
 
     def __init__(
@@ -151,6 +159,7 @@ class AdamWithWarmup(OptimizerSettings):
         betas: tuple[float, float] = (0.9, 0.99),
         warmup_steps: int = 1000,
         decay: Literal["none", "cosine"] = "none",
+        foreach: bool | None = None,
     ) -> None:
         check_at_least(0, learning_rate=learning_rate)
         check_below_one(betas=betas)
@@ -159,10 +168,11 @@ class AdamWithWarmup(OptimizerSettings):
         self.betas = betas
         self.warmup_steps = warmup_steps
         self.decay = decay
+        self.foreach = foreach
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> AdamWithLateParts:
         """Make Adam for the given parameters."""
-        return AdamWithLateParts(parameters, self.learning_rate, self.betas, self.warmup_steps)
+        return AdamWithLateParts(parameters, self.learning_rate, self.betas, self.warmup_steps, self.foreach)
 
     def rate_factor(self, step: int, total_steps: Callable[[], float]) -> float:
         """Return the factor on the learning rate at an iteration, counted from 0."""

@@ -55,6 +55,18 @@ def test_the_optimizer_is_adam_with_the_papers_defaults() -> None:
     assert AdamWithWarmup().warmup_steps == 1000
 
 
+@pytest.mark.parametrize("foreach", [None, True, False])
+def test_it_updates_all_parameters_together_or_one_by_one(foreach: bool | None) -> None:
+    weights = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+    optimizer = AdamWithWarmup(0.1, warmup_steps=0, foreach=foreach).optimizer(weights)
+    assert optimizer.param_groups[0]["foreach"] is foreach
+    for weight in weights:
+        weight.grad = torch.tensor([1.0, -2.0, 3.0])
+    optimizer.step()
+    for weight in weights:
+        torch.testing.assert_close(weight.detach(), torch.tensor([0.9, 1.1, 0.9]))
+
+
 # --- parts that begin late, or rest -----------------------------------------------------------------------------
 
 SETTINGS = AdamWithWarmup(0.1, (0.9, 0.99), warmup_steps=4)

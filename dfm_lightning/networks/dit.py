@@ -6,10 +6,12 @@ A network for images puts `PatchTokens` before the core and `ModulatedOutput` wi
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from jaxtyping import Float, Int
 from timm.layers import Mlp, PatchEmbed
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dfm_lightning.errors import UserError
 from dfm_lightning.networks.embeddings import LevelSinusoids, position_embedding_2d
@@ -100,20 +102,27 @@ class DiT(nn.Module):
         depth: number of blocks.
         heads: attention heads; divides the width.
         mlp_ratio: width of the hidden layer of each block's MLP, as a multiple of the width.
+        checkpointing: compute the blocks again in the backward pass instead of keeping what is in them.
     """
 
-    def __init__(self, width: int, depth: int, heads: int, mlp_ratio: float = 4.0) -> None:
+    def __init__(
+        self, width: int, depth: int, heads: int, mlp_ratio: float = 4.0, checkpointing: bool = False
+    ) -> None:
         super().__init__()
         check_at_least(1, width=width, depth=depth, heads=heads)
         check_above(0, mlp_ratio=mlp_ratio)
         if width % heads:
             raise ValueError(f"the width must be a multiple of the number of heads, got {width} and {heads}")
         self.blocks = nn.ModuleList(DiTBlock(width, heads, mlp_ratio) for _ in range(depth))
+        self.checkpointing = checkpointing
 
     def forward(self, tokens: Float[Tensor, "b n d"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b n d"]:
         """Transform the tokens of each image under its condition."""
         for block in self.blocks:
-            tokens = block(tokens, condition)
+            if self.checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, condition, use_reentrant=False)
+            else:
+                tokens = block(tokens, condition)
         return tokens
 
 

@@ -63,7 +63,11 @@ class ImageEncoder(Recorded, nn.Module):
         position_grid: number of the DiT's tokens along a side of the images that training begins with, a quarter
             of their pixels if `patch` is 2. At other sizes position embeddings are then resized, so that a model
             can be trained, and used, at a higher resolution. Without it each size has its own.
+        checkpointing: compute the transformer's blocks again in the backward pass instead of keeping what is in
+            them: less memory in training, for another pass through them.
     """
+
+    without_effect = frozenset({"checkpointing"})
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class ImageEncoder(Recorded, nn.Module):
         patch: int = 2,
         absolute_pose: bool = False,
         position_grid: int | None = None,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check_at_least(1, width=width, depth=depth, heads=heads, patch=patch, position_grid=position_grid)
@@ -91,7 +96,7 @@ class ImageEncoder(Recorded, nn.Module):
         self.tokens = PatchTokens(stem_channels, width, patch, position_grid)
         self.level = LevelEmbedding(width)
         self.pose = PoseConditioning(width) if absolute_pose else None
-        self.core = DiT(width, depth, heads)
+        self.core = DiT(width, depth, heads, checkpointing=checkpointing)
         self.output = ModulatedOutput(width, patch * patch * feature_channels)
         # Not at zero, unlike elsewhere: the last convolution is, and two zeros in a row would never learn.
         nn.init.xavier_uniform_(self.output.linear.weight)

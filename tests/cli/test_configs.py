@@ -71,6 +71,7 @@ OVERLAYS = {
     "sparsefusion_demo_distil": "sparsefusion_demo",
     "sparsefusion_distil": "sparsefusion_co3d",
     "vimeo90k_demo_regression": "vimeo90k_demo",
+    **{name: Path(name).name for name in shipped_configs() if name.startswith("hardware/")},
 }
 """Configs that are complete only together with another, by that other's name."""
 

@@ -62,6 +62,29 @@ def test_the_target_is_encoded_with_its_estimate_its_level_and_its_pose() -> Non
     torch.testing.assert_close(base, encoder.encode_target(noisy, estimate, level, turned))
 
 
+def test_checkpointing_keeps_less_for_the_same_gradients() -> None:
+    gradients, kept = [], []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        encoder = ImageEncoder(16, 3, 2, 6, 3, 5, 4, checkpointing=checkpointing)
+        for parameter in encoder.parameters():
+            nn.init.normal_(parameter, std=0.2)
+        sizes: list[int] = []
+
+        def keep(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            features = encoder.encode_context(torch.rand(2, 3, 8, 8), pose(2))
+        kept.append(sum(sizes))
+        features.square().mean().backward()
+        gradients.append([parameter.grad for parameter in encoder.core.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+    assert kept[1] < 0.8 * kept[0]
+
+
 def test_the_skip_sees_the_image_alone() -> None:
     encoder = small_encoder()
     nn.init.normal_(encoder.refine.weight)
