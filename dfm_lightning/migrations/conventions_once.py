@@ -2,22 +2,17 @@
 
 from typing import Any
 
+from dfm_lightning.migrations.parts import settings_within
+
 _CONVENTIONS = ("near", "far", "background", "corner_aligned")
 
 
 def conventions_once(config: dict[str, Any]) -> list[str]:
     """Drop from the estimate's renderer the settings that repeat the forward model's; keep those that differ."""
-    arguments = _within(config, "model")
-    forward_model = _within(arguments, "forward_model")
-    estimate = _within(_within(arguments, "denoiser"), "estimate_renderer")
+    arguments = settings_within(config, "model")
+    forward_model = settings_within(arguments, "forward_model")
+    estimate = settings_within(settings_within(arguments, "denoiser"), "estimate_renderer")
     same = [name for name in _CONVENTIONS if name in estimate and forward_model.get(name) == estimate[name]]
     for name in same:
         del estimate[name]
     return [f"model.denoiser.estimate_renderer.{name} → model.forward_model.{name}" for name in same]
-
-
-def _within(arguments: dict[str, Any], part: str) -> dict[str, Any]:
-    """Return the settings of a part; none if it is missing or no class."""
-    found = arguments.get(part)
-    found = found.get("init_args") if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}

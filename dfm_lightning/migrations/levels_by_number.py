@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from dfm_lightning.migrations.parts import settings_within
+
 _DENOISERS = ("ImageToMotion", "MLPDenoiser", "PatchToCode", "PixelNeRFDenoiser")
 
 
@@ -9,7 +11,7 @@ def levels_by_number(config: dict[str, Any]) -> list[str]:
     """State in the config of a whole run what it left implicit, since there was no other option. Overlays stay the
     same.
     """
-    denoiser = (config.get("model") or {}).get("init_args", {}).get("denoiser")
+    denoiser = settings_within(config, "model").get("denoiser")
     if "seed_everything" not in config or not isinstance(denoiser, dict):
         return []
     if str(denoiser.get("class_path")).rpartition(".")[2] in _DENOISERS:

@@ -128,6 +128,11 @@ def posed(kind: str, **settings: Any) -> dict[str, Any]:
     return {"data": {"class_path": f"datamodules.{kind}", "init_args": settings}}
 
 
+def test_a_part_may_be_the_name_of_a_class_alone() -> None:
+    config = {"seed_everything": 0, "config_version": 0, "model": "plain.Model", "data": "plain.Data"}
+    assert migrate(config, "a.yaml").config == config | {"config_version": CONFIG_VERSION}
+
+
 def test_settings_of_posed_images_are_in_groups() -> None:
     old: dict[str, Any] = {
         "root": "x",
