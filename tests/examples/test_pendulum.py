@@ -66,6 +66,7 @@ def test_the_truth_ranks_evenly_among_exact_draws() -> None:
         assert stats.kstest(each, "uniform").pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_scores_tell_exact_draws_from_others() -> None:
     (scene,) = pendulum.scenes(1, "any")
     generator = torch.Generator().manual_seed(1)

@@ -7,32 +7,42 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import default_collate
+from lightning.pytorch import seed_everything
+from torch.utils.data import DataLoader, default_collate
 
 FOLDER = Path(__file__).parents[2] / "examples" / "phase_retrieval"
 sys.path.insert(0, str(FOLDER))
 
 import phase_retrieval  # noqa: E402
 
-from dfm_lightning.denoisers import MLPDenoiser  # noqa: E402
 from dfm_lightning.diffusion import DDIM  # noqa: E402
 from dfm_lightning.types import Batch, Prediction  # noqa: E402
 
 
-def test_a_diffraction_pattern_is_a_sum_of_waves() -> None:
+def test_observations_are_intensities_of_sums_of_waves() -> None:
     image = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    sources = torch.tensor([[[0.0, 0.0, 0.0], [9.5, 16.3, 4.0]]])
+    sources = torch.tensor([[[0.0, 0.0, 0.0], [9.5, 16.25, 1.0]]])
     seen = phase_retrieval.Diffraction()(image, sources)
     assert seen.shape == (1, 2, 1, 32, 17)
     rows, columns = np.mgrid[:16, :16]
-    for number, (down, along, strength) in enumerate(sources[0].tolist()):
-        for k, m in ((0, 0), (3, 5), (20, 16), (31, 1)):
-            waves = image[0, 0].numpy() * np.exp(-2j * math.pi * (k * rows + m * columns) / 32)
-            # (Between pixels a frequency above half the rate is a negative one.)
-            signed = k - 32 if k >= 16 else k
-            source = strength * np.exp(-2j * math.pi * (signed * down + m * along) / 32)
-            expected = abs(waves.sum() / 8 + source) - strength
-            assert seen[0, number, 0, k, m] == pytest.approx(expected, abs=1e-4)
+    for k, m in ((0, 0), (3, 5), (20, 16), (31, 1)):
+        # (Between pixels a frequency above half the rate is a negative one.)
+        signed = k - 32 if k >= 16 else k
+        wave = (image[0, 0].numpy() * np.exp(-2j * math.pi * (k * rows + m * columns) / 32)).sum() / 8
+        source = np.exp(-2j * math.pi * (signed * 9.5 + m * 16.25) / 32)
+        exposures = [abs(wave + sign * source) ** 2 for sign in (1, -1)]
+        assert seen[0, 0, 0, k, m] == pytest.approx(abs(wave), abs=1e-4)
+        assert seen[0, 1, 0, k, m] == pytest.approx((exposures[0] - exposures[1]) / 4, abs=1e-4)
+
+
+def test_a_hologram_shows_the_image_beside_its_twin() -> None:
+    (scene,) = phase_retrieval.scenes(1, "any")
+    for views in (scene.target, scene.novel):
+        image = phase_retrieval.shown(views.observation[None], views.params[None])
+        torch.testing.assert_close(image[0], scene.truth["signal"], atol=1e-5, rtol=0)
+    noise = torch.randn(200, 1, 1, 32, 17, generator=torch.Generator().manual_seed(0))
+    params = scene.target.params.expand(200, -1, -1)
+    assert phase_retrieval.shown(noise, params).std() == pytest.approx(phase_retrieval.SHOWN, rel=0.02)
 
 
 def test_without_a_source_an_image_looks_like_the_turned_one_and_with_one_it_does_not() -> None:
@@ -56,7 +66,7 @@ def test_without_a_source_an_image_looks_like_the_turned_one_and_with_one_it_doe
 
 
 def test_scores_count_both_images() -> None:
-    model = phase_retrieval.PhaseRetrieval(MLPDenoiser(1094, [1, 16, 16]), phase_retrieval.Diffraction())
+    model = phase_retrieval.PhaseRetrieval(phase_retrieval.HologramReader(8, 1), phase_retrieval.Diffraction())
     scene = Batch(*default_collate(phase_retrieval.scenes(1, "any")))
     true = scene.truth["signal"]
     signals = [true, true + 0.01, true.flip(-1, -2), (true + true.flip(-1, -2)) / 2]
@@ -73,10 +83,19 @@ def test_scores_count_both_images() -> None:
     assert (one_sided["both_images"], one_sided["near_true"], one_sided["near_turned"]) == (0.0, 1.0, 0.0)
 
 
-def test_it_samples_with_the_sizes_of_its_config() -> None:
+def test_it_trains_on_holograms_and_samples() -> None:
+    seed_everything(0, verbose=False)
     model = phase_retrieval.PhaseRetrieval(
-        MLPDenoiser(1094, [1, 16, 16]), phase_retrieval.Diffraction(), sampler=DDIM(2), draw_batch=2
+        phase_retrieval.HologramReader(64, 1), phase_retrieval.Diffraction(), sampler=DDIM(2), draw_batch=2
     )
+    (batch,) = DataLoader(phase_retrieval.scenes(64, "any"), batch_size=64)
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=3e-3), []
+    for _ in range(60):
+        optimizer.zero_grad()
+        losses.append(model.losses(batch)["target"].value)
+        losses[-1].backward()
+        optimizer.step()
+    assert torch.stack(losses[-10:]).mean() < 0.5 * torch.stack(losses[:10]).mean()
     scene = phase_retrieval.scenes(1, "any")[0]
     drawn = model.draw(scene.context, scene.target.params, samples=2, seed=0)
     assert drawn[1].signal.shape == (1, 1, 16, 16)
