@@ -39,7 +39,7 @@ def test_a_hologram_shows_the_image_beside_its_twin() -> None:
     (scene,) = phase_retrieval.scenes(1, "any")
     for views in (scene.target, scene.novel):
         image = phase_retrieval.shown(views.observation[None], views.params[None])
-        torch.testing.assert_close(image[0], scene.truth["signal"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(image[0], scene.truth["signal"], atol=2e-3, rtol=0)
     noise = torch.randn(200, 1, 1, 32, 17, generator=torch.Generator().manual_seed(0))
     params = scene.target.params.expand(200, -1, -1)
     assert phase_retrieval.shown(noise, params).std() == pytest.approx(phase_retrieval.SHOWN, rel=0.02)
