@@ -95,12 +95,12 @@ class Strokes(LightningDataModule):
         tested: scenes to test with.
     """
 
-    def __init__(self, count: int = 8000, tested: int = 16) -> None:
+    def __init__(self, count: int = 32000, tested: int = 16) -> None:
         super().__init__()
         self.count, self.tested = count, tested
 
     def train_dataloader(self):
-        return training_loader(scenes(self.count, "train"), batch_size=32)
+        return training_loader(scenes(self.count, "train"), batch_size=64)
 
     def val_dataloader(self):
         return DataLoader(scenes(32, "val"), batch_size=32)

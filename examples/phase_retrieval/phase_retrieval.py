@@ -110,9 +110,11 @@ class HologramReader(SignalDenoiser):
         trust, error = clean**2 * PIXELS**2 / size**2, noise * PIXELS / size
         image = clean * PIXELS**2 / size**2 * shows
         for network in self.networks:
-            better = retrieved(image.detach(), conditioning.magnitudes)
-            seen = torch.cat([shows / size, image / PIXELS, better / PIXELS], dim=1).flatten(1)
-            found = network(torch.cat([conditioning.pattern, seen], dim=1), level)
+            before = image.detach()
+            better = retrieved(before, conditioning.magnitudes)
+            seen = torch.cat([shows / size, before / PIXELS, better / PIXELS], dim=1).flatten(1)
+            # (Gated blocks multiply: rare inputs that are far out would make numbers without end.)
+            found = network(torch.cat([conditioning.pattern, seen], dim=1).clamp(-5, 5), level)
             image = trust * better + (1 - trust) * image + error * found.view_as(image)
         return image
 

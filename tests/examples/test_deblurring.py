@@ -71,7 +71,7 @@ def test_its_notebook_runs(tmp_path: Path) -> None:
     notebook = json.loads((FOLDER / "deblurring.ipynb").read_text(encoding="utf-8"))
     assert not any(cell.get("outputs") for cell in notebook["cells"]), "kept without outputs"
     source = "\n\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
-    shorter = {"STEPS = 1500": "STEPS = 3", "Strokes()": "Strokes(count=64)", "scenes(16,": "scenes(4,"}
+    shorter = {"STEPS = 3000": "STEPS = 3", "Strokes()": "Strokes(count=64)", "scenes(16,": "scenes(4,"}
     for shown, short in shorter.items():
         assert shown in source
         source = source.replace(shown, short)
