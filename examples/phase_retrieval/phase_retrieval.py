@@ -119,9 +119,8 @@ class HologramReader(SignalDenoiser):
         return image
 
 
-def discs(count, name):
+def three_discs(count, generator):
     """Images [count 1 16 16] in [0, 1]: three discs with soft edges, their centre of mass in the middle."""
-    generator = generator_for("discs", name)
     places = 1.2 * torch.rand(count, 3, 2, generator=generator) - 0.6
     radii, weights = 0.12 + 0.2 * torch.rand(2, count, 3, generator=generator)
     weights = 0.4 + 3 * (weights - 0.12)
@@ -134,9 +133,19 @@ def discs(count, name):
     return (weights[..., None, None] * edges).sum(dim=1, keepdim=True).clamp(0, 1)
 
 
-def scenes(count, name):
+def discs(count, name, apart=0.0):
+    """Images [count 1 16 16] that differ from the turned ones by so much or more, root mean square."""
+    generator, found = generator_for("discs", name), torch.zeros(0, 1, SIDE, SIDE)
+    while len(found) < count:
+        images = three_discs(count, generator)
+        differences = (images - images.flip(-1, -2)).square().mean(dim=(1, 2, 3)).sqrt()
+        found = torch.cat([found, images[differences >= apart]])
+    return found[:count]
+
+
+def scenes(count, name, apart=0.0):
     """Images seen by their diffraction (context), beside a point source (target; novel: placed elsewhere)."""
-    images, generator = discs(count, name), generator_for("sources", name)
+    images, generator = discs(count, name, apart), generator_for("sources", name)
     # In the middle between the image and its twin, beside it: there the two lie side by side.
     places = torch.tensor([8.0, 15.5]).repeat(count, 2, 1)
     places[:, 1, 0] += 16 * torch.rand(count, generator=generator) - 8
@@ -159,11 +168,13 @@ class Discs(LightningDataModule):
     Args:
         count: images to train with.
         tested: images to test with.
+        apart: how much these differ from the turned ones, at least (root mean square): of an image that hardly
+            does, there is hardly a second one.
     """
 
-    def __init__(self, count: int = 40000, tested: int = 16) -> None:
+    def __init__(self, count: int = 40000, tested: int = 16, apart: float = 0.15) -> None:
         super().__init__()
-        self.count, self.tested = count, tested
+        self.count, self.tested, self.apart = count, tested, apart
 
     def train_dataloader(self):
         return training_loader(scenes(self.count, "train"), batch_size=64)
@@ -172,10 +183,10 @@ class Discs(LightningDataModule):
         return DataLoader(scenes(64, "val"), batch_size=64)
 
     def test_dataloader(self):
-        return evaluation_loader(scenes(self.tested, "test"), batch_size=4)
+        return evaluation_loader(scenes(self.tested, "test", self.apart), batch_size=4)
 
     def predict_dataloader(self):
-        return evaluation_loader([as_request(scene) for scene in scenes(4, "test")], batch_size=4)
+        return evaluation_loader([as_request(scene) for scene in scenes(4, "test", self.apart)], batch_size=4)
 
 
 class PhaseRetrieval(DiffusionWithForwardModel):

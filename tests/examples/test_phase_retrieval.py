@@ -65,6 +65,16 @@ def test_without_a_source_an_image_looks_like_the_turned_one_and_with_one_it_doe
         assert (own[1] - turned[1]).square().mean().sqrt() > 0.1
 
 
+def test_images_to_test_with_differ_from_the_turned_ones() -> None:
+    found = phase_retrieval.discs(40, "any", apart=0.15)
+    differences = (found - found.flip(-1, -2)).square().mean(dim=(1, 2, 3)).sqrt()
+    assert len(found) == 40
+    assert differences.min() >= 0.15
+    anything = phase_retrieval.discs(40, "any")
+    assert torch.equal(found[0], next(image for image in anything if any((found == image).flatten(1).all(dim=1))))
+    assert len(anything) == 40
+
+
 def test_scores_count_both_images() -> None:
     model = phase_retrieval.PhaseRetrieval(phase_retrieval.HologramReader(8, 1), phase_retrieval.Diffraction())
     scene = Batch(*default_collate(phase_retrieval.scenes(1, "any")))
