@@ -77,7 +77,7 @@ def test_a_broken_file_is_found(written: Path, capfd: pytest.CaptureFixture[str]
     assert main(["data", "verify", str(written)]) == 2
     output = capfd.readouterr()
     assert picture.name in output.out
-    assert "has 1 problems" in output.err.splitlines()[-1]
+    assert "has 1 problem," in output.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

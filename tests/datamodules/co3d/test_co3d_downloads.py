@@ -122,4 +122,4 @@ def test_verification_lists_frames_of_evaluation_batches_that_are_not_there(own_
     batches[0].append(["toy_0005", 999, "toy/toy_0005/images/frame001000.jpg"])
     path.write_bytes(json.dumps(batches).encode("utf-8-sig"))
     (problem,) = verify_root(own_root)
-    assert "lists 1 frames without annotation, such as 999 of toy_0005" in problem.what
+    assert "lists 1 frame without annotation, such as 999 of toy_0005" in problem.what
