@@ -91,7 +91,7 @@ def test_cameras_are_found_again(
     find_poses(folder, seed=4)
     said = capsys.readouterr().out
     assert "8 of 9 pictures placed" in said
-    assert "1 pictures" in said
+    assert "1 unreadable picture," in said
     assert "not placed: unrelated" in said
     root = tmp_path / "photos_capture"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "photos_capture"]
@@ -148,9 +148,9 @@ def test_too_few_placed_pictures_are_said_in_one_line(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ({}, "holds no pictures"),
-        ({"a.png": None}, "at least 3 pictures, but there are 1"),
+        ({"a.png": None}, "at least 3 pictures, got 1"),
         ({"a.txt": b"text"}, "holds no pictures"),
-        ({"a.png": b"no picture"}, "at least 3 pictures, but there are 0"),
+        ({"a.png": b"no picture"}, "at least 3 pictures, got 0"),
     ],
 )
 def test_folders_without_enough_pictures(content: dict[str, bytes | None], message: str, tmp_path: Path) -> None:
