@@ -29,8 +29,8 @@ class Displacements(ForwardModel):
         moments = params[..., :-1]
         before = moments.floor().clamp(0, TIMES - 2)
         curves = signal.expand(-1, params.shape[1], -1)
-        angles = [curves.gather(2, before.long() + side) for side in (0, 1)]
-        return torch.lerp(*angles, moments - before).sin()[:, :, None, None]
+        left, right = (curves.gather(2, before.long() + side) for side in (0, 1))
+        return torch.lerp(left, right, moments - before).sin()[:, :, None, None]
 
     def noise_deviation(self, params):
         return params[..., -1:, None, None]
@@ -69,7 +69,9 @@ def scenes(count, name):
         clean = Displacements()(curves, params)
         batches.append(Views(clean + noise * torch.randn(clean.shape, generator=generator), params))
     return [
-        Batch(*(Views(v.observation[i], v.params[i]) for v in batches), f"{name}{i}", {"signal": curves[i]})
+        Batch(
+            *(Views(v.observation[i], v.params[i]) for v in batches), key=f"{name}{i}", truth={"signal": curves[i]}
+        )
         for i in range(count)
     ]
 
