@@ -15,6 +15,7 @@ from datamodules.image_files import UnreadableError
 from datamodules.json_files import read_json
 from dfm_lightning.files import write_json
 from dfm_lightning.geometry.trajectories import focus_point
+from dfm_lightning.wording import counted
 
 CACHE_FILE = "scene_scales.json"
 # Number of depth maps read from a sequence; more would hardly change the median.
@@ -94,9 +95,9 @@ def load_scales(
     unread = [each.unread[0] for each in measured.values() if each.unread]
     if unread:
         _log.warning(
-            "%s: listed depths of %d sequences cannot be read, such as %s; scales found without them are not kept",
+            "%s: listed depths of %s cannot be read, such as %s; scales found without them are not kept",
             category,
-            len(unread),
+            counted(len(unread), "sequence"),
             unread[0],
         )
     complete = {name: each.scale for name, each in measured.items() if not each.unread}
