@@ -10,7 +10,7 @@ from dfm_lightning.callbacks.evaluation_report import EvaluationReport
 from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
 from dfm_lightning.callbacks.output.layers import MOST_SAMPLES, Layers
 from dfm_lightning.callbacks.output.pictures import RGB
-from dfm_lightning.callbacks.realism import image_features, joint_realism
+from dfm_lightning.callbacks.realism import FAKE, REAL, image_features, joint_realism
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.scene_layers import layers_of_images
 from dfm_lightning.callbacks.score_report import ROLE, ScoreReport
@@ -114,10 +114,13 @@ class LinearReport(ScoreReport):
     def joint_inputs(self, scene: EvaluatedImage, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the features of the true images, the samples and their projections."""
         assert self._realism is not None
-        features: Arrays = {}
-        if scene.truth.shape[0] == 3:
-            for role, images in ((IMAGE, scene.samples), (PROJECTED, scene.projected)):
-                features |= image_features(self._realism, role, scene.truth[None], images, device)
+        if scene.truth.shape[0] != 3:
+            return {}
+        features = image_features(self._realism, IMAGE, scene.truth[None], scene.samples, device)
+        if features:
+            # The true images are the same for both roles: their features are computed once.
+            projected = self._realism.features(scene.projected.to(device)).cpu().numpy()
+            features |= {REAL + PROJECTED: features[REAL + IMAGE], FAKE + PROJECTED: projected}
         return features
 
     def joint_scores(self, inputs: Iterator[Arrays]) -> dict[str, Scores]:

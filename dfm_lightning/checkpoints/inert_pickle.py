@@ -69,6 +69,7 @@ class Stateful:
 
     def set_state(self, state: Any) -> None:
         """Take the state from the file."""
+        # Each subclass takes a state of its own kind.
         raise NotImplementedError
 
 
