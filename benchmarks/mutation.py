@@ -106,10 +106,15 @@ def run(mutants: list[Mutant], coverage: Coverage, processes: int) -> Iterator[t
 
 
 def preload(modules: Iterable[str]) -> None:
-    """Import what the tests import of others, once for all children."""
+    """Import what the tests import of others, once for all children.
+
+    Exits if that imports the core too: children would then test it as it is, and no mutant would be noticed.
+    """
     for name in modules:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
+    if PACKAGE.name in sys.modules:
+        sys.exit(f"{PACKAGE.name} was imported before its mutants: no test could notice them")
 
 
 def table(results: list[tuple[Mutant, Outcome]]) -> list[str]:

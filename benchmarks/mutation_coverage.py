@@ -22,7 +22,6 @@ PYTEST = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header",
 TEST_SECONDS = 60.0
 # Tests at most: more that run the same line seldom find more.
 MOST_TESTS = 150
-OURS = ("dfm_lightning", "datamodules", "tests", "examples", "benchmarks", "conftest", "test_", "__m")
 
 
 class Coverage(NamedTuple):
@@ -50,6 +49,15 @@ class _Recorder:
             self.failed.append(report.nodeid)
 
 
+def _is_others(module: Any) -> bool:
+    """Tell whether a module comes from a file outside the project, its environment left aside."""
+    # (A module may have put None, or anything else, in place of another.)
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str):
+        return False
+    return not Path(file).is_relative_to(ROOT) or Path(file).is_relative_to(sys.prefix)
+
+
 def _measure(target: Path) -> None:
     """In a child: run the tests once under coverage, and write what was found."""
     import coverage
@@ -70,8 +78,7 @@ def _measure(target: Path) -> None:
         }
         for file in data.measured_files()
     }
-    # A module may put None in place of another, or a name that cannot be imported.
-    modules = [name for name, module in sys.modules.items() if module is not None and not name.startswith(OURS)]
+    modules = [name for name, module in sys.modules.items() if _is_others(module)]
     target.write_text(json.dumps([recorder.seconds, lines, modules]))
     if recorder.failed:
         print(f"failing without a mutation, left aside: {', '.join(recorder.failed)}")
