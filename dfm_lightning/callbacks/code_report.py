@@ -8,15 +8,15 @@ from lightning.pytorch import Trainer
 
 from dfm_lightning.callbacks.code_scores import AttributeReader, score_patch
 from dfm_lightning.callbacks.evaluation_report import EvaluationReport
+from dfm_lightning.callbacks.image_scores import ImageScores
 from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
 from dfm_lightning.callbacks.output.layers import Layers
 from dfm_lightning.callbacks.output.pictures import RGB
-from dfm_lightning.callbacks.realism import image_features, joint_realism
+from dfm_lightning.callbacks.realism import joint_realism, true_and_sampled
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.scene_layers import layers_of_patch
 from dfm_lightning.callbacks.stored_scores import Arrays
 from dfm_lightning.errors import UserError
-from dfm_lightning.metrics import RealismMetrics
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.sampling import Predictor
 from dfm_lightning.tasks import EvaluatedPatch
@@ -57,19 +57,18 @@ class CodeReport(EvaluationReport):
         super().__init__(output, overwrite)
         check_at_least(1, sheet_cell=sheet_cell)
         self.attributes = attributes
-        self.inception_weights = inception_weights
         self.sheet_cell = sheet_cell
-        self._realism: RealismMetrics | None = None
+        self._images = ImageScores(None, None, inception_weights)
 
     def prepare(self, trainer: Trainer, model: Predictor) -> None:
         """See `EvaluationReport`."""
-        self._realism = RealismMetrics(self.inception_weights)
-        self.missing.update(self._realism.missing)
+        self._images.load()
+        self.missing.update(self._images.missing)
 
     def measured_with(self) -> dict[str, Any]:
         """See `EvaluationReport`."""
         reader = None if self.attributes is None else type(self.attributes).__name__
-        return {"attributes": reader, "metrics": f"fid and kid{', missing' if self.missing else ''}"}
+        return {"attributes": reader, "metrics": self._images.description}
 
     def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
         """See `EvaluationReport` and `score_patch`."""
@@ -91,8 +90,7 @@ class CodeReport(EvaluationReport):
 
     def joint_inputs(self, scene: EvaluatedPatch, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the features of the true and the sampled images."""
-        assert self._realism is not None
-        return image_features(self._realism, "image", scene.truth[None], scene.samples, device)
+        return self._images.features(true_and_sampled("image", scene.truth[None], scene.samples), device)
 
     def joint_scores(self, inputs: Iterator[Arrays]) -> dict[str, Scores]:
         """See `EvaluationReport`: FID and KID."""

@@ -7,16 +7,16 @@ import torch
 from lightning.pytorch import Trainer
 
 from dfm_lightning.callbacks.evaluation_report import EvaluationReport
+from dfm_lightning.callbacks.image_scores import ImageScores
 from dfm_lightning.callbacks.output import image_to_uint8, labelled_grid
 from dfm_lightning.callbacks.output.layers import MOST_SAMPLES, Layers
 from dfm_lightning.callbacks.output.pictures import RGB
-from dfm_lightning.callbacks.realism import FAKE, REAL, image_features, joint_realism
+from dfm_lightning.callbacks.realism import FAKE, REAL, joint_realism, true_and_sampled
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.scene_layers import layers_of_images
 from dfm_lightning.callbacks.score_report import ROLE, ScoreReport
 from dfm_lightning.callbacks.stored_scores import Arrays
 from dfm_lightning.errors import UserError
-from dfm_lightning.metrics import ImageMetrics, RealismMetrics
 from dfm_lightning.networks.perceptual import Trunk
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.sampling import Predictor
@@ -60,23 +60,17 @@ class LinearReport(ScoreReport):
     ) -> None:
         super().__init__(output, overwrite)
         check_at_least(1, sheet_cell=sheet_cell)
-        self.lpips_trunk: Trunk = lpips_trunk
-        self.lpips_weights = lpips_weights
-        self.inception_weights = inception_weights
         self.sheet_cell = sheet_cell
-        self._similarity: ImageMetrics | None = None
-        self._realism: RealismMetrics | None = None
+        self._images = ImageScores(lpips_trunk, lpips_weights, inception_weights)
 
     def prepare(self, trainer: Trainer, model: Predictor) -> None:
         """See `EvaluationReport`."""
-        self._similarity = ImageMetrics(self.lpips_trunk, self.lpips_weights)
-        self._realism = RealismMetrics(self.inception_weights)
-        self.missing.update(self._similarity.missing | self._realism.missing)
+        self._images.load()
+        self.missing.update(self._images.missing)
 
     def measured_with(self) -> dict[str, Any]:
         """See `EvaluationReport`."""
-        lpips = f"lpips {self.lpips_trunk}{', missing' if 'lpips' in self.missing else ''}"
-        return {"metrics": f"{lpips}; fid and kid{', missing' if 'fid' in self.missing else ''}"}
+        return {"metrics": self._images.description}
 
     def scenes(self, outputs: Any) -> list[EvaluatedImage]:
         """See `EvaluationReport`."""
@@ -88,15 +82,14 @@ class LinearReport(ScoreReport):
 
     def measure(self, scene: EvaluatedImage, device: torch.device) -> dict[str, Scores]:
         """See `EvaluationReport`: the same scores under "all" and under the operator's class."""
-        assert self._similarity is not None
         scores = score_image(scene)
         if scene.truth.shape[0] == 3:
             truths = scene.truth.expand_as(scene.samples)
-            found = self._similarity(scene.samples.to(device), truths.to(device))
+            found = self._images.similarity(scene.samples.to(device), truths.to(device))
             if "lpips" in found:
                 scores["lpips_mean"] = float(found["lpips"].mean())
             # Images too small for the metric are noticed during measurement.
-            self.missing.update(self._similarity.missing)
+            self.missing.update(self._images.missing)
         return {ROLE: scores, scene.operator: scores}
 
     def sheet(self, scene: EvaluatedImage) -> RGB:
@@ -113,14 +106,13 @@ class LinearReport(ScoreReport):
 
     def joint_inputs(self, scene: EvaluatedImage, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the features of the true images, the samples and their projections."""
-        assert self._realism is not None
         if scene.truth.shape[0] != 3:
             return {}
-        features = image_features(self._realism, IMAGE, scene.truth[None], scene.samples, device)
+        images = true_and_sampled(IMAGE, scene.truth[None], scene.samples)
+        features = self._images.features({**images, FAKE + PROJECTED: scene.projected}, device)
         if features:
-            # The true images are the same for both roles: their features are computed once.
-            projected = self._realism.features(scene.projected.to(device)).cpu().numpy()
-            features |= {REAL + PROJECTED: features[REAL + IMAGE], FAKE + PROJECTED: projected}
+            # The true images are the same for both roles.
+            features[REAL + PROJECTED] = features[REAL + IMAGE]
         return features
 
     def joint_scores(self, inputs: Iterator[Arrays]) -> dict[str, Scores]:

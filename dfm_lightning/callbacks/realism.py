@@ -1,30 +1,20 @@
-"""FID and KID of a test: features are computed scene by scene and compared over all scenes."""
+"""FID and KID of a test, from features that were computed scene by scene."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.callbacks.report_tables import Scores
-from dfm_lightning.metrics import RealismMetrics, compare_features, warn_of_few
+from dfm_lightning.metrics import compare_features, warn_of_few
 
 REAL, FAKE = "real ", "fake "
 
 
-def image_features(
-    metrics: RealismMetrics,
-    role: str,
-    real: Float[Tensor, "n 3 h w"],
-    fake: Float[Tensor, "m 3 h w"],
-    device: torch.device,
-) -> dict[str, np.ndarray]:
-    """Compute the features of a scene's true and sampled images on a device; nothing without weights."""
-    if not metrics.available:
-        return {}
-    parts = {REAL + role: real, FAKE + role: fake}
-    return {name: metrics.features(images.to(device)).cpu().numpy() for name, images in parts.items()}
+def true_and_sampled(role: str, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """Name a role's true and sampled images as `joint_realism` expects their features."""
+    return {REAL + role: real, FAKE + role: fake}
 
 
 def joint_realism(inputs: Iterator[dict[str, np.ndarray]]) -> tuple[dict[str, Scores], dict[str, str]]:

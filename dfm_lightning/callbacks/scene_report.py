@@ -9,16 +9,16 @@ from torch import Tensor
 
 from dfm_lightning.callbacks.contact_sheet import contact_sheet
 from dfm_lightning.callbacks.evaluation_report import EvaluationReport
+from dfm_lightning.callbacks.image_scores import ImageScores
 from dfm_lightning.callbacks.look_scores import compare_looks, looks_of_scene
 from dfm_lightning.callbacks.output.layers import Layers
 from dfm_lightning.callbacks.output.pictures import RGB
-from dfm_lightning.callbacks.realism import image_features, joint_realism
+from dfm_lightning.callbacks.realism import joint_realism, true_and_sampled
 from dfm_lightning.callbacks.report_tables import Scores
 from dfm_lightning.callbacks.scene_layers import layers_of_scene
 from dfm_lightning.callbacks.scene_scores import score_scene
 from dfm_lightning.callbacks.stored_scores import Arrays
 from dfm_lightning.errors import UserError
-from dfm_lightning.metrics import ImageMetrics, RealismMetrics
 from dfm_lightning.networks.perceptual import Trunk
 from dfm_lightning.ranges import check_at_least
 from dfm_lightning.record import contents_of
@@ -61,20 +61,15 @@ class SceneReport(EvaluationReport):
     ) -> None:
         super().__init__(output, overwrite)
         check_at_least(1, sheet_cell=sheet_cell)
-        self.lpips_trunk: Trunk = lpips_trunk
-        self.lpips_weights = lpips_weights
-        self.inception_weights = inception_weights
         self.sheet_cell = sheet_cell
-        self._metrics: ImageMetrics | None = None
-        self._realism: RealismMetrics | None = None
+        self._images = ImageScores(lpips_trunk, lpips_weights, inception_weights)
         self._mean_image: Tensor | None = None
         self._look_law: LookLaw | None = None
 
     def prepare(self, trainer: Trainer, model: Predictor) -> None:
         """See `EvaluationReport`."""
-        self._metrics = ImageMetrics(self.lpips_trunk, self.lpips_weights)
-        self._realism = RealismMetrics(self.inception_weights)
-        self.missing.update(self._metrics.missing | self._realism.missing)
+        self._images.load()
+        self.missing.update(self._images.missing)
         # (Lightning sets the attribute without declaring it.)
         data = trainer.datamodule  # type: ignore[attr-defined]
         mean_image = getattr(data, "mean_image", None)
@@ -84,27 +79,21 @@ class SceneReport(EvaluationReport):
 
     def measured_with(self) -> dict[str, Any]:
         """See `EvaluationReport`."""
-        lpips = f"lpips {self.lpips_trunk}{', missing' if 'lpips' in self.missing else ''}"
         mean_image = None if self._mean_image is None else contents_of(self._mean_image)
         law = (
             None
             if self._look_law is None
             else dict(zip(self._look_law.names, self._look_law.probabilities.tolist(), strict=True))
         )
-        return {
-            "mean_image": mean_image,
-            "look_law": law,
-            "metrics": f"{lpips}; fid and kid{', missing' if 'fid' in self.missing else ''}",
-        }
+        return {"mean_image": mean_image, "look_law": law, "metrics": self._images.description}
 
     def measure(self, scene: Any, device: torch.device) -> dict[str, Scores]:
         """See `EvaluationReport` and `score_scene`."""
         if not isinstance(scene, EvaluatedScene):
             raise UserError(f"SceneReport measures 3D scenes, got {type(scene).__name__}: use another report")
-        assert self._metrics is not None
-        scores = score_scene(map_tensors(lambda t: t.to(device), scene), self._metrics, self._mean_image)
+        scores = score_scene(map_tensors(lambda t: t.to(device), scene), self._images.similarity, self._mean_image)
         # Images too small for a metric are noticed during measurement.
-        self.missing.update(self._metrics.missing)
+        self.missing.update(self._images.missing)
         return scores
 
     def sheet(self, scene: EvaluatedScene) -> RGB:
@@ -117,13 +106,11 @@ class SceneReport(EvaluationReport):
 
     def joint_inputs(self, scene: EvaluatedScene, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the features of true and sampled views by role, and the samples' looks."""
-        assert self._realism is not None
         found: Arrays = {} if self._look_law is None else looks_of_scene(scene, self._look_law)
         for role in dict.fromkeys(role for role in scene.roles if role != "context"):
             views = [view for view, name in enumerate(scene.roles) if name == role]
-            found |= image_features(
-                self._realism, role, scene.truth[views], scene.samples[:, views].flatten(0, 1), device
-            )
+            images = true_and_sampled(role, scene.truth[views], scene.samples[:, views].flatten(0, 1))
+            found |= self._images.features(images, device)
         return found
 
     def joint_scores(self, inputs: Iterator[Arrays]) -> dict[str, Scores]:

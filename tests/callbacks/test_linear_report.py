@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from few_numbers import FewNumbers
 from lightning.pytorch import Trainer
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dfm_lightning.callbacks import LinearReport
@@ -15,22 +15,9 @@ from dfm_lightning.denoisers import OperatorDenoiser
 from dfm_lightning.diffusion import Heun, Karras
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.linear import LinearMeasurements, Matrices, Nothing, one_a_view
-from dfm_lightning.metrics import RealismMetrics, compare_features, psnr
+from dfm_lightning.metrics import compare_features, psnr
 from dfm_lightning.tasks import LinearInverseProblem
 from dfm_lightning.types import Batch, map_tensors
-
-
-class FewNumbers(RealismMetrics):
-    """Features without a network: the mean of an image and its standard deviation."""
-
-    available = True
-
-    def __init__(self, weights: str | None = None) -> None:
-        self.missing = {}
-
-    def features(self, images: Tensor) -> Tensor:
-        flat = images.flatten(1)
-        return torch.stack([flat.mean(dim=1), flat.std(dim=1)], dim=1)
 
 
 def problems(law: Any, keys: list[str]) -> Batch:
@@ -63,7 +50,7 @@ def run(folder: Path) -> tuple[LinearInverseProblem, dict[str, Any]]:
 
 
 def test_scores_are_those_of_each_operator_and_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dfm_lightning.callbacks.linear_report.RealismMetrics", FewNumbers)
+    monkeypatch.setattr("dfm_lightning.callbacks.image_scores.RealismMetrics", FewNumbers)
     model, report = run(tmp_path)
     evaluated = {image.key: image for batch in BATCHES for image in model.eval().test_step(batch, 0)["scenes"]}
     each = {key: float(psnr(e.samples, e.truth.expand_as(e.samples)).mean()) for key, e in evaluated.items()}

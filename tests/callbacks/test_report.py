@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ball_scenes import BallDenoiser, batch, renderer
+from few_numbers import FewNumbers
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from PIL import Image
 from torch import Tensor
@@ -21,7 +22,7 @@ from dfm_lightning.callbacks.scene_scores import score_scene
 from dfm_lightning.callbacks.stored_scores import merge_scores
 from dfm_lightning.diffusion import DDIM
 from dfm_lightning.errors import UserError
-from dfm_lightning.metrics import ImageMetrics, RealismMetrics, compare_features, psnr, spread
+from dfm_lightning.metrics import ImageMetrics, compare_features, psnr, spread
 from dfm_lightning.tasks import EvaluatedScene, InverseGraphics
 
 SIZE = 16
@@ -123,19 +124,6 @@ def test_contact_sheet_holds_truth_estimate_and_samples() -> None:
     third_sample = sheet[top + SIZE + 4 : top + 2 * SIZE + 4, left + 7 * (SIZE + 4) : left + 8 * (SIZE + 4) - 4]
     expected = (given.samples[2, 1].permute(1, 2, 0).numpy() + 1) * 127.5
     np.testing.assert_allclose(third_sample, expected, atol=0.51)
-
-
-class FewNumbers(RealismMetrics):
-    """Features without a network: the mean of an image and its standard deviation."""
-
-    available = True
-
-    def __init__(self, weights: str | None = None) -> None:
-        self.missing = {}
-
-    def features(self, images: Tensor) -> Tensor:
-        flat = images.flatten(1)
-        return torch.stack([flat.mean(dim=1), flat.std(dim=1)], dim=1)
 
 
 class Scenes(LightningDataModule):
@@ -263,7 +251,7 @@ def test_scores_of_the_first_version_are_not_taken(tmp_path: Path) -> None:
 def test_fid_and_kid_are_of_all_scenes_after_an_interruption_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfm_lightning.callbacks.scene_report.RealismMetrics", FewNumbers)
+    monkeypatch.setattr("dfm_lightning.callbacks.image_scores.RealismMetrics", FewNumbers)
     model = run(tmp_path / "once")
     with pytest.raises(RuntimeError, match="killed"):
         run(tmp_path / "twice", killed_at=1)
@@ -287,7 +275,7 @@ def test_fid_and_kid_are_of_all_scenes_after_an_interruption_too(
 def test_scores_without_what_was_kept_beside_them_are_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfm_lightning.callbacks.scene_report.RealismMetrics", FewNumbers)
+    monkeypatch.setattr("dfm_lightning.callbacks.image_scores.RealismMetrics", FewNumbers)
     run(tmp_path)
     (tmp_path / "scenes" / "c.npz").unlink()
     assert run(tmp_path).denoiser.conditioned_on == [1]
