@@ -1,11 +1,12 @@
 """What linear inverse problems cost: an evaluation with and without the operator, an image by every solver.
 
     python benchmarks/linear_costs.py --threads 1
-    python benchmarks/linear_costs.py --threads 1 --config configs/linear_ffhq64.yaml --without_solvers
+    python benchmarks/linear_costs.py --threads 1 --config configs/linear_ffhq64.yaml --rounds 3 --most_steps 3
 
 Evaluations of InvFusion, Palette and the unconditional network of a config are timed in turn, in one process, and
 given as ratios to the unconditional one's: median, least and most over rounds. Solvers solve one problem each, as
-they come, with the config's network; their times are ratios to InvFusion's own sampler. Weights are random, which
+they come, with the config's network; their times are ratios to InvFusion's own sampler. With `--most_steps`, all
+make so many steps at most, and their times are scaled to the evaluations of all steps. Weights are random, which
 changes no amount of work. Times are CPU time.
 """
 
@@ -96,9 +97,20 @@ def compare_networks(settings: dict[str, Any], side: int, rounds: int) -> None:
     print(f"An evaluation of the unconditional network takes {plain:.4f} s.\n", flush=True)
 
 
-def compare_solvers(settings: dict[str, Any], side: int) -> None:
+def shortened(settings: dict[str, Any], most_steps: int | None) -> tuple[dict[str, Any], list[ZeroShotSolver]]:
+    """The sampler's settings and the solvers, with so many steps at most."""
+    if most_steps is None:
+        return settings, SOLVERS
+    least = min(most_steps, settings["sampler"]["init_args"]["steps"])
+    sampler = {"init_args": {"steps": least}}
+    return {**settings, "sampler": sampler}, [type(s)(steps=min(most_steps, s.steps)) for s in SOLVERS]
+
+
+def compare_solvers(settings: dict[str, Any], side: int, most_steps: int | None) -> None:
     """Print the solvers' ratios."""
     batch = problem(PatchMasks(), side)
+    evaluations = built(settings).evaluations
+    settings, solvers = shortened(settings, most_steps)
     model = built(settings)
     size = tuple(batch.target.observation.shape[2:])
 
@@ -107,11 +119,12 @@ def compare_solvers(settings: dict[str, Any], side: int) -> None:
         return seconds(lambda: model.sample(batch.context, batch.target.params, [("cost", 0)], size))
 
     solve(None)
-    own = solve(None)
+    own = solve(None) * evaluations / model.evaluations
     print("| method | evaluations | time of an image |\n|---|---|---|")
-    print(f"| InvFusion, Heun | {model.evaluations} | 1 ({own:.2f} s) |", flush=True)
-    for solver in SOLVERS:
-        print(f"| {type(solver).__name__} | {solver.evaluations} | {solve(solver) / own:.1f} |", flush=True)
+    print(f"| InvFusion, Heun | {evaluations} | 1 ({own:.2f} s) |", flush=True)
+    for solver, whole in zip(solvers, SOLVERS, strict=True):
+        spent = solve(solver) * whole.evaluations / solver.evaluations
+        print(f"| {type(solver).__name__} | {whole.evaluations} | {spent / own:.1f} |", flush=True)
 
 
 def main() -> None:
@@ -120,6 +133,7 @@ def main() -> None:
     parser.add_argument("--config", default="configs/linear_faces_demo.yaml")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--most_steps", type=int, default=None, help="of samplers and solvers; all if not given")
     parser.add_argument("--without_solvers", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -129,7 +143,7 @@ def main() -> None:
     with torch.no_grad():
         compare_networks(settings, side, given.rounds)
     if not given.without_solvers:
-        compare_solvers(settings, side)
+        compare_solvers(settings, side, given.most_steps)
 
 
 if __name__ == "__main__":

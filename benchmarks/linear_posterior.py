@@ -1,10 +1,10 @@
 """Small models of linear inverse problems against exact posteriors: InvFusion, Palette, operator-aware DFM.
 
-    python benchmarks/linear_posterior.py --seconds 120
+    python benchmarks/linear_posterior.py --seconds 240 --threads 1
 
-Trains each for so many seconds on a Gaussian mixture over 4 × 4 pixels, with random matrices or random masks and
-noise in the measurements, and prints the energy distance of its samples to exact ones, beside that of the prior
-and of another set of exact ones (chance). Operator-aware DFM sees measurements alone: no image.
+Trains each for so many seconds of CPU time on a Gaussian mixture over 4 × 4 pixels, with random matrices or random
+masks and noise in the measurements, and prints the energy distance of its samples to exact ones, beside that of
+the prior and of another set of exact ones (chance). Operator-aware DFM sees measurements alone: no image.
 """
 
 import argparse
@@ -118,15 +118,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=120.0, help="CPU time of each training")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
+    parser.add_argument("--models", nargs="+", choices=KINDS, default=list(KINDS))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     generator = torch.Generator().manual_seed(3)
-    for name, problem in PROBLEMS.items():
-        exact = DATA["posteriors"][problem]["samples"].double()
+    for name in arguments.problems:
+        exact = DATA["posteriors"][PROBLEMS[name]]["samples"].double()
         prior = PRIOR.sample(SAMPLES, generator)
         print(f"{name}: chance {energy_distance(exact[:1000], exact[1000:]):.4f}, "
               f"prior {energy_distance(prior, exact):.3f}", flush=True)  # fmt: skip
-        for kind in KINDS:
+        for kind in arguments.models:
             task, steps = trained(kind, LAWS[name], arguments.seconds)
             size = sum(parameter.numel() for parameter in task.denoiser.parameters())
             print(f"  {kind}: {distance(task, name):.4f} ({steps} steps, {size:,} parameters)", flush=True)

@@ -178,6 +178,7 @@ class OperatorDenoiser(SignalDenoiser[Tensor, Sensing, OperatorConditioning]):
             raise UserError(f"expected one measurement of each image, got {context.observation.shape[1]}")
         params, measurement = context.params, context.observation[:, 0]
         operator = one_a_view(params.operator)
+        self._check_size(operator)
         present = torch.isfinite(params.noise[:, 0])
         back = torch.where(present.view(-1, 1, 1, 1), operator.pseudo_inverse(measurement), 0.0)
         measured = Measured(operator, measurement, present.to(measurement.dtype))
@@ -234,6 +235,15 @@ class OperatorDenoiser(SignalDenoiser[Tensor, Sensing, OperatorConditioning]):
             return context._replace(params=params._replace(label=torch.full_like(params.label, -1)))
         nothing = params._replace(noise=torch.full_like(params.noise, math.inf))
         return Views(torch.zeros_like(context.observation), nothing)
+
+    def _check_size(self, operator: LinearOperator) -> None:
+        """Raise `UserError` if the network cannot take the images that an operator measures."""
+        (channels, *sides), multiple = operator.image_shape, self.network.reduction
+        if channels != self.channels or any(side % multiple for side in sides):
+            raise UserError(
+                f"{type(operator).__name__} measures images of shape {operator.image_shape}; this network takes "
+                f"{self.channels} channels, and heights and widths that are multiples of {multiple}"
+            )
 
     def _state(self, noisy: Tensor, level: NoiseLevel) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
         """Return the noisy image as x + t z, and t, for any process and any scaling of the denoiser's input."""

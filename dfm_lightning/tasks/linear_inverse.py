@@ -21,7 +21,7 @@ from dfm_lightning.diffusion import (
 )
 from dfm_lightning.diffusion.zero_shot import ZeroShotSolver, linear_problem
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear import LinearObservation, Sensing, one_a_view
+from dfm_lightning.forward_models.linear import LinearObservation, Sensing, check_context, one_a_view
 from dfm_lightning.losses.principal_directions import DirectionLoss, direction_terms, orthogonal_directions
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice
@@ -129,12 +129,20 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
         """See `DiffusionWithForwardModel`: λ/eᵘ times the squared error, plus u, at each image's noise level."""
         observed, compared = denoised.observed.observation, denoised.compared.observation
         error = (observed.to(at_least_float32(observed)) - compared).square().flatten(1).mean(dim=1)
-        expected = self.denoiser.loss_variance(denoised.level).to(error.dtype)
-        weight = edm_weight(self.denoiser.noise_of(denoised.level), self.denoiser.data_std).to(error.dtype)
-        return {"target": LossTerm((weight / expected.exp() * error + expected).mean(), self.target_weight)}
+        return {"target": LossTerm(self._weighted(error, denoised.level), self.target_weight)}
+
+    def _weighted(self, error: Float[Tensor, " b"], level: Level) -> Float[Tensor, ""]:
+        """Weigh squared errors of noise levels as EDM2 does: λ/eᵘ · error + u."""
+        expected = self.denoiser.loss_variance(level).to(error.dtype)
+        weight = edm_weight(self.denoiser.noise_of(level), self.denoiser.data_std).to(error.dtype)
+        return (weight / expected.exp() * error + expected).mean()
 
     def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
-        """See `DiffusionWithForwardModel`: the losses of principal directions, at the highest noise."""
+        """See `DiffusionWithForwardModel`: the losses of the mean and its directions, at the highest noise.
+
+        The mean's is weighted as at all other levels. Unweighted, as InvFusion has it, it is too small beside theirs
+        to be learnt.
+        """
         if not self.direction_weight:
             return {}
         clean = denoised.batch.target.observation
@@ -147,7 +155,7 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
         terms = direction_terms(error.detach(), directions.to(error.dtype), self.direction_loss, self.global_step)
         weight = float(self.direction_weight)
         return {
-            "mean": LossTerm(error.square().mean(), weight),
+            "mean": LossTerm(self._weighted(error.square().flatten(1).mean(dim=1), level), weight),
             **{name: LossTerm(term.value, weight * term.weight) for name, term in terms.items()},
         }
 
@@ -184,7 +192,13 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
     def sample(
         self, context: Views, target_params: Sensing, noise_names: NoiseNames, size: tuple[int, ...]
     ) -> Sample:
-        """See `DiffusionSampling`; by the zero-shot solver if there is one."""
+        """See `DiffusionSampling`; by the zero-shot solver if there is one.
+
+        Raises:
+            UserError: a measurement is empty, not finite or of another size than its operator's, σ_y is negative,
+                or the solver needs what the operator lacks.
+        """
+        check_context(context)
         if self.solver is None:
             seen = self.without_measurement(context) if self.unconditional else context
             return super().sample(seen, target_params, noise_names, size)
@@ -213,7 +227,12 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
     def posterior(
         self, key: str, context: Views, target_params: Sensing
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k c h w"]]:
-        """Estimate the posterior's mean, by one step at the highest noise, and its principal directions."""
+        """Estimate the posterior's mean, by one step at the highest noise, and its principal directions.
+
+        Raises:
+            UserError: see `sample`.
+        """
+        check_context(context)
         context = self.without_measurement(context) if self.unconditional else context
         conditioning = self.denoiser.condition(context, target_params)
         scenes, device = len(context.observation), context.observation.device

@@ -17,7 +17,7 @@ from dfm_lightning.forward_models.linear import (
     StridedMotionBlurs,
 )
 from dfm_lightning.tasks import LinearInverseProblem, LinearSolution
-from dfm_lightning.types import Batch, as_request
+from dfm_lightning.types import Batch, Request, Views, as_request
 
 KIND = {
     "patch": 2, "depths": (1, 1), "widths": (48, 96), "windows": (3, 0), "joint": (True, True), "head_width": 16,
@@ -37,8 +37,8 @@ def model(**options: Any) -> LinearInverseProblem:
     return LinearInverseProblem(denoiser, **{**defaults, **rest})
 
 
-def problems(law: Any = None, target_law: Any = None, count: int = 2) -> Batch:
-    images = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
+def problems(law: Any = None, target_law: Any = None, count: int = 2, size: int = 8) -> Batch:
+    images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
     maker = LinearMeasurements(law or Matrices((4, 9)), 0.05, target_law)
     keys = [f"image{number}" for number in range(count)]
     batch = maker.problems(images, torch.zeros(count, dtype=torch.long), keys, torch.Generator().manual_seed(2))
@@ -164,6 +164,31 @@ def test_a_model_without_measurements_is_refused_where_they_are_to_be_used() -> 
         model(joint=(), backprojection=False).check_conditioning()
     model(joint=(), backprojection=False, unconditional=True).check_conditioning()
     model(joint=()).check_conditioning()
+
+
+def test_measurements_that_are_none_are_refused_with_and_without_solver() -> None:
+    batch = problems()
+    good, params = batch.context, batch.context.params
+    small = problems(size=6).context
+    narrow = good._replace(observation=good.observation[:, :, :-1])
+    cases = {
+        r"\(NaN or infinity\)": good._replace(observation=torch.full_like(good.observation, torch.nan)),
+        "empty": good._replace(observation=good.observation[:, :, :0]),
+        r"\(2, 8, 1, 1\).*\(2, 9, 1, 1\)": narrow,
+        "σ_y.*-0.1": good._replace(params=params._replace(noise=torch.full_like(params.noise, -0.1))),
+        r"\(3, 6, 6\).*multiples of 4": small,
+    }
+    for solver in (None, DDNM(2, plus=False)):
+        task = model(solver=solver)
+        for message, context in cases.items():
+            with pytest.raises(UserError, match=message) as caught:
+                list(task.predictions(Request(context, batch.target.params, batch.key)))
+            assert "\n" not in str(caught.value)
+    # What was not measured is not looked at.
+    absent = params._replace(noise=torch.full_like(params.noise, torch.inf))
+    nothing = Views(torch.full_like(good.observation, torch.nan), absent)
+    drawn = next(iter(model().predictions(Request(nothing, batch.target.params, batch.key))))
+    assert torch.isfinite(drawn.signal.image).all()
 
 
 def test_nothing_measured_trains_the_unconditional_model() -> None:

@@ -130,6 +130,24 @@ def check_noise(noise: float) -> None:
 
 def check_measurement(operator: LinearOperator, measurement: Tensor) -> None:
     """Raise `UserError` if a measurement does not belong to this operator, or is not finite."""
+    _check_size(operator, measurement)
+    _check_finite(measurement)
+
+
+def check_context(context: Views) -> None:
+    """Raise `UserError` as `check_measurement` and `check_noise` do, for the context of a linear problem.
+
+    What was not measured (σ_y infinite) may hold anything.
+    """
+    noise, measurement = context.params.noise.flatten(), context.observation.flatten(0, 1)
+    _check_size(one_a_view(context.params.operator), measurement)
+    made = noise != float("inf")
+    for deviation in noise[made].tolist():
+        check_noise(deviation)
+    _check_finite(measurement[made])
+
+
+def _check_size(operator: LinearOperator, measurement: Tensor) -> None:
     expected = (operator.batch, *operator.measurement_shape)
     if measurement.numel() == 0:
         raise UserError(f"the measurement is empty: its shape is {tuple(measurement.shape)}, expected {expected}")
@@ -137,5 +155,8 @@ def check_measurement(operator: LinearOperator, measurement: Tensor) -> None:
         raise UserError(
             f"the measurement has shape {tuple(measurement.shape)}, but {type(operator).__name__} gives {expected}"
         )
+
+
+def _check_finite(measurement: Tensor) -> None:
     if not bool(torch.isfinite(measurement).all()):
         raise UserError("the measurement holds numbers that are not finite (NaN or infinity)")
