@@ -140,8 +140,8 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
     def regularisers(self, denoised: DenoisedBatch) -> dict[str, LossTerm]:
         """See `DiffusionWithForwardModel`: the losses of the mean and its directions, at the highest noise.
 
-        The mean's is weighted as at all other levels. Unweighted, as InvFusion has it, it is too small beside theirs
-        to be learnt.
+        The mean's is weighted as at all other levels. Unweighted, as in InvFusion, it is too small to be learnt
+        beside theirs.
         """
         if not self.direction_weight:
             return {}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dfm_lightning.denoisers import OperatorDenoiser
 from dfm_lightning.denoisers.operator_denoiser import edm_preconditioning, edm_weight
-from dfm_lightning.diffusion import CosineProcess, VarianceExploding
+from dfm_lightning.diffusion import CosineProcess, Karras, VarianceExploding
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.linear import (
     ApproximateStridedBlur,
@@ -97,6 +97,9 @@ def test_preconditioning_is_edms() -> None:
         assert part.flatten() == pytest.approx(edm[name], rel=1e-9)
     assert found.noise == pytest.approx(edm["c_noise"], rel=1e-9)
     assert edm_weight(edm["sigma"], 0.5) == pytest.approx(edm["weight"], rel=1e-9)
+    process = VarianceExploding(data_std=None)
+    noises = [process.exact_rates(level)[1] for level in Karras().levels(32, process)]
+    assert [*noises, 0.0] == pytest.approx(edm["steps_32"].tolist(), rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -226,9 +229,12 @@ def test_widths_that_cannot_be_images_are_refused() -> None:
     with pytest.raises(ValueError, match="depths"):
         small(depths=(1, 1, 1))
     denoiser = small()
-    conditioning = denoiser.condition(views(zero_operator((2, 3, 6, 6)), torch.zeros(2, 3, 1, 1)), target(size=6))
+    for shape in ((3, 6, 6), (1, 8, 8)):
+        measured = views(zero_operator((2, *shape)), torch.zeros(2, shape[0], 1, 1))
+        with pytest.raises(UserError, match=rf"\({shape[0]}, {shape[1]}, {shape[2]}\).*\b3\b.*\b4\b"):
+            denoiser.condition(measured, target(size=shape[1]))
     with pytest.raises(ValueError, match=r"6×6.*\b4\b"):
-        denoiser(torch.zeros(2, 1, 3, 6, 6), torch.ones(2), conditioning)
+        denoiser.network(torch.zeros(2, 6, 6, 6), torch.ones(2), [])
 
 
 def test_it_needs_the_models_process() -> None:

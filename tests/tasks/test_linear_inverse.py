@@ -174,7 +174,7 @@ def test_measurements_that_are_none_are_refused_with_and_without_solver() -> Non
     cases = {
         r"\(NaN or infinity\)": good._replace(observation=torch.full_like(good.observation, torch.nan)),
         "empty": good._replace(observation=good.observation[:, :, :0]),
-        r"\(2, 8, 1, 1\).*\(2, 9, 1, 1\)": narrow,
+        r"\(1, 8, 1, 1\).*\(1, 9, 1, 1\)": narrow,
         "σ_y.*-0.1": good._replace(params=params._replace(noise=torch.full_like(params.noise, -0.1))),
         r"\(3, 6, 6\).*multiples of 4": small,
     }

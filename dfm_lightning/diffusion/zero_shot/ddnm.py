@@ -7,38 +7,89 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.diffusion.noise_process import Number
+from dfm_lightning.diffusion.samplers.evaluation import DrawNoise
 from dfm_lightning.diffusion.spacing import Spacing
-from dfm_lightning.diffusion.zero_shot.base import LinearProblem, Rule, Step, SteppingSolver, column
+from dfm_lightning.diffusion.zero_shot.base import Denoiser, LinearProblem, Rule, Step, SteppingSolver, column
 from dfm_lightning.forward_models.linear import Ability
-from dfm_lightning.ranges import check_within
+from dfm_lightning.ranges import check_at_least, check_within
 
 
 class DDNM(SteppingSolver):
     """The denoising diffusion null-space model (Wang et al. 2023): x₀ − A†(A x₀ − y), then noise anew.
 
     With noise in the measurements, DDNM+: the correction is scaled, and less noise added, direction by direction.
-    Needs the pseudo-inverse; DDNM+ the singular values too. The time travel of the paper is not among the options.
+    Needs the pseudo-inverse; DDNM+ the singular values too.
+
+    With time travel, after every `travel_length` steps the last estimate is noised again to the level before them,
+    and the steps are repeated (paper, algorithm 2). As in the released code, that level's noise is added to the
+    denoiser's estimate.
 
     Args:
-        steps: number of steps and evaluations (paper: 100).
+        steps: number of steps, and of evaluations without time travel (paper: 100).
         eta: share of fresh noise (paper: 0.85).
         plus: whether DDNM+ solves problems with noise; without it their noise is taken for signal.
+        travel_length: steps between returns (paper: 1, or 10).
+        travel_repeat: how often these steps are made; 1 is no time travel.
         spacing: see `ZeroShotSolver`.
     """
 
     needs: ClassVar[frozenset[Ability]] = frozenset({"pseudo-inverse"})
 
     def __init__(
-        self, steps: int = 100, eta: Number = 0.85, plus: bool = True, spacing: Spacing | None = None
+        self,
+        steps: int = 100,
+        eta: Number = 0.85,
+        plus: bool = True,
+        travel_length: int = 1,
+        travel_repeat: int = 1,
+        spacing: Spacing | None = None,
     ) -> None:
         super().__init__(steps, spacing)
         check_within(0, 1, eta=eta)
+        check_at_least(1, travel_length=travel_length, travel_repeat=travel_repeat)
         self.eta = eta
         self.plus = plus
+        self.travel_length = travel_length
+        self.travel_repeat = travel_repeat
+
+    @property
+    def evaluations(self) -> int:
+        """See `ZeroShotSolver.evaluations`."""
+        return len(self._moves())
 
     def needed(self, problem: LinearProblem) -> frozenset[Ability]:
         """See `ZeroShotSolver.needed`."""
         return self.needs | {"singular values"} if self._is_noisy(problem) else self.needs
+
+    def run(
+        self,
+        denoiser: Denoiser,
+        problem: LinearProblem,
+        noise: Float[Tensor, "b c h w"],
+        draw_noise: DrawNoise,
+    ) -> Float[Tensor, "b c h w"]:
+        """See `ZeroShotSolver.run`."""
+        points, rule = self.points(denoiser), self.rule(problem)
+        x, clean, reached = rule.start(noise, points[0].ratio), noise, 0
+        for number in self._moves():
+            point, following = points[number], points[number + 1]
+            for passed in reversed(range(number, reached)):
+                # (Each level passed on the way back has a noise of its own; the last one counts.)
+                x = clean + points[passed].ratio * draw_noise()
+            clean = denoiser(x, point)
+            u = 0.0 if following.is_clean else following.ratio
+            x, reached = rule.move(Step(x, clean, point.ratio, u), draw_noise()), number + 1
+        return x
+
+    def _moves(self) -> list[int]:
+        """Return the levels that are left for the next one, in order, the noisiest being 0."""
+        moves: list[int] = []
+        for reached in range(self.steps):
+            # Returns start from levels whose number, counted from the cleanest, is a multiple of the length.
+            if reached >= self.travel_length and (self.steps - 1 - reached) % self.travel_length == 0:
+                moves += list(range(reached - self.travel_length, reached)) * (self.travel_repeat - 1)
+            moves.append(reached)
+        return moves
 
     def rule(self, problem: LinearProblem) -> Rule:
         """See `SteppingSolver.rule`."""

@@ -12,9 +12,9 @@ from dfm_lightning.diffusion import DiscreteProcess, NoiseProcess
 from dfm_lightning.diffusion.zero_shot import LinearProblem, linear_problem
 from dfm_lightning.forward_models.linear import Matrix, matrix_operator
 
-DATA: dict[str, Any] = torch.load(
-    Path(__file__).parents[2] / "data/inverse_problems/solvers.pt", weights_only=True
-)
+_FOLDER = Path(__file__).parents[2] / "data/inverse_problems"
+DATA: dict[str, Any] = torch.load(_FOLDER / "solvers.pt", weights_only=True)
+MORE_RUNS: dict[str, Any] = torch.load(_FOLDER / "solvers_more.pt", weights_only=True)["runs"]
 SHAPE = (1, 4, 4)
 
 
@@ -48,6 +48,11 @@ class Mixture:
 
 
 PRIOR = Mixture(*(DATA["prior"][name] for name in ("weights", "means", "covariances")))
+
+
+def posterior(name: str) -> Mixture:
+    """A problem's exact posterior."""
+    return Mixture(*(DATA["posteriors"][name][part] for part in ("weights", "means", "covariances")))
 
 
 class LinearSchedule(DiscreteProcess):

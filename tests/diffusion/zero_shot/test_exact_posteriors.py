@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from known_problems import DATA, SHAPE, LinearSchedule, Mixture, energy_distance, exact_denoiser, problem
+from known_problems import DATA, SHAPE, LinearSchedule, energy_distance, exact_denoiser, posterior, problem
 from torch import Tensor
 
 from dfm_lightning.diffusion import Heun, Karras, VarianceExploding
@@ -24,10 +24,6 @@ def drawing(count: int, seed: int = 0) -> Callable[[], Tensor]:
 
 def distance(samples: Tensor, name: str) -> float:
     return energy_distance(samples.flatten(1).double(), DATA["posteriors"][name]["samples"].double())
-
-
-def posterior(name: str) -> Mixture:
-    return Mixture(*(DATA["posteriors"][name][part] for part in ("weights", "means", "covariances")))
 
 
 def errors_of(solver: ZeroShotSolver, name: str, count: int) -> tuple[float, float]:

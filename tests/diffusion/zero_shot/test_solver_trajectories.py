@@ -1,4 +1,6 @@
-"""Zero-shot solvers against what the codes of their authors computed on the same noise (tests/data/README.md)."""
+"""Zero-shot solvers and EDM's sampler against what their authors' codes computed on the same noise
+(tests/data/README.md).
+"""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -6,10 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from known_problems import DATA, SHAPE, LinearSchedule, exact_denoiser, operator_of, problem
+from known_problems import (
+    DATA,
+    MORE_RUNS,
+    PRIOR,
+    SHAPE,
+    LinearSchedule,
+    exact_denoiser,
+    operator_of,
+    posterior,
+    problem,
+)
 from torch import Tensor
 
-from dfm_lightning.diffusion import Even, GivenLevels, NoiseProcess, VarianceExploding
+from dfm_lightning.diffusion import Even, GivenLevels, Heun, Karras, NoiseProcess, VarianceExploding
 from dfm_lightning.diffusion.zero_shot import (
     DAPS,
     DDNM,
@@ -22,7 +34,7 @@ from dfm_lightning.diffusion.zero_shot import (
     linear_problem,
 )
 
-RUNS = DATA["runs"]
+RUNS = {**DATA["runs"], **MORE_RUNS}
 TOLERANCE = 2e-6
 
 
@@ -93,6 +105,28 @@ def test_ddnm(name: str, plus: bool) -> None:
     if run not in RUNS:
         pytest.skip("without noise DDNM+ is DDNM")
     check(finish(DDNM(25, plus=plus), run, RUNS[run]["initial_noise"], iter(RUNS[run]["tape"])), run)
+
+
+@pytest.mark.parametrize("name", named("ddnm_time_travel"))
+def test_ddnm_with_time_travel(name: str) -> None:
+    run = f"{name}/ddnm_time_travel"
+    solver = DDNM(25, plus=False, travel_length=2, travel_repeat=2)
+    tape = iter(RUNS[run]["tape"])
+    check(finish(solver, run, RUNS[run]["initial_noise"], tape), run)
+    assert next(tape, None) is None
+    assert solver.evaluations == 49
+
+
+@pytest.mark.parametrize("given", ["uncond", "exact_conditional"])
+@pytest.mark.parametrize("name", named("edm_heun_uncond"))
+def test_heun(name: str, given: str) -> None:
+    run = f"{name}/edm_heun_{given}"
+    process = VarianceExploding(data_std=None)
+    denoise = exact_denoiser(process, PRIOR if given == "uncond" else posterior(name))
+    sampler = Heun(RUNS[run]["hyper"]["num_steps"], spacing=Karras())
+    noise = RUNS[run]["initial_noise"].reshape(-1, *SHAPE)
+    *_, last = sampler.sample(denoise, noise, process, lambda: noise)
+    check(last.noisy.flatten(1), run)
 
 
 @pytest.mark.parametrize("variant", ["pigdm", "pigdm_eta1"])

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from dfm_lightning.forward_models.linear import LinearOperator, matrix_operator, strided_blur
 
-DATA = torch.load(Path(__file__).parents[2] / "data/inverse_problems/operators.pt", weights_only=True)
+FOLDER = Path(__file__).parents[2] / "data/inverse_problems"
+DATA = torch.load(FOLDER / "operators.pt", weights_only=True)
+BLURS = {"blur 2": DATA["blur"], **torch.load(FOLDER / "strided_blurs.pt", weights_only=True)}
 
 
 def same(found: Tensor, expected: Tensor, tolerance: float = 1e-6) -> bool:
@@ -31,10 +33,10 @@ def test_matrix() -> None:
     check(matrix_operator(case["matrix"].unflatten(-1, case["x"].shape[1:])), case)
 
 
-def test_strided_blur_with_the_released_pseudo_inverse() -> None:
-    case = DATA["blur"]
-    operator = strided_blur(case["kernel"][None], case["stride"], (3, 16, 16), approximate=True)
-    check(operator, case)
+@pytest.mark.parametrize("name", BLURS)
+def test_strided_blur_with_the_released_pseudo_inverse(name: str) -> None:
+    case = BLURS[name]
+    check(strided_blur(case["kernel"][None], case["stride"], tuple(case["x"].shape[1:]), approximate=True), case)
 
 
 def test_strided_blur_with_the_true_pseudo_inverse() -> None:
