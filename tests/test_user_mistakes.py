@@ -172,8 +172,9 @@ def test_a_model_without_anything_to_train_is_refused() -> None:
         model.configure_optimizers()
     model.losses(batch())  # which can be computed all the same
     model.denoiser = nn.Identity()
-    with pytest.raises(UserError, match="parameter"):
+    with pytest.raises(UserError, match="it has none") as raised:
         model.configure_optimizers()
+    assert "requires_grad" not in str(raised.value)
 
 
 class SmallTargets(Points):

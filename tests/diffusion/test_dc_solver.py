@@ -33,6 +33,11 @@ def test_without_compensation_it_is_unipc(corrector: bool, normaliser: str) -> N
         torch.testing.assert_close(states(own), states(other), rtol=0, atol=1e-12)
 
 
+def test_by_default_it_is_unipc_as_published() -> None:
+    expected = UniPC(9, order=2, corrector=True, normaliser="bh2", uneven_below=0)
+    torch.testing.assert_close(states(DCSolver(9)), states(expected), rtol=0, atol=1e-12)
+
+
 def test_of_first_order_without_corrector_it_is_ddim() -> None:
     from dfm_lightning.diffusion import DDIM
 

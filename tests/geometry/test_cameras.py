@@ -15,6 +15,7 @@ from dfm_lightning.geometry.cameras import (
     intrinsics_in_pixels,
     intrinsics_matrix,
     invert_pose,
+    is_valid_intrinsics,
     is_valid_pose,
     look_at,
     normalise_intrinsics,
@@ -186,3 +187,28 @@ def test_rotations_may_be_rounded_but_not_scaled_or_sheared() -> None:
     sheared[:, :3, :3] = sheared[:, :3, :3] @ torch.tensor([[1, 0.03, 0], [0, 1, 0], [0, 0, 1]]).to(poses)
     assert not is_valid_pose(scaled).any()
     assert not is_valid_pose(sheared).any()
+
+
+@pytest.mark.parametrize(
+    ("focal", "centre", "valid"),
+    [
+        ((1.2, 0.9), (0.5, 0.5), True),
+        ((0.01, 0.001), (0.5, 0.5), True),  # the longer counts, the other need only be above zero
+        ((1000.0, 1.0), (-900.0, 900.0), True),
+        ((0.009, 0.009), (0.5, 0.5), False),
+        ((1.0, 1001.0), (0.5, 0.5), False),
+        ((1.2, 0.0), (0.5, 0.5), False),
+        ((-1.2, 0.9), (0.5, 0.5), False),
+        ((1.2, 0.9), (0.5, -1001.0), False),
+        ((1.2, 0.9), (math.nan, 0.5), False),
+        ((math.inf, 0.9), (0.5, 0.5), False),
+    ],
+)
+def test_invalid_intrinsics_are_found(
+    focal: tuple[float, float], centre: tuple[float, float], valid: bool
+) -> None:
+    given = intrinsics_matrix(torch.tensor([focal, (1.0, 1.0)]), torch.tensor([centre, (0.5, 0.5)]))
+    assert is_valid_intrinsics(given).tolist() == [valid, True]
+    skewed = given.clone()
+    skewed[1, 0, 1] = math.nan
+    assert is_valid_intrinsics(skewed).tolist() == [valid, False]

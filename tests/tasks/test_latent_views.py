@@ -86,6 +86,34 @@ def test_epipolar_views_learn_and_draw(contexts: int) -> None:
     assert drawn.signal.depth.min() > 0
 
 
+def test_depths_are_distances_along_the_rays() -> None:
+    torch.manual_seed(0)
+    model, data = EpipolarViews(transformer(), rays=8).eval(), batch()
+    cameras = map_tensors(lambda t: torch.cat([t, t], dim=1), data.target.params)
+    focal, centre = torch.tensor([1.5, 0.7]), torch.tensor([0.4, 0.6])
+    cameras.intrinsics[:, 1, 0, 0], cameras.intrinsics[:, 1, 1, 1] = focal
+    cameras.intrinsics[:, 1, :2, 2] = centre
+    maps = model.transformer.encode(data.context)
+    with torch.no_grad():
+        seen = model.render_estimate(maps, cameras).depth[0, 1, 0]
+        found = model.features(maps, cameras, 1, cameras.pixels[:, 1].flatten(1, 2))
+    # The mean depth along the camera's axis, and how much longer a pixel's ray is by Pythagoras.
+    depths = model.transformer.depth_range.depths(maps.distance, model.transformer.aggregation.depths)
+    mean = torch.einsum("bvnd,bvn,bd->bn", found.depth_weights, found.view_weights, depths)
+    across = (cameras.pixels[0, 1] - centre) / focal
+    longer = (1 + across.square().sum(dim=-1)).sqrt()
+    assert longer.max() > 1.1
+    torch.testing.assert_close(seen, mean.view(SIZE, SIZE) * longer)
+
+
+def test_terms_of_a_training_step_are_kept_by_name() -> None:
+    torch.manual_seed(0)
+    model, data = LatentViews(**parts()), batch()
+    model.training_step(data, 0)
+    assert set(model.training_terms) == {"colour", "codec", "diffusion"}
+    assert not any(term.requires_grad for term in model.training_terms.values())
+
+
 def test_training_targets_are_the_pixels_where_rays_and_pixels_agree() -> None:
     model, data = EpipolarViews(transformer(), rays=SIZE), batch()
     targets = model.ray_targets(data.target)
