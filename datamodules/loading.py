@@ -15,7 +15,9 @@ import torch
 from torch import distributed
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from dfm_lightning.errors import UserError
 from dfm_lightning.randomness import generator_for, seeded_generators
+from dfm_lightning.ranges import check_at_least
 
 Collate = Callable[[list[Any]], Any]
 
@@ -149,6 +151,7 @@ def training_loader(
         containers: for each item, the number of the file that it shares with others. Items of one file are taken
             by one process, one after the other, so that few files are open at a time.
     """
+    _check_counts(batch_size, workers)
     items = StreamItems(dataset)
     return StreamLoader(
         items,
@@ -174,6 +177,7 @@ def evaluation_loader(
         workers: processes that read items.
         collate: makes a batch from a list of items; `default_collate` by default.
     """
+    _check_counts(batch_size, workers)
     return DataLoader(
         dataset,
         batch_size=batch_size,
@@ -182,6 +186,15 @@ def evaluation_loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _check_counts(batch_size: int, workers: int) -> None:
+    """Refuse impossible numbers of a data module that does not check them itself."""
+    try:
+        check_at_least(1, batch_size=batch_size)
+        check_at_least(0, workers=workers)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def processes() -> tuple[int, int]:

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningDataModule
 from small_objects import made, small_arguments, with_subclasses
 
 from datamodules.co3d import Co3DDataModule, SequenceCounts
+from datamodules.co3d.object_crops import ObjectCrop
 from datamodules.ffhq_gan import FFHQGANDataModule
 from datamodules.linear_images import LinearImagesDataModule
 from datamodules.posed.camera_moves import CameraMove
@@ -35,6 +36,8 @@ from dfm_lightning.networks.stylegan2.sampling import GeneratorSamples
 from dfm_lightning.optimizers import AdamWithWarmup
 from dfm_lightning.ranges import check_above, check_ascending, check_at_least, check_below_one, check_within
 from dfm_lightning.record import Recorded
+from dfm_lightning.tasks import Distillation, MotionObjective, SceneObjective
+from dfm_lightning.tuning import Tuning
 
 BASES = (
     *(ForwardModel, SignalDenoiser, NoiseProcess, Sampler, Spacing, Recorded, DiffusionWithForwardModel),
@@ -72,6 +75,7 @@ def classes() -> list[type]:
             and not inspect.isabstract(cls)
         ),
         *(CameraMove, SequenceCounts, SceneCounts, TrainingDraws, EvaluationViews, PredictedViews),
+        *(Distillation, MotionObjective, SceneObjective, Tuning, ObjectCrop),
     ]
 
 
@@ -138,6 +142,30 @@ def test_a_constructor_refuses_the_number_by_its_name(
     with pytest.raises((ValueError, UserError), match=rf"\b{name.split('_')[-1]}\b|\b{name}\b") as raised:
         cls(**{**arguments, name: value})
     assert "\n" not in str(raised.value)
+
+
+def zeros() -> Iterator[Any]:
+    for cls in classes():
+        hints = typing.get_type_hints(cls.__init__)
+        for name, parameter in inspect.signature(cls).parameters.items():
+            if kinds := numbers_in(hints.get(name)):
+                zero = 0.0 if kinds == {float} else 0
+                value = with_number(needed(cls).get(name, parameter.default), hints[name], zero)
+                yield pytest.param(cls, name, value, id=f"{cls.__name__}.{name}")
+
+
+@pytest.mark.parametrize(("cls", "name", "value"), list(zeros()))
+def test_a_zero_is_taken_or_refused_by_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, cls: type, name: str, value: Any
+) -> None:
+    monkeypatch.chdir(folder)
+    arguments = {key: made(other) for key, other in needed(cls).items()}
+    said = name
+    try:
+        cls(**{**arguments, name: value})
+    except (ValueError, UserError) as refused:
+        said = str(refused)
+    assert name in said
 
 
 def test_every_class_has_its_numbers_tried() -> None:

@@ -35,14 +35,14 @@ from dfm_lightning.cli.configs import name_of_run
 from dfm_lightning.cli.earlier_settings import classes_of, with_current_options
 from dfm_lightning.cli.messages import missing_class, wrong_input_named, wrong_settings_named
 from dfm_lightning.cli.next_observation import choose_next
-from dfm_lightning.cli.options import SEED, add_options, export_kinds
+from dfm_lightning.cli.options import GREATEST_SEED, SEED, add_options, export_kinds
 from dfm_lightning.cli.parser import DfmParser, add_functions
 from dfm_lightning.cli.parts import import_parts
 from dfm_lightning.cli.precision import warn_of_slow_precision
 from dfm_lightning.cli.step_end import EndAfterStep
 from dfm_lightning.cli.surroundings import check_processes, find_starter, say_processes
 from dfm_lightning.cli.termination import current_termination
-from dfm_lightning.cli.trainer_settings import check_settings, wants_progress, wrong_devices_named
+from dfm_lightning.cli.trainer_settings import check_numbers, check_settings, wants_progress, wrong_devices_named
 from dfm_lightning.cli.tune_sampler import TUNE, TUNE_SUMMARY, run_tuning
 from dfm_lightning.errors import UserError
 from dfm_lightning.training import guarded
@@ -216,7 +216,10 @@ class DfmCLI(LightningCLI):
 
     def _set_seed(self) -> None:
         """Seed every generator, including those of data loaders' workers."""
-        seed_everything(self._get(self.config, "seed_everything"), workers=True, verbose=False)
+        seed = self._get(self.config, "seed_everything")
+        if not 0 <= seed <= GREATEST_SEED:
+            raise UserError(f"seed_everything must be within 0 and {GREATEST_SEED}, got {seed}")
+        seed_everything(seed, workers=True, verbose=False)
 
     def instantiate_classes(self) -> None:
         """Build model, data and trainer; report what a constructor refuses as the user's mistake."""
@@ -225,7 +228,9 @@ class DfmCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Build the trainer, with the callbacks of every run."""
-        callbacks = [*callbacks, EmbedConfig(self._settings())]
+        settings = self._settings()
+        check_numbers(settings["trainer"], "trainer")
+        callbacks = [*callbacks, EmbedConfig(settings)]
         termination = current_termination()
         if termination is not None:
             callbacks.append(EndAfterStep(termination))

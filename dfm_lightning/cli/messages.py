@@ -2,9 +2,12 @@
 
 import difflib
 import inspect
+import itertools
 import re
+import traceback
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
@@ -73,14 +76,37 @@ def wrong_input_named() -> Iterator[None]:
     except MisconfigurationException as error:  # a data module lacks a loader, say
         raise UserError(str(error)) from error
     except ValueError as error:  # more batches between validations than an epoch has
-        if "val_check_interval" not in str(error):
-            raise
-        raise UserError(f"trainer.val_check_interval does not fit the data: {readable(str(error))}") from error
+        if "val_check_interval" in str(error):
+            raise UserError(f"trainer.val_check_interval does not fit the data: {readable(str(error))}") from error
+        _refused_by_lightning(error)
+        raise
     except RuntimeError as error:
-        if "Error(s) in loading state_dict" not in str(error):
-            raise
-        first = str(error).splitlines()[1].strip()
-        raise UserError(f"The checkpoint's weights do not fit the model of the config: {first}") from error
+        if "Error(s) in loading state_dict" in str(error):
+            first = str(error).splitlines()[1].strip()
+            raise UserError(f"The checkpoint's weights do not fit the model of the config: {first}") from error
+        _refused_by_lightning(error)
+        raise
+    except AttributeError as error:
+        _refused_by_lightning(error)
+        raise
+
+
+# Parts of Lightning that only a config puts into a run.
+_CHOSEN_PARTS = {
+    *(("pytorch", name) for name in ("callbacks", "loggers", "profilers", "tuner")),
+    ("utilities", "model_summary"),
+}
+
+
+def _refused_by_lightning(error: Exception) -> None:
+    """Raise `UserError` for an error that a part of Lightning chosen by the config raises on purpose, as for an
+    unknown metric: its last frame is there, at a `raise`.
+    """
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    folders = Path(last.filename).parts
+    chosen = any(pair in _CHOSEN_PARTS for pair in itertools.pairwise(folders))
+    if chosen and (last.line or "").startswith("raise "):
+        raise UserError(one_line(error)) from error
 
 
 @contextmanager

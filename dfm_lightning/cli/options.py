@@ -11,6 +11,8 @@ from dfm_lightning.exports import KINDS, Export
 from dfm_lightning.migrations import CONFIG_VERSION, VERSION_KEY
 
 SEED = 0
+# NumPy takes none above it.
+GREATEST_SEED = 2**32 - 1
 
 
 def add_options(parser: ArgumentParser) -> None:

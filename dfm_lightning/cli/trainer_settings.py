@@ -1,5 +1,6 @@
 """Checks of the trainer's settings, so that impossible ones are refused at once."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,11 +24,33 @@ def check_settings(config: dict[str, Any], starter: Starter | None) -> None:
         ValueError: a number is out of range.
     """
     check_at_least(1, **_given(config, "accumulate_grad_batches", "check_val_every_n_epoch"))
-    check_at_least(0, **_given(config, "gradient_clip_val", "log_every_n_steps"))
+    check_at_least(0, **_given(config, "gradient_clip_val", "log_every_n_steps", "min_steps", "min_epochs"))
+    check_at_least(-1, **_given(config, "num_sanity_val_steps"))
     if not isinstance(config.get("val_check_interval"), (str, dict)):
         check_above(0, **_given(config, "val_check_interval"))
     check_strategy(config.get("strategy"))
     check_processes(starter, config.get("devices"), config.get("num_nodes"))
+
+
+def check_numbers(settings: Any, name: str) -> None:
+    """Refuse settings that are not a number (`.nan`), whatever class they are for: not all check them.
+
+    Args:
+        settings: those of a part of the config, with all that is in them.
+        name: its dotted name.
+
+    Raises:
+        UserError: there is such a setting; the message has its dotted name.
+    """
+    if isinstance(settings, float) and math.isnan(settings):
+        raise UserError(f"{name} is not a number: expected one, got {settings}")
+    inner: Any = ()
+    if isinstance(settings, dict):
+        inner = settings.items()
+    elif isinstance(settings, list):
+        inner = enumerate(settings)
+    for key, value in inner:
+        check_numbers(value, name if key == "init_args" else f"{name}.{key}")
 
 
 @contextmanager

@@ -129,6 +129,7 @@ class OperatorDenoiser(SignalDenoiser[Tensor, Sensing, OperatorConditioning]):
         check_at_least(
             1, channels=channels, patch=patch, depths=depths, widths=widths, mapping_width=mapping_width
         )
+        check_at_least(1, head_width=head_width)
         check_at_least(0, windows=windows, directions=directions, classes=classes)
         check_above(0, data_std=data_std)
         joint = list(joint) or [False] * len(depths)

@@ -9,8 +9,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 
+from dfm_lightning.errors import UserError
 from dfm_lightning.training.notices import say
 from dfm_lightning.training.position import forbid_saving
+from dfm_lightning.weights import is_finite
 
 AVERAGED, RAW = "state_dict", "current_model_state"
 
@@ -82,7 +84,8 @@ class Averages(Callback):
 
 
 class AveragesInPlace(Callback):
-    """Store averaged and raw weights in their places in a checkpoint made while they are swapped.
+    """Store averaged and raw weights in their places in a checkpoint made while they are swapped, if the averages
+    are finite.
 
     This callback must follow those that average.
 
@@ -94,9 +97,22 @@ class AveragesInPlace(Callback):
         self.averages = averages
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """See `Callback`."""
-        if RAW in checkpoint and any(self.averages.exchanged.values()):
+        """See `Callback`.
+
+        Raises:
+            UserError: an average of a parameter is infinite or not a number.
+        """
+        if RAW not in checkpoint:
+            return
+        if any(self.averages.exchanged.values()):
             checkpoint[AVERAGED], checkpoint[RAW] = checkpoint[RAW], checkpoint[AVERAGED]
+        for name, _ in pl_module.named_parameters():
+            if name in checkpoint[AVERAGED] and not is_finite(checkpoint[AVERAGED][name]):
+                raise UserError(
+                    f"The average of the weights '{name}' at training step {trainer.global_step} is infinite or "
+                    "not a number, though the weights themselves are finite; it is not saved. Look at the "
+                    "settings of the callback that averages."
+                )
 
 
 def _averagings(trainer: Trainer) -> list[WeightAveraging]:

@@ -114,11 +114,16 @@ class StopAtNonFinite(Callback):
 
 
 def non_finite_state(trainer: Trainer, pl_module: LightningModule) -> Iterator[str]:
-    """Name what is infinite or not a number among the parameters and the optimizers' state."""
+    """Name what is infinite or not a number among the parameters and the optimizers' state, or no number among the
+    buffers.
+    """
     names: dict[Tensor, str] = {parameter: name for name, parameter in pl_module.named_parameters()}
     for parameter, name in names.items():
         if not is_finite(parameter):
             yield f"the weights '{name}'"
+    for name, buffer in pl_module.named_buffers():
+        if bool(buffer.isnan().any()):
+            yield f"the buffer '{name}'"
     for optimizer in trainer.optimizers:
         for parameter, state in optimizer.state.items():
             for kind, value in state.items():

@@ -68,6 +68,11 @@ def line_of(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> st
         ((*TOY, "--trainer.strategy", "nothing"), "invalid strategy"),
         ((*TOY, "--trainer.devices", "two"), "trainer.devices is 'two'"),
         ((*TOY, "--trainer.devices", "[0]"), "trainer.devices is [0]"),
+        ((*TOY, "--seed_everything=-1"), "seed_everything must be within 0 and 4294967295, got -1"),
+        ((*TOY, "--seed_everything=4294967296"), "seed_everything"),
+        ((*TOY, "--trainer.num_sanity_val_steps=-2"), "trainer.num_sanity_val_steps"),
+        ((*TOY, "--trainer.min_steps=-1"), "trainer.min_steps"),
+        ((*TOY, "--data.batch_size=0"), "batch_size"),
         ((*TOY, "--data", "toy_problem.NoData"), "`train_dataloader` must be implemented"),
         ((*TOY, "--trainer.callbacks+=Compile", "--trainer.callbacks.parts=[nothing]"), "it has denoiser"),
     ],
@@ -90,6 +95,8 @@ def test_wrong_input(
         ("{root: data}", "{root: [", "parsing config"),
         ("max_steps: 20", "max_steps: 20\n  max_steps: 30", "two settings 'max_steps'"),
         ("{root: data}", "&data {root: *data}", "within itself"),
+        ("{decay: 0.9}", "{decay: .nan}", "trainer.callbacks.0.decay"),
+        ("max_steps: 20", "overfit_batches: .nan", "trainer.overfit_batches"),
         pytest.param("{root: data}", "[" * 600, "nested too deeply", id="deep"),
     ],
 )
@@ -102,6 +109,34 @@ def test_wrong_config(folder: Path, capfd: pytest.CaptureFixture[str], old: str,
 def test_a_config_without_settings_is_named(folder: Path, capfd: pytest.CaptureFixture[str], content: str) -> None:
     (folder / "more.yaml").write_text(content)
     assert "more.yaml should hold settings" in line_of((*TOY, "--config", "more.yaml"), capfd)
+
+
+@pytest.mark.parametrize(
+    ("callback", "settings", "said"),
+    [
+        ("EarlyStopping", "{monitor: val/nothing}", "val/nothing"),
+        ("EarlyStopping", "{monitor: val/loss, min_delta: .nan}", "trainer.callbacks.2.min_delta"),
+        ("ModelCheckpoint", "{monitor: val/nothing}", "val/nothing"),
+        ("LearningRateFinder", "{}", "learning_rate"),
+        ("RichModelSummary", "{max_depth: -5}", "max_depth"),
+    ],
+)
+def test_what_a_callback_of_lightning_refuses_is_one_line(
+    folder: Path, capfd: pytest.CaptureFixture[str], callback: str, settings: str, said: str
+) -> None:
+    replaced(folder, "\nmodel:", f"\n  - {{class_path: {callback}, init_args: {settings}}}\nmodel:")
+    assert main([*TOY, "--trainer.logger=false", "--trainer.max_steps=5"]) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert said in lines[-1]
+    assert "Traceback" not in "".join(lines)
+
+
+def test_an_error_within_lightning_that_it_does_not_raise_itself_is_a_defect(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning.pytorch.callbacks.EarlyStopping.on_validation_end", lambda *_: None.missing)  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError):
+        main([*TOY, "--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"])
 
 
 def test_nothing_is_predicted_for_nobody(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 from small_training import averaging, load, saving, train
 from torch import Tensor
 from toy_problem import LinearDenoiser, Slope, Task
@@ -49,6 +50,37 @@ def test_training_stops_at_the_step_and_names_the_term(tmp_path: Path, value: fl
     content = load(tmp_path / "ck" / "last.ckpt")
     assert content["global_step"] == 2
     assert all(value.isfinite().all() for value in content["current_model_state"].values())
+
+
+class Overflowing(WeightAveraging):
+    """Averages that are no numbers from the second one on."""
+
+    def __init__(self) -> None:
+        super().__init__(avg_fn=lambda average, current, count: average + current * float("nan"))
+
+
+def test_averages_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"average of the weights 'denoiser.*step 2"):
+        train(tmp_path, Overflowing(), saving(tmp_path / "ck", 2), max_steps=4)
+    assert not (tmp_path / "ck").exists()
+
+
+class NoisyBuffer(Task):
+    """Its buffer is no number after a step: a checkpoint with it could not be used."""
+
+    def __init__(self) -> None:
+        super().__init__(LinearDenoiser(), Slope(), optimizer=AdamWithWarmup(0.01, warmup_steps=0))
+        self.register_buffer("mask", torch.tensor([float("-inf"), 0.0]))
+        self.register_buffer("seen", torch.zeros(2))
+
+    def on_train_batch_end(self, *step: Any) -> None:
+        self.get_buffer("seen").fill_(float("nan"))
+
+
+def test_a_buffer_that_is_no_number_is_never_saved_but_an_infinite_one_is(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="seen"):
+        train(tmp_path, saving(tmp_path / "ck", 2), module=NoisyBuffer(), max_steps=4)
+    assert not (tmp_path / "ck").exists()
 
 
 @pytest.mark.parametrize("every", [1, 2, 100])
