@@ -29,9 +29,11 @@ from dfm_lightning.types import Batch, Views, map_tensors
 MEASUREMENTS = ("training iteration", "context and estimate", "denoising step", "video frame")
 
 
-def build_model(config: Path, checkpointing: bool) -> InverseGraphics:
-    """The model of a config, without the perceptual loss, whose weights may not be there."""
+def build_model(config: Path, checkpointing: bool, **encoder: Any) -> InverseGraphics:
+    """The model of a config, its encoder changed, without the perceptual loss, whose weights may not be there."""
     settings = yaml.safe_load(config.read_text())["model"]
+    if encoder:
+        settings["init_args"]["denoiser"]["init_args"]["encoder"]["init_args"].update(encoder)
     settings["init_args"].get("objective", {}).pop("perceptual", None)
     if checkpointing:
         for renderer in (settings["init_args"]["forward_model"], estimate_renderer(settings)):
@@ -46,16 +48,21 @@ def estimate_renderer(settings: dict[str, Any]) -> dict[str, Any]:
     return settings["init_args"]["denoiser"]["init_args"]["estimate_renderer"]
 
 
-def random_batch(scenes: int, size: int, near: float, far: float) -> Batch:
+def random_batch(scenes: int, size: int, near: float, far: float, contexts: int = 1) -> Batch:
     """Noise seen by cameras on a circle around a point between near and far."""
-    angles = torch.tensor([0.0, 0.8, 0.4])
+    count = contexts + 2
+    angles = torch.cat([torch.arange(contexts) * -0.8, torch.tensor([0.8, 0.4])])
     radius = (near * far) ** 0.5
-    position = radius * torch.stack([angles.sin(), -0.3 * torch.ones(3), -angles.cos()], dim=1)
+    position = radius * torch.stack([angles.sin(), -0.3 * torch.ones(count), -angles.cos()], dim=1)
     poses = look_at(position, torch.zeros(3), torch.tensor([0.0, -1.0, 0.0]))
-    intrinsics = torch.tensor([[1.2, 0, 0.5], [0, 1.2, 0.5], [0, 0, 1]]).expand(3, 3, 3)
+    intrinsics = torch.tensor([[1.2, 0, 0.5], [0, 1.2, 0.5], [0, 0, 1]]).expand(count, 3, 3)
     cameras = build_cameras(poses, intrinsics, poses[0], size, size)
-    views = map_tensors(lambda t: t.expand(scenes, *t.shape), Views(torch.rand(3, 3, size, size) * 2 - 1, cameras))
-    context, target, novel = (map_tensors(lambda t, i=i: t[:, i : i + 1], views) for i in range(3))
+    images = torch.rand(count, 3, size, size) * 2 - 1
+    views = map_tensors(lambda t: t.expand(scenes, *t.shape), Views(images, cameras))
+    context, target, novel = (
+        map_tensors(lambda t, part=part: t[:, part], views)
+        for part in (slice(contexts), slice(contexts, contexts + 1), slice(contexts + 1, None))
+    )
     return Batch(context, target, novel, [str(scene) for scene in range(scenes)], {})
 
 

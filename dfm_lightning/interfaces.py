@@ -69,6 +69,13 @@ class ForwardModel(Recorded, nn.Module, ABC, Generic[Signal, Params]):
         """
         return self
 
+    def in_run(self) -> "ForwardModel[Signal, Params]":
+        """Return what observes the successive signals of one sampling run, under the same parameters each time.
+
+        This one, or one that reuses what it has found for earlier signals, which is quicker and less exact.
+        """
+        return self
+
     def target_size(self, context: Views) -> tuple[int, ...]:
         """Return the shape (c, h, w) of a target observation: the context's, unless the two are of different
         kinds.

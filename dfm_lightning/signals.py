@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 FieldStage = Literal["coarse", "fine"]
+# Points of the coarse or of the fine pass, and the number of the first ray of their chunk.
+PointsName = tuple[FieldStage, int]
 
 
 class FieldValues(NamedTuple):
@@ -35,10 +37,16 @@ class RadianceField(Protocol):
 
 @runtime_checkable
 class RecallingField(RadianceField, Protocol):
-    """A radiance field that may reuse results for points at which it, or one like it, was queried before."""
+    """A radiance field that may reuse results for points at which it, or one like it, was queried before.
 
-    def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
-        """Compute values at points that will be queried again; equal to `query` up to rounding."""
+    Points are known by a name: what the renderer calls a chunk of them whenever it asks for it.
+    """
+
+    def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage, name: PointsName) -> FieldValues:
+        """Compute values at points that will be queried again; equal to `query` up to rounding.
+
+        Results for earlier points of the same name that were others are forgotten.
+        """
         ...
 
 

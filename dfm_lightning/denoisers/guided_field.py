@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dfm_lightning.signals import FieldStage, FieldValues, RadianceField, RecallingField
+from dfm_lightning.signals import FieldStage, FieldValues, PointsName, RadianceField, RecallingField
 
 
 class GuidedField(NamedTuple):
@@ -46,11 +46,13 @@ class GuidedField(NamedTuple):
         """Compute values of the guided field."""
         return self._guided(self.unconditional.query(points, stage), self.conditional.query(points, stage))
 
-    def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
+    def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage, name: PointsName) -> FieldValues:
         """Compute the same values, with what the two fields know of the points."""
         parts = (self.unconditional, self.conditional)
         u, c = (
-            part.query_again(points, stage) if isinstance(part, RecallingField) else part.query(points, stage)
+            part.query_again(points, stage, name)
+            if isinstance(part, RecallingField)
+            else part.query(points, stage)
             for part in parts
         )
         return self._guided(u, c)

@@ -57,8 +57,9 @@ class PixelNeRFDenoiser(SceneDenoiser[PixelNeRFConditioning]):
             neighbouring levels do not jitter. The original networks are told its number.
         context_memory_mb: memory for the contribution of the context views at the coarse points of rays, which a
             sampling run then computes once instead of in every evaluation: `mlp_width` numbers a point for the
-            coarse and for the fine MLP, 1.0 GB a sample at 64×64 pixels, 64 points and width 512. What does not
-            fit is computed each time. 0 for none.
+            coarse and for the fine MLP, 1.0 GB a sample at 64×64 pixels, 64 points and width 512; half as much
+            again where evaluations share the places of fine points. What does not fit is computed each time. 0
+            for none.
     """
 
     without_effect = frozenset({"context_memory_mb"})

@@ -5,11 +5,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField
-from dfm_lightning.signals import FieldStage, FieldValues
+from dfm_lightning.signals import FieldStage, FieldValues, PointsName
 
 
 class ContextMemory:
-    """Sums over the context views, by points and stage, as long as they fit into a budget.
+    """Sums over the context views, by name of the points and stage, as long as they fit into a budget.
 
     For the fields of one sampling run: their context views are the same, their noisy views are not.
 
@@ -20,26 +20,29 @@ class ContextMemory:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.used = 0
-        self._kept: dict[tuple[FieldStage, int, tuple[float, ...]], tuple[Tensor, Tensor]] = {}
+        self._kept: dict[tuple[FieldStage, PointsName], tuple[Tensor, Tensor]] = {}
 
-    def find(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> Float[Tensor, "b n d"] | None:
+    def find(
+        self, points: Float[Tensor, "b n 3"], stage: FieldStage, name: PointsName
+    ) -> Float[Tensor, "b n d"] | None:
         """Return the sums stored for exactly these points, if any."""
-        kept = self._kept.get(_name(points, stage))
+        kept = self._kept.get((stage, name))
+        # (Of another size, `equal` tells without a look at the numbers.)
         return kept[1] if kept is not None and torch.equal(kept[0], points) else None
 
-    def store(self, points: Float[Tensor, "b n 3"], stage: FieldStage, sums: Float[Tensor, "b n d"]) -> None:
-        """Store sums for points that have none yet, if there is room."""
-        name = _name(points, stage)
-        size = sum(tensor.numel() * tensor.element_size() for tensor in (points, sums))
-        if name not in self._kept and self.used + size <= self.budget:
-            self._kept[name] = points, sums
+    def store(
+        self, points: Float[Tensor, "b n 3"], stage: FieldStage, name: PointsName, sums: Float[Tensor, "b n d"]
+    ) -> None:
+        """Store sums in place of those of earlier points of this name, if there is room."""
+        self.used -= sum(_size(tensor) for tensor in self._kept.pop((stage, name), ()))
+        size = _size(points) + _size(sums)
+        if self.used + size <= self.budget:
+            self._kept[stage, name] = points, sums
             self.used += size
 
 
-def _name(points: Float[Tensor, "b n 3"], stage: FieldStage) -> tuple[FieldStage, int, tuple[float, ...]]:
-    # Chunks of rays differ in their ends; whether it is really the same chunk is checked.
-    ends = points[:, [0, -1]].flatten().tolist()
-    return stage, points.shape[1], tuple(ends)
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
 
 
 class RememberingField:
@@ -65,14 +68,14 @@ class RememberingField:
         """Compute values at points of the scene."""
         return self.field.query(points, stage)
 
-    def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
+    def query_again(self, points: Float[Tensor, "b n 3"], stage: FieldStage, name: PointsName) -> FieldValues:
         """Compute values at points, reusing the sums of an earlier call."""
         if torch.is_grad_enabled():
             return self.field.query(points, stage)
         contexts = self.field.intrinsics.shape[1] - 1
-        sums = self.memory.find(points, stage)
+        sums = self.memory.find(points, stage, name)
         if sums is None:
             sums = self.field.per_view(points, stage, slice(contexts)).sum(dim=1)
-            self.memory.store(points, stage, sums)
+            self.memory.store(points, stage, name, sums)
         own = self.field.per_view(points, stage, slice(contexts, None))[:, 0]
         return self.field.joined((sums + own) / (contexts + 1), points, stage)

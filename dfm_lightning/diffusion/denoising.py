@@ -54,7 +54,10 @@ class ObservationDenoiser:
         self.denoiser = denoiser
         self.forward_model = forward_model
         self._process = process
-        self._while_noisy = forward_model.while_noisy()
+        # (Context guidance observes signals more than once in an evaluation.)
+        self._quicker = forward_model.in_run() is not forward_model and context_guidance is None
+        self._in_run = forward_model
+        self._last: Level | None = None
         self.guidance_scale = guidance_scale
         self.guidance_space = guidance_space
         self.perturbed_attention = perturbed_attention
@@ -110,10 +113,16 @@ class ObservationDenoiser:
 
     def _forward_model(self, noisy: Tensor, level: Level) -> ForwardModel:
         """Return what observes the signals of an evaluation at these levels."""
-        if self._process is None or self._while_noisy is self.forward_model:
-            return self.forward_model
+        if self._quicker:
+            # A run goes from noise to none: where noise does not fall, another one begins.
+            if self._last is None or bool((level >= self._last).any()):
+                self._in_run = self.forward_model.in_run()
+            self._last = level
+        while_noisy = self._in_run.while_noisy()
+        if self._process is None or while_noisy is self._in_run:
+            return self._in_run
         signal_rate, noise_rate = self._process.rates(level, noisy)
-        return self._while_noisy if bool((noise_rate > signal_rate).all()) else self.forward_model
+        return while_noisy if bool((noise_rate > signal_rate).all()) else self._in_run
 
     def _estimated(self, noisy: Float[Tensor, "b v c h w"], level: Level) -> tuple[Any, Any]:
         """Return the signal, and the signal to observe: the same, but it may remember earlier results."""

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dfm_lightning.forward_models.compositing import composite, compositing_weights
+from dfm_lightning.forward_models.placement import Placement
 from dfm_lightning.forward_models.ray_sampling import (
     Spacing,
     coarse_distances,
@@ -15,7 +16,14 @@ from dfm_lightning.forward_models.ray_sampling import (
     jittered_between_ends,
 )
 from dfm_lightning.forward_models.skipping import brightest, most_light, query_chosen
-from dfm_lightning.signals import BoundedField, FieldStage, FieldValues, RadianceField, RecallingField
+from dfm_lightning.signals import (
+    BoundedField,
+    FieldStage,
+    FieldValues,
+    PointsName,
+    RadianceField,
+    RecallingField,
+)
 
 
 class RayRendering(NamedTuple):
@@ -73,11 +81,12 @@ def query_again_along_rays(
     directions: Float[Tensor, "b n 3"],
     distances: Float[Tensor, "b n s"],
     stage: FieldStage,
+    name: PointsName,
 ) -> FieldValues:
-    """Query the field at the distances of the coarse pass, which do not depend on it: see `query_along_rays`."""
+    """Query the field at distances that other evaluations of a sampling run have too: see `query_along_rays`."""
     if not isinstance(field, RecallingField):
         return query_along_rays(field, origins, directions, distances, stage)
-    return field.query_again(points_along_rays(origins, directions, distances), stage)
+    return field.query_again(points_along_rays(origins, directions, distances), stage, name)
 
 
 def merged(parts: tuple[FieldValues, FieldValues], order: Int[Tensor, "b n s"]) -> FieldValues:
@@ -113,11 +122,18 @@ def render_rays(
     origins: Float[Tensor, "b n 3"],
     directions: Float[Tensor, "b n 3"],
     settings: RayRendering,
+    first: int = 0,
+    placement: Placement | None = None,
 ) -> RenderedRays:
     """Render rays with the given origins and unit directions through the field.
 
     Distances are multiples of the directions, whatever their length. In a `BoundedField` points lie between where
     each ray enters and leaves it, within near and far.
+
+    Args:
+        first: number of the first of these rays among those of an image, by which their points are known again.
+        placement: where fine points of the run are kept. If it has those of these rays, there is no coarse pass,
+            and `proposal_colour` is the colour.
     """
     batch, rays, _ = directions.shape
     samples, last = settings.coarse_samples, None
@@ -132,30 +148,41 @@ def render_rays(
         distances = jittered(distances) if last is not None else jittered_between_ends(distances)
     if settings.fine_samples == 0:
         return composite_rays(
-            query_again_along_rays(field, origins, directions, distances, "coarse"),
+            query_again_along_rays(field, origins, directions, distances, "coarse", ("coarse", first)),
             distances,
             settings.background,
             last,
         )
-    with torch.set_grad_enabled(torch.is_grad_enabled() and settings.train_proposal):
-        values = query_again_along_rays(field, origins, directions, distances, "coarse")
-        coarse = composite_rays(values, distances, settings.background, last)
-    fine = importance_distances(
-        distances, coarse.weights, settings.fine_samples, settings.random_importance, middles=last is not None
-    )
+    proposal = None
+    fine = None if placement is None else placement.find(first, batch, rays, settings.fine_samples)
+    if fine is None:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and settings.train_proposal):
+            found = query_again_along_rays(field, origins, directions, distances, "coarse", ("coarse", first))
+            coarse = composite_rays(found, distances, settings.background, last)
+        proposal = found.density, coarse.colour
+        fine = importance_distances(
+            distances, coarse.weights, settings.fine_samples, settings.random_importance, middles=last is not None
+        )
+        if placement is not None:
+            placement.place(first, fine)
     every, order = torch.cat([distances, fine], dim=-1).sort(dim=-1)
-    if settings.skipped_light > 0:
-        light = most_light(values.density.unflatten(1, distances.shape[1:]), every, order, last)
+    if settings.skipped_light > 0 and proposal is not None:
+        light = most_light(proposal[0].unflatten(1, distances.shape[1:]), every, order, last)
         chosen = brightest(light, settings.skipped_light).flatten(1, 2)
         values = query_chosen(field, points_along_rays(origins, directions, every), chosen, "fine")
     elif isinstance(field, RecallingField):
-        # What is known is known of the coarse points alone: they are asked for apart, and only what comes of it,
-        # a few numbers a point, is put in order.
-        known = query_again_along_rays(field, origins, directions, distances, "fine")
-        values = merged((known, query_along_rays(field, origins, directions, fine, "fine")), order)
+        # What is known is known of the coarse points, or of the fine ones: they are asked for apart, and only what
+        # comes of it, a few numbers a point, is put in order.
+        known = query_again_along_rays(field, origins, directions, distances, "fine", ("coarse", first))
+        if placement is None:
+            others = query_along_rays(field, origins, directions, fine, "fine")
+        else:
+            others = query_again_along_rays(field, origins, directions, fine, "fine", ("fine", first))
+        values = merged((known, others), order)
     else:
         values = query_along_rays(field, origins, directions, every, "fine")
-    return composite_rays(values, every, settings.background, last)._replace(proposal_colour=coarse.colour)
+    rendered = composite_rays(values, every, settings.background, last)
+    return rendered if proposal is None else rendered._replace(proposal_colour=proposal[1])
 
 
 def _within(

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.chunks import in_chunks
 from dfm_lightning.forward_models.patches import random_patches
+from dfm_lightning.forward_models.placement import Placement
 from dfm_lightning.forward_models.ray_rendering import RayRendering, RenderedRays, rays_per_chunk, render_rays
 from dfm_lightning.forward_models.ray_sampling import Spacing
 from dfm_lightning.geometry.rays import corner_aligned, ray_directions, ray_origins
@@ -72,6 +73,11 @@ class VolumeRendering(ForwardModel[RadianceField, Cameras]):
             then wrong by up to twice the share, in [-1, 1], where both passes agree on the density.
         noisy_fine_samples: points of the fine pass in evaluations of the denoiser on more noise than signal, which
             samplers begin with; `fine_samples` if null. Fewer make these quicker, and less exact.
+        evaluations_per_placement: successive evaluations of a sampling run that have their fine points at the same
+            places: the coarse pass places them in the first of so many, and the others do without it. They then
+            have all their points in common, so that what is remembered of the context serves for all of them.
+            More than 1 is quicker, and less exact. Not together with `skipped_light`, which needs the coarse pass
+            each time.
     """
 
     fixed_by_checkpoint = frozenset({"background", "corner_aligned"})
@@ -97,15 +103,21 @@ class VolumeRendering(ForwardModel[RadianceField, Cameras]):
         along_axis: bool = False,
         skipped_light: float = 0.0,
         noisy_fine_samples: int | None = None,
+        evaluations_per_placement: int = 1,
     ) -> None:
         super().__init__()
         check_above(0, near=near, far=far, memory_budget_mb=memory_budget_mb)
-        check_at_least(1, patch_size=patch_size)
+        check_at_least(1, patch_size=patch_size, evaluations_per_placement=evaluations_per_placement)
         check_at_least(3, coarse_samples=coarse_samples)
         check_at_least(0, fine_samples=fine_samples, noisy_fine_samples=noisy_fine_samples)
         check_within(0, 1, background=background, skipped_light=skipped_light)
         if near is not None and far is not None and near >= far:
             raise ValueError(f"near and far must satisfy 0 < near < far, got {near} and {far}")
+        if skipped_light > 0 and evaluations_per_placement > 1:
+            raise ValueError(
+                f"skipped_light ({skipped_light}) needs the coarse pass in every evaluation: "
+                f"set evaluations_per_placement to 1, not {evaluations_per_placement}, or skipped_light to 0"
+            )
         given = {"near": near, "far": far, "background": background, "corner_aligned": corner_aligned}
         self._shared = frozenset(name for name, value in given.items() if value is None)
         if near is not None:
@@ -125,6 +137,8 @@ class VolumeRendering(ForwardModel[RadianceField, Cameras]):
         self.corner_aligned = bool(corner_aligned)
         self.skipped_light = skipped_light
         self.noisy_fine_samples = noisy_fine_samples
+        self.evaluations_per_placement = evaluations_per_placement
+        self._placement: Placement | None = None
         # With fewer fine points chunks stay the same, so that what is remembered of coarse points is found again.
         self._points_per_ray = coarse_samples + fine_samples
 
@@ -161,7 +175,11 @@ class VolumeRendering(ForwardModel[RadianceField, Cameras]):
 
     def forward(self, signal: RadianceField, params: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """Render the images alone."""
-        colour = concatenate(self._render(signal, params, lambda rays: rays.colour), dim=1)
+        # With gradients an evaluation may be computed twice, and must be the same both times.
+        placement = None if torch.is_grad_enabled() else self._placement
+        if placement is not None:
+            placement.begin()
+        colour = concatenate(self._render(signal, params, lambda rays: rays.colour, placement), dim=1)
         return self._as_images(colour, params) * 2 - 1
 
     def observe(self, signal: RadianceField, params: Cameras) -> Observed:
@@ -190,6 +208,14 @@ class VolumeRendering(ForwardModel[RadianceField, Cameras]):
         quicker.fine_samples = self.noisy_fine_samples
         return quicker
 
+    def in_run(self) -> "VolumeRendering":
+        """See `ForwardModel`: the same renderer, which keeps the places of fine points for some evaluations."""
+        if self.evaluations_per_placement == 1:
+            return self
+        running = copy(self)
+        running._placement = Placement(self.evaluations_per_placement)
+        return running
+
     def aligned(self, cameras: Cameras) -> Cameras:
         """Return the cameras with the intrinsics that rendering uses (see `corner_aligned`)."""
         return corner_aligned(cameras) if self.corner_aligned else cameras
@@ -208,20 +234,27 @@ class VolumeRendering(ForwardModel[RadianceField, Cameras]):
             along_axis=self.along_axis,
         ).eval()
 
-    def _render(self, field: RadianceField, cameras: Cameras, select: Callable[[RenderedRays], Any]) -> list[Any]:
+    def _render(
+        self,
+        field: RadianceField,
+        cameras: Cameras,
+        select: Callable[[RenderedRays], Any],
+        placement: Placement | None = None,
+    ) -> list[Any]:
         """Collect what `select` takes from each chunk of rays; the rays of all views share one dimension."""
         settings = self._settings()
         directions = self._directions(cameras)
         origins = ray_origins(cameras)[:, :, None, None].expand_as(directions)
-        rays = origins.flatten(1, 3), directions.flatten(1, 3)
+        number = torch.arange(directions[0].numel() // 3)[None]
+        rays = origins.flatten(1, 3), directions.flatten(1, 3), number
         size = rays_per_chunk(
             field, self._points_per_ray, len(directions), self.memory_budget(directions), directions.element_size()
         )
 
-        def render(origins: Tensor, directions: Tensor) -> Any:
+        def render(origins: Tensor, directions: Tensor, number: Tensor) -> Any:
             if self.checkpointing and torch.is_grad_enabled():
                 return select(checkpoint(render_rays, field, origins, directions, settings, use_reentrant=False))
-            return select(render_rays(field, origins, directions, settings))
+            return select(render_rays(field, origins, directions, settings, int(number[0, 0]), placement))
 
         return list(in_chunks(render, rays, size, dim=1))
 

@@ -62,12 +62,24 @@ def test_what_does_not_fit_is_computed_each_time() -> None:
     assert less[2] * 54 > work[2] * 30
 
 
-def test_other_points_are_not_taken_for_known_ones() -> None:
-    memory = ContextMemory(10**6)
+def test_other_points_are_not_taken_for_known_ones_and_replace_them() -> None:
     points = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(0))
-    memory.store(points, "coarse", torch.ones(1, 5, 2))
+    sums = torch.ones(1, 5, 2)
+    # Room for one set of points and sums in float32.
+    memory = ContextMemory(4 * (15 + 10))
+    memory.store(points, "coarse", ("coarse", 0), sums)
     others = points.clone()
     others[0, 2, 1] += 1e-6
-    assert memory.find(points, "coarse") is not None
-    assert memory.find(points, "fine") is None
-    assert memory.find(others, "coarse") is None
+    assert memory.find(points, "coarse", ("coarse", 0)) is not None
+    assert memory.find(points, "fine", ("coarse", 0)) is None
+    assert memory.find(points, "coarse", ("fine", 0)) is None
+    assert memory.find(points, "coarse", ("coarse", 5)) is None
+    assert memory.find(others, "coarse", ("coarse", 0)) is None
+    assert memory.find(points[:, :3], "coarse", ("coarse", 0)) is None
+    memory.store(points, "fine", ("coarse", 0), sums)
+    assert memory.find(points, "fine", ("coarse", 0)) is None
+    memory.store(others, "coarse", ("coarse", 0), 2 * sums)
+    found = memory.find(others, "coarse", ("coarse", 0))
+    assert found is not None
+    assert torch.equal(found, 2 * sums)
+    assert memory.find(points, "coarse", ("coarse", 0)) is None
