@@ -79,7 +79,7 @@ def work_of(what: str, model: InverseGraphics, batch: Batch) -> Callable[[], Any
 
         return iteration
     model.eval()
-    denoiser, level = model.denoiser, torch.full((len(batch.key),), 500)
+    denoiser, level = model.denoiser, torch.full((len(batch.key),), 500, device=batch.target.observation.device)
     if what == "context and estimate":
         return lambda: denoiser.condition(batch.context, batch.target.params)
     with torch.no_grad():
