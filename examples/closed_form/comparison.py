@@ -135,3 +135,27 @@ def judge(drawn: Draws, permutations: int = PERMUTATIONS) -> Verdict:
         min(1.0, coordinates * min(p_values)),
         float((seen - drawn.observed).abs().max()),
     )
+
+
+class Spread(NamedTuple):
+    """The standard deviation of a scene's draws over that of the exact posterior's, and its standard error."""
+
+    ratio: float
+    error: float
+
+
+def relative_spread(drawn: list[Draws]) -> Spread:
+    """Compare how much draws of the same scene differ; variances are averaged over the scenes of all comparisons.
+
+    The exact variance is that of 256 draws. The standard error is over scenes, by the delta method.
+    """
+    pairs = []
+    for each in drawn:
+        rows, values = each.scenes.context.params[:, 0], each.scenes.context.observation[:, 0, :, 0, 0]
+        generator = generator_for("exact spread", len(pairs))
+        exact = three_clusters().sample_posterior(rows, values, 256, generator)
+        pairs.append([signals.var(dim=1).sum(dim=1).double() for signals in (each.sampled, exact)])
+    mine, theirs = (torch.cat(part) for part in zip(*pairs, strict=True))
+    squared = mine.mean() / theirs.mean()
+    of_squared = (mine - squared * theirs).std() / theirs.mean() / len(mine) ** 0.5
+    return Spread(float(squared.sqrt()), float(of_squared / (2 * squared.sqrt())))

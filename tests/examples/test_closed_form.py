@@ -16,7 +16,8 @@ from breakages import (
     sampled_by,
     told_the_same_level,
 )
-from comparison import ALPHA, PERMUTATIONS, Draws, EnergyTest, draw, energy_test, judge
+from comparison import ALPHA, PERMUTATIONS, Draws, EnergyTest, draw, energy_test, judge, relative_spread
+from measure import guided_by
 from mixture import three_clusters
 from training import train
 
@@ -70,6 +71,24 @@ def test_samples_follow_the_exact_posterior(model: DiffusionWithForwardModel) ->
 def test_so_do_samples_of_few_evaluations(model: DiffusionWithForwardModel, evaluations: int) -> None:
     verdict = judge(draw(sampled_by(model, UniPC(evaluations, spacing=Quadratic())), SEED))
     assert verdict.passes, verdict
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_so_do_samples_with_context_guidance(model: DiffusionWithForwardModel, steps: int) -> None:
+    drawn, unguided = draw(guided_by(model, steps), SEED), draw(model, SEED)
+    verdict = judge(drawn)
+    assert verdict.passes, verdict
+    # The context's number is met, which it is not without guidance,
+    assert error_along_context(drawn) < 1e-4 < 0.01 * error_along_context(unguided)
+    # and draws of a scene remain as different as they are without.
+    ratio = relative_spread([drawn]).ratio
+    assert ratio == pytest.approx(relative_spread([unguided]).ratio, abs=0.01)
+    assert 0.85 < ratio < 1.1
+
+
+def test_draws_that_are_too_alike_are_found_out(model: DiffusionWithForwardModel) -> None:
+    cold = sampled_by(model, DDIM(model.sampler.steps, temperature=0.7))
+    assert relative_spread([draw(guided_by(cold, 3), SEED)]).ratio < 0.8
 
 
 def test_a_denoiser_that_is_not_told_the_level_is_found_out(model: DiffusionWithForwardModel) -> None:

@@ -39,11 +39,14 @@ def test_an_untrained_model_fails_in_every_row(kind: str, capsys: pytest.Capture
             "--breakages",
             "--evaluations",
             "3",
+            "--guidance",
+            "2",
         ]
     )
     header, rule, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(cells(header)) == len(cells(rule)) == 8
-    assert [cells(row)[0] for row in rows] == ["0", "0, UniPC 3", *(f"0, {name}" for name in measure.SAMPLING)]
+    assert len(cells(header)) == len(cells(rule)) == 9
+    names = ["0", "0, UniPC 3", "0, guidance 2", *(f"0, {name}" for name in measure.SAMPLING)]
+    assert [cells(row)[0] for row in rows] == names
     assert all(cells(row)[5] == "fails" and cells(row)[7] == "0/1" for row in rows)
 
 
