@@ -8,16 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfm_lightning.errors import UserError
+from dfm_lightning.denoisers.taken_back import taken_back
 from dfm_lightning.interfaces import ForwardModel, Noising, SignalDenoiser
 from dfm_lightning.networks.dit import LevelEmbedding
 from dfm_lightning.networks.image_dit import ImageToImage
 from dfm_lightning.networks.unet import UNet
 from dfm_lightning.ranges import Number, check_at_least
-from dfm_lightning.types import Level, Views, at_least_float32, map_tensors
-
-# Share of the squared residual that the trial step, which measures the length of a gradient, should remove.
-_TRIAL = 0.1
+from dfm_lightning.types import Level, Views
 
 
 class Backprojected(NamedTuple):
@@ -25,7 +22,7 @@ class Backprojected(NamedTuple):
 
     context: Views
     target_params: Any
-    back: Float[Tensor, "b *s"]
+    back: Float[Tensor, "b *k"]
 
 
 class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
@@ -43,18 +40,29 @@ class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
             and the observations mapped back there. Use 2 or more for forward models that are not linear.
         linearised_at: standard deviation of a fixed random signal at which observations are first mapped back;
             above 0 for forward models whose derivative vanishes at a signal of zeros.
+        inversion_steps: steps of conjugate gradients that take an observation back; the network is given the
+            result of each. The first is the gradient above. With a few more (6, say) the network sees what the
+            operator does, and need not learn to invert it.
     """
 
     reference: Tensor
 
-    def __init__(self, signal_shape: Sequence[int], stages: int = 1, linearised_at: Number = 0.0) -> None:
+    def __init__(
+        self,
+        signal_shape: Sequence[int],
+        stages: int = 1,
+        linearised_at: Number = 0.0,
+        inversion_steps: int = 1,
+    ) -> None:
         super().__init__()
-        check_at_least(1, signal_shape=signal_shape, stages=stages)
+        check_at_least(1, signal_shape=signal_shape, stages=stages, inversion_steps=inversion_steps)
         check_at_least(0, linearised_at=linearised_at)
         self.signal_shape = tuple(signal_shape)
         self.register_buffer("reference", float(linearised_at) * torch.randn(self.signal_shape))
+        self.inversion_steps = inversion_steps
         channels = self.signal_shape[0]
-        self.networks = nn.ModuleList(self.make_network(3 * channels, channels) for _ in range(stages))
+        inputs = channels * (1 + 2 * inversion_steps)
+        self.networks = nn.ModuleList(self.make_network(inputs, channels) for _ in range(stages))
         # In tuples, where torch does not look for modules: they are the model's.
         self._process: tuple[Noising, ...] = ()
         self._forward_model: tuple[ForwardModel, ...] = ()
@@ -104,43 +112,10 @@ class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
         params: Any,
         observation: Float[Tensor, "b v *o"],
         factor: Tensor | None = None,
-    ) -> Float[Tensor, "b *s"]:
-        """Map observations back at a signal; without a gradient of the result."""
-        if observation.shape[1] == 0:
-            return torch.zeros_like(signal)
-        forward_model = self._forward_model[0]
-        # (In Lightning's inference mode nothing could be differentiated, nor with what comes from it.)
-        with torch.inference_mode(False), torch.enable_grad():
-            signal, params, observation, factor = map_tensors(
-                lambda t: t.detach().clone() if t.is_inference() else t.detach(),
-                (signal, params, observation, 1.0 if factor is None else factor),
-            )
-            leaf = signal.to(at_least_float32(signal)).requires_grad_()
-            observed = forward_model(leaf, params)
-            residual = (observation - factor * observed).detach().to(observed.dtype)
-            if not observed.requires_grad:
-                raise UserError(
-                    f"{type(self).__name__} maps observations back by the forward model's derivative, but its "
-                    "observations do not depend on the signal"
-                )
-            (slope,) = torch.autograd.grad((observed * residual).sum(), leaf)
-            with torch.no_grad():
-                steepness, error = _squared(slope), _squared(residual)
-                if bool((steepness == 0).all()) and bool((error > 0).any()):
-                    self._refuse_flat(leaf)
-                trial = torch.where(steepness > 0, _TRIAL * error / steepness, 0.0)
-                change = forward_model(leaf + _beside(trial, leaf) * slope, params) - observed
-                step = steepness * trial.square() / _squared(change)
-                step = torch.where(torch.isfinite(step), step, 0.0)
-                return (_beside(step, slope) * slope).to(signal.dtype)
-
-    def _refuse_flat(self, signal: Tensor) -> None:
-        """Raise `UserError` if the derivative vanishes at the default signal of zeros."""
-        if not bool(signal.any()):
-            raise UserError(
-                "the forward model's derivative vanishes at a signal of zeros, so that observations cannot be "
-                "mapped back there: set the denoiser's linearised_at to about the signals' standard deviation"
-            )
+    ) -> Float[Tensor, "b *k"]:
+        """Map observations back at a signal: the result of each step, beside each other."""
+        arguments = (signal, params, observation, 1.0 if factor is None else factor, self.inversion_steps)
+        return torch.cat(taken_back(self._forward_model[0], *arguments), dim=1)
 
 
 class UNetDenoiser(BackprojectionDenoiser):
@@ -153,6 +128,7 @@ class UNetDenoiser(BackprojectionDenoiser):
         level_width: length of the vector that tells the diffusion level.
         stages: see `BackprojectionDenoiser`.
         linearised_at: see `BackprojectionDenoiser`.
+        inversion_steps: see `BackprojectionDenoiser`.
     """
 
     def __init__(
@@ -162,6 +138,7 @@ class UNetDenoiser(BackprojectionDenoiser):
         level_width: int = 128,
         stages: int = 1,
         linearised_at: Number = 0.0,
+        inversion_steps: int = 1,
     ) -> None:
         check_at_least(1, widths=widths, level_width=level_width)
         if len(signal_shape) not in (2, 3):
@@ -174,7 +151,7 @@ class UNetDenoiser(BackprojectionDenoiser):
         self.widths = tuple(widths)
         self.level_width = level_width
         self._dimensions = len(signal_shape) - 1
-        super().__init__(signal_shape, stages, linearised_at)
+        super().__init__(signal_shape, stages, linearised_at, inversion_steps)
 
     def make_network(self, inputs: int, outputs: int) -> nn.Module:
         """See `BackprojectionDenoiser`."""
@@ -193,6 +170,7 @@ class DiTDenoiser(BackprojectionDenoiser):
         patch: side of the square of pixels that is one token.
         stages: see `BackprojectionDenoiser`.
         linearised_at: see `BackprojectionDenoiser`.
+        inversion_steps: see `BackprojectionDenoiser`.
     """
 
     def __init__(
@@ -204,6 +182,7 @@ class DiTDenoiser(BackprojectionDenoiser):
         patch: int = 4,
         stages: int = 1,
         linearised_at: Number = 0.0,
+        inversion_steps: int = 1,
     ) -> None:
         check_at_least(1, width=width, depth=depth, heads=heads, patch=patch)
         if len(signal_shape) != 3 or any(side % patch for side in signal_shape[1:]):
@@ -212,7 +191,7 @@ class DiTDenoiser(BackprojectionDenoiser):
                 f"got {list(signal_shape)}"
             )
         self.width, self.depth, self.heads, self.patch = width, depth, heads, patch
-        super().__init__(signal_shape, stages, linearised_at)
+        super().__init__(signal_shape, stages, linearised_at, inversion_steps)
 
     def make_network(self, inputs: int, outputs: int) -> nn.Module:
         """See `BackprojectionDenoiser`."""
@@ -229,11 +208,3 @@ class _AtLevel(nn.Module):
 
     def forward(self, x: Float[Tensor, "b i *s"], level: Level) -> Float[Tensor, "b o *s"]:
         return self.network(x, self.level(level))
-
-
-def _squared(tensor: Tensor) -> Float[Tensor, " b"]:
-    return tensor.reshape(len(tensor), -1).square().sum(dim=1)
-
-
-def _beside(values: Float[Tensor, " b"], tensor: Tensor) -> Tensor:
-    return values.reshape(-1, *[1] * (tensor.ndim - 1))

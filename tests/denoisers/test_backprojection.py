@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.denoisers import BackprojectionDenoiser, DiTDenoiser, MLPDenoiser, UNetDenoiser
+from dfm_lightning.denoisers.taken_back import taken_back
 from dfm_lightning.diffusion import CosineProcess, NoiseProcess, VariancePreserving
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.linear import LinearObservation, Matrix, matrix_operator, one_a_view, sensing
@@ -81,6 +82,43 @@ def test_a_linear_observation_comes_back_by_the_adjoint_as_far_as_explains_it_be
     assert torch.cosine_similarity(given[:, 2].flatten(1), adjoint).numpy() == pytest.approx([1, 1], abs=1e-5)
 
 
+@pytest.mark.parametrize("steps", [2, 3, MEASURED])
+def test_conjugate_gradients_lead_to_the_best_signal_of_a_krylov_space(steps: int) -> None:
+    views, factor = measured(0), torch.tensor([1.0, 0.4]).view(2, 1, 1, 1, 1)
+    signal, rows = drawn(SCENES, 1, 4, 4, seed=3), rows_of(views).flatten(2).double()
+    first, *_, last = taken_back(LinearObservation(), signal, views.params, views.observation, factor, steps)
+    alone = taken_back(LinearObservation(), signal, views.params, views.observation, factor)
+    assert torch.equal(torch.stack(alone), first[None])
+    seen = factor.double().flatten() * torch.einsum("bmn,bn->mb", rows, signal.flatten(1).double())
+    residual = (views.observation.flatten(1).T - seen).T
+    for scene in range(SCENES):
+        spanned = [rows[scene].T @ residual[scene]]
+        while len(spanned) < steps:
+            spanned.append(rows[scene].T @ rows[scene] @ spanned[-1])
+        basis = torch.linalg.qr(torch.stack(spanned, dim=1))[0]
+        best = basis @ torch.linalg.lstsq(rows[scene] @ basis, residual[scene][:, None]).solution[:, 0]
+        torch.testing.assert_close(last[scene].flatten().double(), best, rtol=1e-3, atol=1e-3)
+    if steps == MEASURED:
+        inverse = torch.einsum("bnm,bm->bn", torch.linalg.pinv(rows), residual)
+        torch.testing.assert_close(last.flatten(1).double(), inverse, rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_sees_the_result_of_each_step() -> None:
+    class Wide(Plain):
+        def make_network(self, inputs: int, outputs: int) -> Seen:
+            assert (inputs, outputs) == (7, 1)
+            return Seen()
+
+    context, target, noisy = measured(0), measured(5), drawn(SCENES, 1, MEASURED, 1, 1, seed=9)
+    denoiser = prepared(Wide([1, 4, 4], inversion_steps=3), LinearObservation())
+    denoiser(noisy, LEVEL, denoiser.condition(context, target.params))
+    (given,) = denoiser.networks[0].given
+    expected = [denoiser.reference.expand(SCENES, 1, 4, 4)]
+    for params, seen in ((context.params, context.observation), (target.params, noisy)):
+        expected += taken_back(LinearObservation(), expected[0], params, seen, steps=3)
+    torch.testing.assert_close(given, torch.cat(expected, dim=1))
+
+
 class Squares(ForwardModel):
     """Squares of an image's numbers times φ [b v 1 4 4]: the derivative vanishes at 0."""
 
@@ -138,7 +176,7 @@ def test_a_vanishing_derivative_is_refused() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: UNetDenoiser([1, 4, 4], [8, 8], 16, stages=2),
+        lambda: UNetDenoiser([1, 4, 4], [8, 8], 16, stages=2, inversion_steps=2),
         lambda: DiTDenoiser([1, 4, 4], width=16, depth=1, heads=2, patch=2),
     ],
     ids=["unet", "dit"],

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dfm_lightning.ranges import check_above, check_at_least, check_within
-from dfm_lightning.record import Recorded
 
 TargetKind = Literal["mode", "samples", "estimate"]
 LossSpace = Literal["pixel", "latent"]
@@ -12,7 +11,7 @@ PerceptualKind = Literal["lpips", "pyramid", "none"]
 
 
 @dataclass
-class Distillation(Recorded):
+class Distillation:
     """Constants of fitting a field to a diffusion model; the defaults are SparseFusion's.
 
     Args:
@@ -44,8 +43,6 @@ class Distillation(Recorded):
         save_every: iterations between two states.
         report_every: iterations between two reports of the input views' PSNR.
     """
-
-    without_effect = frozenset({"folder", "save_every", "report_every"})
 
     iterations: int = 3000
     bootstrap: int = 1000
