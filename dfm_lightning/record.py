@@ -21,6 +21,8 @@ from dfm_lightning.types import named_tensors
 CLASS = ""
 _GIVEN = "_given"
 _BLOCK = 2**20
+# More would make the line too long to read.
+_MOST_CHANGES = 6
 # An attribute with an argument's name may be something else; one of the same kind is taken for the argument.
 _KINDS: dict[str, tuple[type, ...]] = {
     "nothing": (type(None),),
@@ -102,6 +104,20 @@ _UNKNOWN = _Unknown()
 def flat(tree: dict[str, Any]) -> dict[str, Any]:
     """Flatten a record into one dictionary: arguments of a part as "part.argument", the part's class as "part"."""
     return dict(_flattened(tree, ""))
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """List the changes between two flat records, as "name: before → now"."""
+    names = [*now, *(name for name in before if name not in now)]
+    values = [(name, before.get(name, "unset"), now.get(name, "unset")) for name in names]
+    return [f"{name}: {old} → {new}" for name, old, new in values if old != new]
+
+
+def changes_between(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """Return the first few changes between two flat records in one line; empty if there are none."""
+    changes = differences(before, now)
+    more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
+    return ", ".join([*changes[:_MOST_CHANGES], *more])
 
 
 def name_of(what: Any) -> str:

@@ -107,6 +107,8 @@ OTHERS: dict[str, Any] = {
 # Subclasses without an entry have their nearest base's.
 OTHERS_OF: dict[tuple[type, str], Any] = {
     (ContextGuidance, "rate"): 0.5,
+    (Distillation, "last_time"): 0.5,
+    (Distillation, "folder"): "states",
     (PerturbedAttention, "blocks"): [0],
     (SceneWriter, "export"): ["mesh"],
     (SceneWriter, "export_resolution"): 64,

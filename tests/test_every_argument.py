@@ -14,7 +14,6 @@ from small_objects import flat_record, made, small_arguments, with_subclasses
 from torch import Tensor
 
 from dfm_lightning import denoisers, diffusion, forward_models, tasks
-from dfm_lightning.callbacks.made_with import differences
 from dfm_lightning.diffusion import (
     DDIM,
     NoiseProcess,
@@ -25,7 +24,7 @@ from dfm_lightning.interfaces import ForwardModel, SignalDenoiser
 from dfm_lightning.losses import PerceptualLoss
 from dfm_lightning.module import DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup
-from dfm_lightning.record import Recorded
+from dfm_lightning.record import Recorded, differences
 from dfm_lightning.sampling import PredictingModule
 from dfm_lightning.tasks import (
     InverseGraphics,

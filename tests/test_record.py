@@ -13,14 +13,13 @@ from ball_scenes import BallDenoiser, renderer
 from small_objects import flat_record
 from torch import nn
 
-from dfm_lightning.callbacks.made_with import differences
 from dfm_lightning.diffusion import (
     DDIM,
     Spacing,
 )
 from dfm_lightning.interfaces import ForwardModel
 from dfm_lightning.module import DiffusionWithForwardModel
-from dfm_lightning.record import CLASS, Recorded, describe
+from dfm_lightning.record import CLASS, Recorded, describe, differences
 
 
 class Blur(nn.Module):

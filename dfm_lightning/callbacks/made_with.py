@@ -8,13 +8,11 @@ from lightning.pytorch import LightningModule, Trainer
 
 from dfm_lightning.errors import UserError
 from dfm_lightning.randomness import user_seed
-from dfm_lightning.record import contents_of
+from dfm_lightning.record import changes_between, contents_of
 from dfm_lightning.sampling import as_predictor
 
 # Version of the record beside each result. The first version lacked the forward model, and this number.
 VERSION = 2
-# More would make the line too long to read.
-MOST_CHANGES = 6
 
 MadeWith = dict[str, Any]
 
@@ -35,13 +33,6 @@ def made_with(trainer: Trainer, model: LightningModule, **further: Any) -> MadeW
     return json.loads(json.dumps({**settings, **own, **further}))
 
 
-def differences(before: MadeWith, now: MadeWith) -> list[str]:
-    """List the changes, as "name: before → now"."""
-    names = [*now, *(name for name in before if name not in now)]
-    values = [(name, before.get(name, "unset"), now.get(name, "unset")) for name in names]
-    return [f"{name}: {old} → {new}" for name, old, new in values if old != new]
-
-
 def is_stale(path: Path, stored: dict[str, Any], now: MadeWith, overwrite: bool) -> bool:
     """Tell whether a stored result was made with other settings.
 
@@ -57,11 +48,10 @@ def is_stale(path: Path, stored: dict[str, Any], now: MadeWith, overwrite: bool)
     if stored.get("version") != VERSION:
         reason = "was written by another version of this program, which recorded other settings"
     else:
-        changes = differences(stored["made_with"], now)
+        changes = changes_between(stored["made_with"], now)
         if not changes:
             return False
-        more = [f"and {len(changes) - MOST_CHANGES} more"] if len(changes) > MOST_CHANGES else []
-        reason = f"was made with other settings ({', '.join([*changes[:MOST_CHANGES], *more])})"
+        reason = f"was made with other settings ({changes})"
     if not overwrite:
         raise UserError(f"{path} {reason}: choose another output folder, or set overwrite to true")
     return True

@@ -12,6 +12,7 @@ import yaml
 from lightning.pytorch import LightningDataModule
 from rich.progress import Progress, TimeRemainingColumn
 
+from dfm_lightning.callbacks.sketches import sketches_by_key
 from dfm_lightning.diffusion import Quadratic, UniPC
 from dfm_lightning.errors import UserError
 from dfm_lightning.files import write_json, write_text
@@ -104,7 +105,12 @@ def tune_sampler(
         "weights": contents_of(dict(model.state_dict())),
         "precision": precision,
     }
-    stored = Stored(tuning.output, settings)
+    data = {
+        name: sketch
+        for batch in batches
+        for name, sketch in sketches_by_key(batch.key, {"context": batch.context, "target": batch.target}).items()
+    }
+    stored = Stored(tuning.output, settings, data)
     with evaluating(model), Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn()) as progress:
         task = progress.add_task("converged samples", total=len(batches))
         problems = list(problems_of(model, batches, tuning.draws))

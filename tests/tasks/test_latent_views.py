@@ -15,6 +15,7 @@ from dfm_lightning.networks.grid_encoding import GridEncoding
 from dfm_lightning.networks.grid_field import GridField
 from dfm_lightning.networks.latent_codec import SmallCodec
 from dfm_lightning.networks.latent_unet import LatentUNet
+from dfm_lightning.randomness import with_seed
 from dfm_lightning.tasks import Distillation, DistilledScenes, EpipolarViews, LatentViews
 from dfm_lightning.types import Batch, Request, Views, map_tensors
 
@@ -219,11 +220,33 @@ def test_an_interrupted_distillation_gives_the_same_field(tmp_path: Path, target
         torch.testing.assert_close(drawn.signal.field.state_dict()[name], value, rtol=0, atol=0)
 
 
-def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("changed", ["jitter", "guidance_scale", "clip", "seed", "weights", "views"])
+def test_a_state_of_other_settings_is_refused_by_name(tmp_path: Path, changed: str) -> None:
     data = batch()
     distilled(tmp_path).distil("disc", data.context, 0, None)
-    with pytest.raises(UserError, match=r"state_00\.pt"):
-        distilled(tmp_path, jitter=0.1).distil("disc", data.context, 0, None)
+    model, context, seed = distilled(tmp_path), data.context, 0
+    if changed == "jitter":
+        model = distilled(tmp_path, jitter=0.1)
+    elif changed == "seed":
+        seed = 5
+    elif changed == "weights":
+        model.unet.output.weight.data += 1
+    elif changed == "views":
+        context = context._replace(observation=context.observation * 0.9)
+    else:
+        setattr(model, changed, 0.5)
+    with pytest.raises(UserError, match=rf"state_00\.pt.*\b{changed}: "), with_seed(seed):
+        model.distil("disc", context, 0, None)
+
+
+def test_where_and_how_often_a_distillation_is_stored_makes_no_difference(tmp_path: Path) -> None:
+    data = batch()
+    before, model = distilled(tmp_path, save_every=2), distilled(tmp_path, save_every=1, report_every=1)
+    first = before.distil("disc", data.context, 0, None)
+    second = model.distil("disc", data.context, 0, None)
+    assert torch.equal(first.grid.table, second.grid.table)
+    model.distillation.folder = "elsewhere"
+    assert model.settings() == before.settings()
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,10 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path) -> None:
     model.denoiser.unused.data += 1
     with pytest.raises(UserError, match="weights"):
         tune_sampler(model, scenes(4), settings(tmp_path, candidates=1))
+    (first, *others) = scenes(4)
+    brighter = first._replace(context=first.context._replace(observation=first.context.observation + 0.1))
+    with pytest.raises(UserError, match=f"data of scene '{first.key[0]}'"):
+        tune_sampler(exact_model(), [brighter, *others], settings(tmp_path, candidates=1))
     (tmp_path / "tuning.json").write_text("{")
     with pytest.raises(UserError, match=r"tuning\.json"):
         tune_sampler(exact_model(), scenes(4), settings(tmp_path, candidates=1))

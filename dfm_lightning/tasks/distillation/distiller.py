@@ -1,5 +1,6 @@
 """The loop of a distillation: two steps an iteration, the same whether it is interrupted or not."""
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +19,7 @@ from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.losses.charbonnier import charbonnier
 from dfm_lightning.networks.grid_field import GridField
 from dfm_lightning.randomness import generator_for, seeded_generators
+from dfm_lightning.record import changes_between
 from dfm_lightning.tasks.distillation.settings import Distillation
 from dfm_lightning.tasks.distillation.views import GivenView, RingView
 from dfm_lightning.tasks.latent_views import LatentViews
@@ -46,7 +48,8 @@ class Distiller:
         renderer: renders the field; it is told to draw points at random.
         perceptual: a distance of images in [-1, 1], or none.
         name: what draws depend on beside the seed.
-        identity: what the distillation depends on, so that a stored state of another one is refused.
+        made_with: what the distillation depends on besides its name, by name, so that a stored state of another
+            one is refused.
     """
 
     def __init__(
@@ -56,14 +59,15 @@ class Distiller:
         renderer: VolumeRendering,
         perceptual: Perceptual | None,
         name: tuple[str | int, ...],
-        identity: str,
+        made_with: dict[str, Any],
     ) -> None:
         self.model = model
         self.settings = settings
         self.renderer = renderer
         self.perceptual = perceptual
         self.name = name
-        self.identity = identity
+        # As read back from a file: lists for tuples, say.
+        self.made_with = json.loads(json.dumps(made_with))
         self._samples: dict[int, Tensor] = {}
 
     def drawing(self, *of: str | int) -> AbstractContextManager[None]:
@@ -184,12 +188,13 @@ class Distiller:
             return 0
         try:
             state: Any = torch.load(path, map_location=field.grid.table.device, weights_only=True)
-            known, iteration = state["identity"], int(state["iteration"])
+            changes = changes_between(state["made_with"], self.made_with)
+            iteration = int(state["iteration"])
         except Exception as error:
             raise UserError(f"{path} is damaged, or not the state of a distillation: remove it") from error
-        if known != self.identity:
+        if changes:
             raise UserError(
-                f"{path} is of a distillation with other weights, settings or views: remove it, or set "
+                f"{path} is of a distillation with other settings ({changes}): remove it, or set "
                 "distillation.folder to another one"
             )
         field.load_state_dict(state["field"])
@@ -198,7 +203,7 @@ class Distiller:
 
     def _save(self, path: Path, iteration: int, field: GridField, optimizer: torch.optim.Optimizer) -> None:
         state = {
-            "identity": self.identity,
+            "made_with": self.made_with,
             "iteration": iteration,
             "field": field.state_dict(),
             "optimizer": optimizer.state_dict(),

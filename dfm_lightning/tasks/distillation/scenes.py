@@ -13,7 +13,8 @@ from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.losses import PerceptualLoss
 from dfm_lightning.networks.epipolar import ResNetPyramid
 from dfm_lightning.networks.grid_field import GridField
-from dfm_lightning.record import contents_of, describe
+from dfm_lightning.randomness import user_seed
+from dfm_lightning.record import contents_of
 from dfm_lightning.tasks.distillation.distiller import Distiller, Perceptual
 from dfm_lightning.tasks.distillation.settings import Distillation
 from dfm_lightning.tasks.distillation.views import given_views, ring_views
@@ -94,7 +95,7 @@ class DistilledScenes(LatentViews):
         others = others if settings.as_released else None
         name = ("distillation", key, draw)
         distiller = Distiller(
-            self, settings, self.renderer, self._perceptual(), name, self._identity(context, others)
+            self, settings, self.renderer, self._perceptual(), name, self._made_with(context, others)
         )
         field = copy.deepcopy(self._prototype[0]).to(context.observation.device)
         with distiller.drawing("field"):
@@ -131,13 +132,15 @@ class DistilledScenes(LatentViews):
             self._lpips.prepare()
         return self._lpips
 
-    def _identity(self, context: Views, others: Cameras | None) -> str:
-        """Describe all that a distillation depends on besides seed and name."""
+    def _made_with(self, context: Views, others: Cameras | None) -> dict[str, Any]:
+        """Collect all that a distillation depends on besides its name, by name."""
         if self._weights is None:
             self._weights = contents_of(dict(self.state_dict()))
-        constants = {**vars(self.distillation), "folder": None, "save_every": None, "report_every": None}
-        described = f"{self._weights} {describe(constants)} {self.renderer.record()} {self._prototype[0].record()}"
-        return f"{contents_of((context, others or ()))} {described}"
+        settings = self.settings()
+        del settings["draw_batch"]
+        precision = "32-true" if self._trainer is None else str(self._trainer.precision)
+        views = contents_of((context, others or ()))
+        return {"seed": user_seed(), "weights": self._weights, "precision": precision, "views": views, **settings}
 
 
 class PyramidDistance:

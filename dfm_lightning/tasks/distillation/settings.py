@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dfm_lightning.ranges import check_above, check_at_least, check_within
+from dfm_lightning.record import Recorded
 
 TargetKind = Literal["mode", "samples", "estimate"]
 LossSpace = Literal["pixel", "latent"]
@@ -11,7 +12,7 @@ PerceptualKind = Literal["lpips", "pyramid", "none"]
 
 
 @dataclass
-class Distillation:
+class Distillation(Recorded):
     """Constants of fitting a field to a diffusion model; the defaults are SparseFusion's.
 
     Args:
@@ -43,6 +44,8 @@ class Distillation:
         save_every: iterations between two states.
         report_every: iterations between two reports of the input views' PSNR.
     """
+
+    without_effect = frozenset({"folder", "save_every", "report_every"})
 
     iterations: int = 3000
     bootstrap: int = 1000
