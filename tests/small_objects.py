@@ -121,6 +121,7 @@ SMALL_VOLUME: dict[str, Any] = {
     "image_widths": [8, 8],
     "volume_widths": [8, 8],
     "condition_width": 16,
+    "estimate_renderer": estimate_renderer,
 }
 
 

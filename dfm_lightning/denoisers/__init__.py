@@ -6,7 +6,8 @@ from dfm_lightning.denoisers.mlp import MLPDenoiser
 from dfm_lightning.denoisers.operator_denoiser import OperatorConditioning, OperatorDenoiser
 from dfm_lightning.denoisers.patch_to_code import PatchToCode
 from dfm_lightning.denoisers.pixelnerf import PixelNeRFConditioning, PixelNeRFDenoiser
-from dfm_lightning.denoisers.volume import VolumeConditioning, VolumeDenoiser
+from dfm_lightning.denoisers.view_lifting import VolumeConditioning
+from dfm_lightning.denoisers.volume import VolumeDenoiser
 
 __all__ = [
     "BackprojectionDenoiser",

@@ -13,7 +13,7 @@ from dfm_lightning.signals import RadianceField
 from dfm_lightning.types import Cameras
 
 # Colour, opacity and depth.
-CHANNELS = 5
+_CHANNELS = 5
 
 
 class EstimateInput(nn.Module):
@@ -26,11 +26,12 @@ class EstimateInput(nn.Module):
 
     Args:
         width: channels of the network's first features.
+        field_features: number of features of the field, which are rendered beside its colour.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, field_features: int = 0) -> None:
         super().__init__()
-        self.features = nn.Conv2d(CHANNELS + 3 + 3 * len(BLURS), width, 3, padding=1)
+        self.features = nn.Conv2d(_CHANNELS + field_features + 3 + 3 * len(BLURS), width, 3, padding=1)
         zero_parameters(self.features)
 
     def forward(
@@ -58,13 +59,13 @@ def check_coarse_only(renderer: VolumeRendering) -> None:
 def rendered_estimate(
     renderer: VolumeRendering, field: RadianceField, cameras: Cameras, reduction: int, distance: float
 ) -> Float[Tensor, "b v c h w"]:
-    """Render colour in [-1, 1], opacity, and depth in units of a distance.
+    """Render colour in [-1, 1], opacity, depth in units of a distance, and the field's features.
 
     See `reduce_cameras` for the reduction and its errors.
     """
     rendered = renderer.observe(field, reduce_cameras(cameras, reduction))
     details = rendered.auxiliary
-    parts = [rendered.observation, details.opacity, details.depth / distance]
+    parts = [rendered.observation, details.opacity, details.depth / distance, details.features]
     return enlarge(torch.cat(parts, dim=2), reduction, renderer.corner_aligned)
 
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfm_lightning.denoisers.hidden_look import HiddenLook, LookPlaces
 from dfm_lightning.denoisers.rendered_estimate import EstimateInput
 from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.denoisers.view_encoding import BLURS, DATA_DEVIATION, blurs, preconditioning
@@ -14,11 +15,14 @@ from dfm_lightning.interfaces import Conditioning, Noising
 from dfm_lightning.networks.dit import zero_parameters
 from dfm_lightning.networks.embeddings import ratio_sinusoids
 from dfm_lightning.networks.unet import UNet
-from dfm_lightning.types import Level, at_least_float32
+from dfm_lightning.types import Level, at_least_float32, repeat_batch
 
 # The greatest weight of the image estimate's loss, which grows without bound as the noise vanishes.
 _GREATEST_WEIGHT = 12.5
 _LEVEL_WAVES = 32
+_FIRST_FOLLOWING = -2.0
+# Noises that a training image is given to learn the looks from, which cost next to nothing.
+_LOOK_NOISES = 8
 # Length of the vector that tells points the level of a view.
 LEVEL_CHANNELS = 8
 
@@ -35,10 +39,18 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         condition_width: length of the vectors that condition networks.
         blurred_inputs: whether the network sees the noisy image at lower resolutions beside the image itself.
         estimated: whether it sees an estimate of the image (see `EstimateInput`).
+        looks: number of colours that are decided for all that the context hides (see `HiddenLook`), with an
+            estimate.
     """
 
     def __init__(
-        self, features: int, image_widths: list[int], condition_width: int, blurred_inputs: bool, estimated: bool
+        self,
+        features: int,
+        image_widths: list[int],
+        condition_width: int,
+        blurred_inputs: bool,
+        estimated: bool,
+        looks: int = 0,
     ) -> None:
         super().__init__()
         self.level = nn.Sequential(
@@ -50,7 +62,14 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         if blurred_inputs:
             self.blurred = nn.Conv2d(3 * len(BLURS), image_widths[0], 3, padding=1)
             zero_parameters(self.blurred)
-        self.estimated = EstimateInput(image_widths[0]) if estimated else None
+        self.estimated = EstimateInput(image_widths[0], 1 if looks else 0) if estimated else None
+        self.look: HiddenLook | None = None
+        if looks:
+            self.look = HiddenLook(looks, condition_width)
+            # How far each pixel of the estimate follows the painted one, hardly at first.
+            self.follow = nn.Conv2d(features, 1, 1)
+            zero_parameters(self.follow)
+            nn.init.constant_(self.follow.get_parameter("bias"), _FIRST_FOLLOWING)
         self._process: tuple[Noising, ...] = ()
 
     def use_process(self, process: Noising) -> None:
@@ -95,8 +114,33 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         noisy = process.add_noise(clean, noise, level).to(clean.dtype)
         rates = self._rates(level)
         condition = self._level_condition(*rates) + summary
-        maps, _ = self._encode(noisy, *rates, condition, None if estimate is None else estimate.flatten(0, 1))
+        if estimate is not None:
+            estimate = estimate.flatten(0, 1)
+            if self.look is not None:
+                places = self.look.places(estimate, summary)
+                painted = self.look(noisy, *rates, estimate, summary, places).painted
+                estimate = torch.cat([painted, estimate[:, 3:]], dim=1)
+        maps, _ = self._encode(noisy, *rates, condition, estimate)
         return self._image_error(maps, clean, level).mean()
+
+    def _look_error(
+        self,
+        clean: Float[Tensor, "b 3 h w"],
+        summary: Float[Tensor, "b s"],
+        estimate: Float[Tensor, "b e h w"],
+        places: LookPlaces,
+    ) -> Float[Tensor, ""]:
+        """Compute the mean squared error of the painted estimates, for several noises of each image."""
+        assert self.look is not None
+        (process,) = self._process
+        clean, summary, estimate, places = (
+            repeat_batch(part, _LOOK_NOISES) for part in (clean, summary, estimate, places)
+        )
+        level = process.training_levels(len(clean))
+        noise = torch.randn_like(clean.to(at_least_float32(clean)))
+        noisy = process.add_noise(clean, noise, level).to(clean.dtype)
+        painted = self.look(noisy, *self._rates(level), estimate, summary, places).painted
+        return (painted - clean).square().mean()
 
     def _level_condition(
         self, signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]
@@ -123,5 +167,9 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         out, summary = self.encoder.with_summary(factors.into * images, condition, beside)
         out = out.float()
         features, correction = out.split([out.shape[1] - 3, 3], dim=1)
-        estimate = (factors.skip * images + factors.out * correction).clamp(-1, 1)
-        return torch.cat([features, estimate * 0.5 + 0.5], dim=1).movedim(1, -1), summary.float()
+        clean = factors.skip * images + factors.out * correction
+        if self.look is not None and estimate is not None:
+            # The share that noise leaves unknown, 1 for pure noise, of what the network asks for.
+            share = factors.out / DATA_DEVIATION * self.follow(features).sigmoid()
+            clean = clean + share * (estimate[:, :3] - clean)
+        return torch.cat([features, clean.clamp(-1, 1) * 0.5 + 0.5], dim=1).movedim(1, -1), summary.float()

@@ -1,18 +1,18 @@
 """A denoiser that lifts views into a small volume, and lets a 3D network see the scene as a whole."""
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dfm_lightning.denoisers.rendered_estimate import check_coarse_only, rendered_estimate
-from dfm_lightning.denoisers.view_denoiser import LEVEL_CHANNELS, ViewDenoiser
-from dfm_lightning.denoisers.volume_field import LiftedViews, VolumeField, lifted_views
+from dfm_lightning.denoisers.view_denoiser import LEVEL_CHANNELS
+from dfm_lightning.denoisers.view_lifting import PALETTE, ViewLifting, VolumeConditioning
+from dfm_lightning.denoisers.visibility import visibility
+from dfm_lightning.denoisers.volume_field import HiddenPart, VolumeField, lifted_views
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
-from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
+from dfm_lightning.geometry.scene_grids import SceneGrid
 from dfm_lightning.interfaces import ForwardModel
+from dfm_lightning.networks.dit import zero_parameters
 from dfm_lightning.networks.point_decoder import PointDecoder
 from dfm_lightning.networks.scene_summary import SceneSummary
 from dfm_lightning.networks.unet import UNet
@@ -28,30 +28,8 @@ from dfm_lightning.types import (
     select_views,
 )
 
-# Side of the coarse images whose colours make up the palette.
-_PALETTE_SIDE = 4
 
-
-class VolumeConditioning(NamedTuple):
-    """The denoiser's conditioning, computed once for a sampling run.
-
-    `points` are the cells of the grid in the scene; `lifted` holds mean and variance over the context views of
-    what each of them sees there, `encoded` the mean of the encoder's summaries of them. `estimate` is None if the
-    denoiser does not use it.
-    """
-
-    frame: GridFrame
-    points: Float[Tensor, "b n 3"]
-    views: LiftedViews
-    target: Cameras
-    lifted: Float[Tensor, "b n c"]
-    encoded: Float[Tensor, "b e"]
-    summary: Float[Tensor, "b s"]
-    palette: Float[Tensor, "b p 3"]
-    estimate: Float[Tensor, "b 1 e h w"] | None = None
-
-
-class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
+class VolumeDenoiser(ViewLifting):
     """A radiance field from a volume that a 3D U-Net makes of the views lifted into it.
 
     A 2D U-Net gives each view a feature map, and estimates the clean image of the noisy target. The maps are read
@@ -84,11 +62,11 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
             then knows what the context says about each pixel; without fine samples. Its near, far, background and
             corner_aligned are the forward model's where they are null. If null, the network has no estimate.
         estimate_reduction: the estimate is rendered at 1/this of the target's resolution and enlarged.
+        hidden_colours: number of colours that are decided for all that the context does not show (see
+            `HiddenLook`), and that points choose which no view of the context sees; needs `estimate_renderer`.
     """
 
     without_effect = frozenset({"target_dropout", "image_weight"})
-
-    cells: Float[Tensor, "n 3"]
 
     def __init__(
         self,
@@ -107,44 +85,57 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
         blurred_inputs: bool = False,
         estimate_renderer: VolumeRendering | None = None,
         estimate_reduction: int = 1,
+        hidden_colours: int = 0,
     ) -> None:
         image_widths = image_widths or [32, 64, 96]
-        check_at_least(1, features=features, condition_width=condition_width, image_widths=image_widths)
         estimated = estimate_renderer is not None
-        super().__init__(features, image_widths, condition_width, blurred_inputs, estimated)
+        check_at_least(0, image_weight=image_weight, scene_colours=scene_colours, hidden_colours=hidden_colours)
+        if hidden_colours and not estimated:
+            raise ValueError("hidden_colours needs an estimate_renderer, which shows where they are")
+        super().__init__(
+            grid,
+            resolution,
+            features,
+            image_widths,
+            lifted_channels,
+            condition_width,
+            blurred_inputs,
+            estimated,
+            hidden_colours,
+        )
         check_below_one(target_dropout=target_dropout)
-        check_at_least(0, image_weight=image_weight, scene_colours=scene_colours)
         check_at_least(1, estimate_reduction=estimate_reduction)
         if estimate_renderer is not None:
             check_coarse_only(estimate_renderer)
-        check_at_least(1, lifted_channels=lifted_channels, volume_channels=volume_channels)
-        check_at_least(1, resolution=resolution, decoder_width=decoder_width, volume_widths=volume_widths)
-        self.grid = grid
-        self.resolution = resolution
+        check_at_least(
+            1, volume_channels=volume_channels, decoder_width=decoder_width, volume_widths=volume_widths
+        )
         self.target_dropout = target_dropout
         self.image_weight = image_weight
         self.estimate_renderer = estimate_renderer
         self.estimate_reduction = estimate_reduction
-        self.lift = nn.Linear(features + 3 + 2, lifted_channels)
         volume_widths = volume_widths or [24, 48, 96]
         self.unet = UNet(3, 3 * lifted_channels + 6, volume_channels, volume_widths, condition_width)
         if resolution < 2 or resolution % self.unet.factor:
             raise ValueError(f"resolution must be a multiple of {self.unet.factor}, got {resolution}")
         self.decoder = PointDecoder(
-            volume_channels, features, LEVEL_CHANNELS, _PALETTE_SIDE**2, decoder_width, scene_colours
+            volume_channels,
+            features,
+            LEVEL_CHANNELS,
+            PALETTE,
+            decoder_width,
+            scene_colours,
+            hidden_colours,
         )
+        self.hidden_cells: nn.Linear | None = None
+        if hidden_colours:
+            self.hidden_cells = nn.Linear(1, volume_widths[0], bias=False)
+            zero_parameters(self.hidden_cells)
         self.whole: SceneSummary | None = None
         if scene_colours:
             widths = image_widths[-1], volume_widths[-1]
             self.whole = SceneSummary(*widths, condition_width, decoder_width, scene_colours)
-        colours = 3 * _PALETTE_SIDE**2
-        self.summary = nn.Sequential(
-            nn.Linear(colours, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
-        )
         self.summary_of_points = nn.Linear(condition_width, decoder_width)
-        ticks = (torch.arange(resolution) + 0.5) / resolution
-        z, y, x = torch.meshgrid(ticks, ticks, ticks, indexing="ij")
-        self.register_buffer("cells", torch.stack([x, y, z], dim=-1).view(-1, 3), persistent=False)
 
     def use_forward_model(self, forward_model: ForwardModel) -> None:
         """Adopt the forward model's conventions for the estimate. Raises `UserError` if they disagree."""
@@ -153,28 +144,23 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
 
     def condition(self, context: Views, target_params: Cameras) -> VolumeConditioning:
         """Encode the context, lift it into the grid, and render the estimate at the target's camera."""
-        conditioning = self._lift_context(context, target_params)
-        return conditioning._replace(estimate=self._estimate(conditioning, target_params))
+        conditioning = self._with_visibility(self._lift_context(context, target_params))
+        estimate, places = self._estimate(conditioning, target_params), None
+        if self.look is not None and estimate is not None:
+            places = self.look.places(estimate[:, 0], conditioning.summary)
+        return conditioning._replace(estimate=estimate, places=places)
 
-    def _lift_context(self, context: Views, target_params: Cameras) -> VolumeConditioning:
-        images = context.observation
-        scenes, views = images.shape[:2]
-        coarse, summary = self._coarse(images)
-        clean = images.new_ones(scenes * views), images.new_zeros(scenes * views)
-        level = self._level_condition(*clean)
-        condition = level + summary.repeat_interleave(views, dim=0)
-        maps, encoded = self._encode(images.flatten(0, 1), *clean, condition)
-        present = torch.ones(scenes, views, dtype=torch.bool, device=images.device)
-        maps, told = (part.unflatten(0, (scenes, views)) for part in (maps, self.level_of_view(level)))
-        shown = lifted_views(context.params, maps, told, present)
-        frame = self.grid.frame(context.params)
-        points = frame.points(self.cells.expand(scenes, -1, -1))
-        each = self._seen_from(points, shown)
-        mean = each.mean(dim=1)
-        lifted = torch.cat([mean, (each - mean[:, None]).square().mean(dim=1)], dim=-1)
-        palette = coarse[:, 0].flatten(2).mT * 0.5 + 0.5
-        encoded = encoded.unflatten(0, (scenes, views)).mean(dim=1)
-        return VolumeConditioning(frame, points, shown, target_params, lifted, encoded, summary, palette)
+    @torch.no_grad()
+    def _with_visibility(self, conditioning: VolumeConditioning) -> VolumeConditioning:
+        """Add how much of the scene its context sees, through the density of the scene without a target."""
+        renderer = self.estimate_renderer
+        if self.look is None or renderer is None:
+            return conditioning
+        density = self._without_target(conditioning).query(conditioning.points, "coarse").density
+        cubes, views = self._as_cubes(density[..., None])[:, 0], conditioning.views
+        cameras = views.world_to_camera, views.intrinsics
+        seen = visibility(cubes, conditioning.frame, *cameras, renderer.near, renderer.far)
+        return conditioning._replace(visibility=seen)
 
     def forward(
         self, noisy: Float[Tensor, "b 1 3 h w"], level: Level, conditioning: VolumeConditioning
@@ -200,8 +186,15 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
         assert isinstance(signal, VolumeField)  # as `forward` returns it
         if self.image_weight == 0:
             return {}
-        error = self._image_error(signal.views.maps[:, -1], batch.target.observation[:, 0], level)
-        return {"image": LossTerm((error * signal.views.present[:, -1]).mean(), self.image_weight)}
+        clean = batch.target.observation[:, 0]
+        error = self._image_error(signal.views.maps[:, -1], clean, level)
+        losses = {"image": LossTerm((error * signal.views.present[:, -1]).mean(), self.image_weight)}
+        if conditioning.estimate is not None and conditioning.places is not None:
+            painted = self._look_error(
+                clean, conditioning.summary, conditioning.estimate[:, 0], conditioning.places
+            )
+            losses["look"] = LossTerm(painted, self.image_weight)
+        return losses
 
     def warm_start_losses(self, batch: Batch) -> dict[str, LossTerm]:
         """Return the squared error of the 2D estimates of all target and novel images, each noised by itself.
@@ -213,25 +206,22 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
         estimate = None
         if self.estimated is not None:
             with torch.no_grad():
-                estimate = self._estimate(self._lift_context(batch.context, batch.target.params), views.params)
+                conditioning = self._with_visibility(self._lift_context(batch.context, batch.target.params))
+                estimate = self._estimate(conditioning, views.params)
         summary = self._coarse(batch.context.observation)[1]
         return {"image": LossTerm(self._error_of_noised(views.observation, summary, estimate), 1.0)}
 
     # --- parts ------------------------------------------------------------------------------------------
 
-    def _coarse(
-        self, images: Float[Tensor, "b v 3 h w"]
-    ) -> tuple[Float[Tensor, "b v 3 p p"], Float[Tensor, "b s"]]:
-        """Return the context's images at a few pixels, and a vector of their colours."""
-        coarse = F.adaptive_avg_pool2d(images.flatten(0, 1), _PALETTE_SIDE).unflatten(0, images.shape[:2])
-        return coarse, self.summary(coarse.flatten(2)).mean(dim=1)
-
-    def _seen_from(self, points: Float[Tensor, "b n 3"], views: LiftedViews) -> Float[Tensor, "b v n c"]:
-        """Read each view at each cell of the grid; zero where a view does not show it."""
-        shown = views.at(points, self.grid.distance)
-        seen = shown.seen[..., None]
-        parts = [shown.features, shown.colour, shown.depth, seen.to(shown.depth.dtype)]
-        return F.relu(self.lift(torch.cat(parts, dim=-1))) * seen
+    def _hidden_cells(
+        self, conditioning: VolumeConditioning, present: Bool[Tensor, " b"]
+    ) -> Float[Tensor, "b c d h w"] | None:
+        """Return features of what the context does not see of the cells, for the 3D U-Net; of decided scenes."""
+        if self.hidden_cells is None or conditioning.visibility is None or conditioning.places is None:
+            return None
+        light = HiddenPart(conditioning.visibility, present).light(conditioning.points, conditioning.views)
+        hidden = (1 - light.amax(dim=1)) * present[:, None]
+        return self._as_cubes(self.hidden_cells(hidden[..., None]))
 
     @torch.no_grad()
     def _estimate(self, conditioning: VolumeConditioning, cameras: Cameras) -> Float[Tensor, "b v e h w"] | None:
@@ -264,25 +254,32 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
         level = self._level_condition(signal_rate, noise_rate)
         condition = level + conditioning.summary
         estimate = None if conditioning.estimate is None else conditioning.estimate[:, 0]
+        look = None
+        if self.look is not None and estimate is not None and conditioning.places is not None:
+            look = self.look(noisy, signal_rate, noise_rate, estimate, conditioning.summary, conditioning.places)
+            estimate = torch.cat([look.painted, estimate[:, 3:]], dim=1)
         maps, encoded = self._encode(noisy, signal_rate, noise_rate, condition, estimate)
         told = self.level_of_view(level)
         own = lifted_views(conditioning.target, maps[:, None], told[:, None], present[:, None])
         target = self._seen_from(conditioning.points, own)[:, 0]
         places = self.cells * 2 - 1
         places = torch.cat([places, places.square()], dim=-1).expand(len(noisy), -1, -1)
-        cells = torch.cat([conditioning.lifted, target, places], dim=-1)
-        side = self.resolution
-        cells = cells.mT.reshape(len(noisy), -1, side, side, side)
+        cells = self._as_cubes(torch.cat([conditioning.lifted, target, places], dim=-1))
         views = concatenate([conditioning.views, own], dim=1)
         of_points, palette = self.summary_of_points(conditioning.summary), conditioning.palette
-        if self.whole is None:
-            volume = self.unet(cells, condition)
-        else:
+        whole, beside = None, self._hidden_cells(conditioning, present)
+        if self.whole is not None:
             whole = self.whole.vector(conditioning.encoded, encoded * present[:, None], condition)
             condition = condition + self.whole.to_condition(whole)
-            volume, summary = self.unet.with_summary(cells, condition)
+        volume, summary = self.unet.with_summary(cells, condition, beside)
+        if self.whole is not None and whole is not None:
             of_points = of_points + self.whole.to_points(whole)
             palette = torch.cat([palette, self.whole.colours(whole, summary.float())], dim=1)
+        hidden = None
+        if self.look is not None and conditioning.visibility is not None:
+            hidden = HiddenPart(conditioning.visibility, present & (look is not None))
+            colours = palette.new_zeros(len(noisy), self.look.looks, 3) if look is None else look.colours
+            palette = torch.cat([palette, (colours * 0.5 + 0.5).clamp(0, 1)], dim=1)
         return VolumeField(
             conditioning.frame,
             volume.movedim(1, -1),
@@ -291,4 +288,5 @@ class VolumeDenoiser(ViewDenoiser[VolumeConditioning]):
             palette,
             self.decoder,
             self.grid.distance,
+            hidden,
         )

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dfm_lightning.denoisers.visibility import Visibility
 from dfm_lightning.geometry.rays import project_points, transform_points
 from dfm_lightning.geometry.scene_grids import GridFrame
 from dfm_lightning.networks.feature_lookup import lookup_features
-from dfm_lightning.networks.point_decoder import PointDecoder, PointViews
+from dfm_lightning.networks.point_decoder import ContextLight, PointDecoder, PointViews
 from dfm_lightning.networks.volume_lookup import lookup_volume
 from dfm_lightning.signals import FieldStage, FieldValues
 from dfm_lightning.types import Cameras
@@ -52,10 +53,26 @@ def lifted_views(
     return LiftedViews(torch.linalg.inv(cameras.camera_to_world), cameras.intrinsics, maps, level, present)
 
 
+class HiddenPart(NamedTuple):
+    """What the context's views, the first of the field's, do not see; and in which scenes its look is decided."""
+
+    visibility: Visibility
+    decided: Bool[Tensor, " b"]
+
+    def light(self, points: Float[Tensor, "b n 3"], views: LiftedViews) -> Float[Tensor, "b v n"]:
+        """Return the share of each point's light that each view of the context gets."""
+        count = self.visibility.depths.shape[1]
+        local = transform_points(views.world_to_camera[:, :count], points)
+        positions = project_points(views.intrinsics[:, :count], local)
+        shown = (local[..., 2] > 0) & ((positions > 0) & (positions < 1)).all(dim=-1)
+        return self.visibility.transmittance(local, positions) * shown
+
+
 class VolumeField(NamedTuple):
     """A scene as a volume in its grid and the views that its points take their colours from.
 
     A tree of tensors with leading dimension b, the network that reads it, and the distance of the scene's middle.
+    With a hidden part, the field's feature is the share of a point's light that no view of the context gets.
     """
 
     frame: GridFrame
@@ -65,6 +82,7 @@ class VolumeField(NamedTuple):
     palette: Float[Tensor, "b p 3"]
     decoder: PointDecoder
     distance: float
+    hidden: HiddenPart | None = None
 
     @property
     def floats_per_point(self) -> int:
@@ -75,5 +93,10 @@ class VolumeField(NamedTuple):
         """Compute values at points in the scene, the same for both stages."""
         views = self.views.at(points, self.distance)
         local = lookup_volume(self.volume, self.frame.places(points))
-        colour, density = self.decoder(local, views, self.views.level, self.summary, self.palette)
-        return FieldValues(colour.to(points.dtype), density.to(points.dtype), points[..., :0])
+        light, features = None, points[..., :0]
+        if self.hidden is not None:
+            decided, found = self.hidden.decided, self.hidden.light(points, self.views)
+            features = ContextLight(found, decided).hidden.to(points.dtype)
+            light = ContextLight(torch.where(decided[:, None, None], found, 1.0), decided)
+        colour, density = self.decoder(local, views, self.views.level, self.summary, self.palette, light)
+        return FieldValues(colour.to(points.dtype), density.to(points.dtype), features)

@@ -17,6 +17,12 @@ _FIRST_DENSITY = -1.0
 _DENSITY_SCALE = 20.0
 # Logit of a colour of the scene at first: about a hundredth of the weight.
 _FIRST_SCENE_CHOICE = -3.0
+# What it is raised by for points that no view of the context sees, at first: to that of other strong choices.
+_FIRST_HIDDEN_CHOICE = 8.0
+# The power of a view's light at a point that its share of the point's colour has as a factor, at first.
+_FIRST_OCCLUSION = 1.5
+# The least light that counts: what is hidden stays possible.
+_LEAST_LIGHT = 0.01
 
 
 class PointViews(NamedTuple):
@@ -30,6 +36,21 @@ class PointViews(NamedTuple):
     colour: Float[Tensor, "b v n 3"]
     depth: Float[Tensor, "b v n 1"]
     seen: Bool[Tensor, "b v n"]
+
+
+class ContextLight(NamedTuple):
+    """The share of its light that each view of the context gets of n points, in [0, 1]; they come first of views.
+
+    `decided` tells the scenes whose hidden colours are known; in the others no point has them.
+    """
+
+    light: Float[Tensor, "b v n"]
+    decided: Bool[Tensor, " b"]
+
+    @property
+    def hidden(self) -> Float[Tensor, "b n 1"]:
+        """Return the share that no view gets."""
+        return 1 - self.light.amax(dim=1)[..., None]
 
 
 class PointDecoder(nn.Module):
@@ -49,6 +70,9 @@ class PointDecoder(nn.Module):
         width: length of the hidden vectors.
         scene_colours: number of further colours of the palette, chosen by a layer of its own that hardly chooses
             them at first. So a decoder that was trained without them can go on with them.
+        hidden_colours: number of colours of what the context does not show, the last of the palette. They too
+            have a layer of their own, and are chosen mainly where the context gets no light. Its views count less
+            there.
     """
 
     def __init__(
@@ -59,6 +83,7 @@ class PointDecoder(nn.Module):
         palette: int,
         width: int,
         scene_colours: int = 0,
+        hidden_colours: int = 0,
     ) -> None:
         super().__init__()
         self.from_volume = nn.Linear(volume_channels, width)
@@ -69,6 +94,9 @@ class PointDecoder(nn.Module):
         self.head = nn.Linear(3 * width + 3, width)
         self.output = nn.Linear(width, 4 + 1 + palette)
         self.scene_choice = nn.Linear(width, scene_colours) if scene_colours else None
+        self.hidden_choice = nn.Linear(width + 1, hidden_colours) if hidden_colours else None
+        self.from_hidden = nn.Linear(1, width, bias=False) if hidden_colours else None
+        self.occlusion = nn.Parameter(torch.tensor(_FIRST_OCCLUSION)) if hidden_colours else None
         self.floats_per_point = 6 * width
         zero_parameters(self.share)
         with torch.no_grad():
@@ -78,6 +106,11 @@ class PointDecoder(nn.Module):
             if self.scene_choice is not None:
                 self.scene_choice.weight.mul_(0.1)
                 self.scene_choice.bias.fill_(_FIRST_SCENE_CHOICE)
+            if self.hidden_choice is not None and self.from_hidden is not None:
+                zero_parameters(self.from_hidden)
+                self.hidden_choice.weight.mul_(0.1)
+                self.hidden_choice.weight[:, -1] = _FIRST_HIDDEN_CHOICE
+                self.hidden_choice.bias.fill_(_FIRST_SCENE_CHOICE)
 
     def forward(
         self,
@@ -86,28 +119,37 @@ class PointDecoder(nn.Module):
         level: Float[Tensor, "b v e"],
         summary: Float[Tensor, "b d"],
         palette: Float[Tensor, "b p 3"],
+        light: ContextLight | None = None,
     ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n"]]:
         """Predict colour in [0, 1] and density (per scene unit) of each point.
 
         `volume` is read at the points, `level` is a vector of each view's diffusion level, `summary` one of the
-        scene's context, as long as the hidden vectors.
+        scene's context, as long as the hidden vectors. `light` goes with `hidden_colours`.
         """
         base = self.from_volume(volume) + summary[:, None]
+        if self.from_hidden is not None and light is not None:
+            base = base + self.from_hidden(light.hidden)
         seen = torch.cat([views.features, views.colour, views.depth], dim=-1) * views.seen[..., None]
-        hidden = self.from_view(seen) + self.from_level(level)[:, :, None] + base[:, None]
-        hidden = F.relu(self.each(F.relu(hidden)))
-        logit = self.share(hidden)[..., 0].float().masked_fill(~views.seen, _UNSEEN)
-        share = logit.softmax(dim=1)[..., None].to(hidden.dtype)
-        mean = (hidden * share).sum(dim=1)
-        variance = ((hidden - mean[:, None]).square() * share).sum(dim=1)
+        each = self.from_view(seen) + self.from_level(level)[:, :, None] + base[:, None]
+        each = F.relu(self.each(F.relu(each)))
+        logit = self.share(each)[..., 0].float().masked_fill(~views.seen, _UNSEEN)
+        share = logit.softmax(dim=1)[..., None].to(each.dtype)
+        mean = (each * share).sum(dim=1)
+        variance = ((each - mean[:, None]).square() * share).sum(dim=1)
         mean_colour = (views.colour * share).sum(dim=1)
         colour_variance = ((views.colour - mean_colour[:, None]).square() * share).sum(dim=1)
         known = torch.cat([F.relu(base), mean, variance, colour_variance.to(mean.dtype)], dim=-1)
-        hidden = F.relu(self.head(known))
-        out = self.output(hidden).float()
+        vector = F.relu(self.head(known))
+        out = self.output(vector).float()
+        if self.occlusion is not None and light is not None:
+            passed = self.occlusion * light.light.clamp(min=_LEAST_LIGHT).log()
+            logit = torch.cat([logit[:, : passed.shape[1]] + passed, logit[:, passed.shape[1] :]], dim=1)
         choices = [logit.movedim(1, -1), out[..., 4:]]
         if self.scene_choice is not None:
-            choices.append(self.scene_choice(hidden).float())
+            choices.append(self.scene_choice(vector).float())
+        if self.hidden_choice is not None and light is not None:
+            chosen = self.hidden_choice(torch.cat([vector, light.hidden.to(vector.dtype)], dim=-1)).float()
+            choices.append(chosen.masked_fill(~light.decided[:, None, None], _UNSEEN))
         choice = torch.cat(choices, dim=-1).softmax(dim=-1)
         count = logit.shape[1]
         colour = torch.einsum("bnv,bvnc->bnc", choice[..., :count], views.colour)

@@ -211,9 +211,9 @@ def test_one_convolution_can_take_the_estimate_from_the_noisy_image() -> None:
     torch.testing.assert_close(channels[:, 8:17], blurs(clean, signal_rate, noise_rate))
 
 
-@pytest.mark.parametrize("estimated", [False, True])
-def test_the_warm_start_trains_the_2d_network_alone(estimated: bool) -> None:
-    model = model_of(estimated=estimated, warm_start_steps=1).train()
+@pytest.mark.parametrize(("estimated", "looks"), [(False, 0), (True, 0), (True, 2)])
+def test_the_warm_start_trains_the_2d_network_alone(estimated: bool, looks: int) -> None:
+    model = model_of(estimated=estimated, looks=looks, warm_start_steps=1).train()
     views = views_of(5)
     parts = (select_views(views, part) for part in (slice(1), slice(1, 2), slice(2, 5)))
     batch = Batch(*parts, key=["a", "b"], truth={})
@@ -221,15 +221,17 @@ def test_the_warm_start_trains_the_2d_network_alone(estimated: bool) -> None:
     assert set(terms) == {"image"}
     terms["image"].value.backward()
     trained = {name.split(".")[1] for name, value in model.named_parameters() if value.grad is not None}
-    assert trained == {"level", "encoder", "summary"} | ({"estimated"} if estimated else set())
+    assert trained == {"level", "encoder", "summary"} | ({"estimated"} if estimated else set()) | (
+        {"look", "follow"} if looks else set()
+    )
     model.eval()
     assert "novel" in model.losses(batch)
 
 
-def model_of(scene_colours: int = 0, estimated: bool = False, **settings: Any) -> InverseGraphics:
+def model_of(scene_colours: int = 0, estimated: bool = False, looks: int = 0, **settings: Any) -> InverseGraphics:
     own = {"estimate_renderer": estimate_renderer(), "estimate_reduction": 2} if estimated else {}
     return InverseGraphics(
-        denoiser(scene_colours=scene_colours, blurred_inputs=scene_colours > 0, **own),
+        denoiser(scene_colours=scene_colours, blurred_inputs=scene_colours > 0, hidden_colours=looks, **own),
         VolumeRendering(2.0, 8.0, 8, 0, patch_size=4),
         objective=SceneObjective(
             estimate_weight=0.0, proposal_weight=0.0, distortion_weight=0.0, smoothness_weight=0.0
@@ -239,15 +241,18 @@ def model_of(scene_colours: int = 0, estimated: bool = False, **settings: Any) -
     )
 
 
-@pytest.mark.parametrize(("scene_colours", "estimated"), [(0, False), (3, False), (3, True)])
-def test_trains_every_parameter(scene_colours: int, estimated: bool) -> None:
-    model = model_of(scene_colours, estimated).train()
+@pytest.mark.parametrize(
+    ("scene_colours", "estimated", "looks"),
+    [(0, False, 0), (3, False, 0), (3, True, 0), (0, True, 1), (3, True, 2)],
+)
+def test_trains_every_parameter(scene_colours: int, estimated: bool, looks: int) -> None:
+    model = model_of(scene_colours, estimated, looks).train()
     views = views_of(4)
     parts = (select_views(views, part) for part in (slice(2), slice(2, 3), slice(3, 4)))
     batch = Batch(*parts, key=["a", "b"], truth={})
     torch.manual_seed(1)
     terms = model.losses(batch)
-    assert set(terms) == {"target", "novel", "image"}
+    assert set(terms) == {"target", "novel", "image"} | ({"look"} if looks else set())
     sum(term.value * term.weight for term in terms.values()).backward()
     idle = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert idle == []
@@ -256,13 +261,53 @@ def test_trains_every_parameter(scene_colours: int, estimated: bool) -> None:
 def test_samples_one_view_after_the_other_and_with_guidance() -> None:
     views = views_of(6, scenes=1)
     request = Request(select_views(views, slice(1)), views.params, ["a"])
-    for scale, estimated in ((1.0, False), (1.5, True)):
-        model = model_of(estimated=estimated, guidance_scale=scale, autoregressive_steps=2).eval()
+    for scale, estimated, looks in ((1.0, False, 0), (1.5, True, 0), (1.5, True, 2)):
+        model = model_of(0, estimated, looks, guidance_scale=scale, autoregressive_steps=2).eval()
         model.sampler.steps = 2
         drawn = list(model.predictions(request))
         assert [p.sample for p in drawn] == [0, 1]
         assert all(p.observation.isfinite().all() for p in drawn)
         assert not torch.allclose(drawn[0].observation, drawn[1].observation)
+
+
+def looking() -> VolumeDenoiser:
+    return denoiser(hidden_colours=2, estimate_renderer=estimate_renderer())
+
+
+def test_the_estimate_shows_what_the_context_sees() -> None:
+    """The field's feature is the share of light that misses the context: rendered beside the estimate's colour."""
+    model, context = looking(), views_of(1)
+    conditioning = model.condition(context, select_views(context.params, slice(1)))
+    assert conditioning.estimate.shape[2] == 6
+    field = model._without_target(conditioning)
+    centre, corner = torch.tensor([[0.0, 0.0, 4.0]]), torch.tensor([[0.0, 9.0, 4.0]])
+    points = torch.cat([centre * 0.2, centre, centre * 3, corner]).expand(2, -1, -1)
+    hidden = field.query(points, "coarse").features[..., 0]
+    # Nearer than the first shell nothing is hidden, then ever more, and beside the image all.
+    assert (hidden[:, 0] == 0).all()
+    assert (hidden[:, 0] < hidden[:, 1]).all()
+    assert (hidden[:, 1] < hidden[:, 2]).all()
+    assert (hidden[:, 3] == 1).all()
+
+
+def test_hidden_points_can_take_the_colour_that_the_target_decides() -> None:
+    """Told to choose a look where nothing is seen, points have its colour; without a target they have not."""
+    model, context = looking(), views_of(1)
+    with torch.no_grad():
+        model.decoder.hidden_choice.weight.zero_()
+        model.decoder.hidden_choice.weight[0, -1] = 1e4
+        model.decoder.hidden_choice.bias.fill_(-1e3)
+    noisy, rates = torch.randn(2, 3, SIZE, SIZE), (torch.full((2,), 0.6), torch.full((2,), 0.8))
+    conditioning = model.condition(context, select_views(context.params, slice(1)))
+    beside = torch.tensor([[0.0, 9.0, 4.0]]).expand(2, 1, 3)
+    present = torch.tensor([True, False])
+    field = model._field(noisy, rates, present, conditioning)
+    colour = field.query(beside, "coarse").colour[:, 0]
+    look = model.look(
+        noisy, *rates, conditioning.estimate[:, 0], conditioning.summary, conditioning.places
+    ).colours[:, 0]
+    torch.testing.assert_close(colour[0], (look[0] * 0.5 + 0.5).clamp(0, 1))
+    assert not torch.allclose(colour[1], (look[1] * 0.5 + 0.5).clamp(0, 1), atol=1e-3)
 
 
 def test_a_summary_of_the_scene_changes_nothing_at_first() -> None:
@@ -297,6 +342,8 @@ def test_the_summary_takes_nothing_from_a_target_that_is_not_there() -> None:
         {"target_dropout": 1.0},
         {"image_weight": -1.0},
         {"scene_colours": -1},
+        {"hidden_colours": -1},
+        {"hidden_colours": 1},
         {"estimate_reduction": 0},
         {"estimate_renderer": estimate_renderer(fine_samples=2)},
     ],

@@ -1,8 +1,9 @@
 """Points that choose their colour."""
 
 import torch
+from torch import Tensor
 
-from dfm_lightning.networks.point_decoder import PointDecoder, PointViews
+from dfm_lightning.networks.point_decoder import ContextLight, PointDecoder, PointViews
 
 
 def decoder_and_inputs(views: int = 3, points: int = 40) -> tuple[PointDecoder, list]:
@@ -86,3 +87,43 @@ def test_fog_at_first_lets_rays_through() -> None:
     _, density = decoder(*inputs)
     # Over six scene units, the depth of the demo's scenes.
     assert 0 < density.mean() < 0.5
+
+
+def hidden_decoder() -> tuple[PointDecoder, tuple[Tensor, PointViews, Tensor, Tensor], Tensor]:
+    """A decoder with one hidden colour, blue; views are red and green, everything else is black."""
+    torch.manual_seed(0)
+    decoder = PointDecoder(5, 4, 2, 6, 8, hidden_colours=1)
+    _, (volume, views, level, summary, _) = decoder_and_inputs(views=2)
+    colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])[None, :, None].expand_as(views.colour)
+    views = views._replace(colour=colours, seen=torch.ones_like(views.seen))
+    with torch.no_grad():
+        decoder.output.weight[4:] = 0.0
+        decoder.output.bias[4:] = -1e4
+    palette = torch.cat([torch.zeros(2, 6, 3), torch.tensor([0.0, 0.0, 1.0]).expand(2, 1, 3)], dim=1)
+    return decoder, (volume, views, level, summary), palette
+
+
+def test_a_view_counts_by_a_power_of_the_light_that_it_gets() -> None:
+    decoder, inputs, palette = hidden_decoder()
+    with torch.no_grad():
+        decoder.hidden_choice.bias.fill_(-1e4)
+        decoder.hidden_choice.weight.zero_()
+        decoder.occlusion.fill_(2.0)
+    points = inputs[0].shape[1]
+    decided = torch.ones(2, dtype=torch.bool)
+    bright = ContextLight(torch.ones(2, 1, points), decided)
+    dim = ContextLight(torch.full((2, 1, points), 0.5), decided)
+    before, after = (decoder(*inputs, palette, light)[0] for light in (bright, dim))
+    # The first view is the context's, the second the target's, whose share stays; red's falls to a quarter of it.
+    torch.testing.assert_close(after[..., 0] / after[..., 1], before[..., 0] / before[..., 1] / 4)
+    assert (before[..., 0] > 0).all()
+
+
+def test_hidden_points_take_the_hidden_colour_at_first_where_it_is_decided() -> None:
+    decoder, inputs, palette = hidden_decoder()
+    light = torch.zeros(2, 1, inputs[0].shape[1])
+    colour, _ = decoder(*inputs, palette, ContextLight(light, torch.tensor([True, False])))
+    assert (colour[0, :, 2] > 0.7).all()
+    assert (colour[1, :, 2] < 1e-3).all()
+    seen, _ = decoder(*inputs, palette, ContextLight(light + 1, torch.tensor([True, True])))
+    assert (seen[..., 2] < 0.1).all()
