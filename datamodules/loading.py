@@ -2,7 +2,8 @@
 
 A resumed run must see the batches that an uninterrupted one would have seen, whatever the number of workers and
 wherever it stopped. The training items therefore form one endless stream: all of them in random order, then all in
-another order, and so on, dealt out to the processes like cards. A checkpoint stores how many batches were taken.
+another order, and so on, dealt out to the processes like cards. A checkpoint stores how many items were taken, so
+that a run resumed with another batch size or number of processes continues with the items that follow.
 """
 
 import math
@@ -95,13 +96,14 @@ class StreamOrder(DistributedSampler):
 class StreamLoader(DataLoader):
     """A loader that continues where it stopped, even within a pass; checkpoints store its state."""
 
+    # Items of this process's share that were taken since training began.
     _taken = 0
 
     # The base class promises an iterator of a private class, but only iteration is used.
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        cast(StreamOrder, self.sampler).start = self._taken * cast(int, self.batch_size)
+        cast(StreamOrder, self.sampler).start = self._taken
         for batch in super().__iter__():
-            self._taken += 1
+            self._taken += cast(int, self.batch_size)
             yield batch
 
     def hold_whole_steps(self, batches: int) -> None:
@@ -109,12 +111,15 @@ class StreamLoader(DataLoader):
         cast(StreamOrder, self.sampler).set_batches_of_a_step(batches)
 
     def state_dict(self) -> dict[str, int]:
-        """Return the number of batches that each process has taken since training began."""
-        return {"batches": self._taken}
+        """Return the number of items that all processes have taken since training began."""
+        return {"items": self._taken * cast(StreamOrder, self.sampler).num_replicas}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the stored number of batches."""
-        self._taken = state["batches"]
+        """Continue after the stored number of items; earlier versions stored batches of each process."""
+        if "items" in state:
+            self._taken = state["items"] // cast(StreamOrder, self.sampler).num_replicas
+        else:
+            self._taken = state["batches"] * cast(int, self.batch_size)
 
 
 class EachOnce(DistributedSampler):
@@ -153,6 +158,8 @@ def training_loader(
     """
     _check_counts(batch_size, workers)
     items = StreamItems(dataset)
+    if len(items) == 0:
+        raise UserError("there is nothing to train on: the data set has no training items")
     return StreamLoader(
         items,
         batch_size=batch_size,

@@ -177,3 +177,35 @@ def test_items_leave_the_gpus_generator_alone_and_draw_the_same() -> None:
     before = torch.cuda.get_rng_state()
     assert passes(training_loader(Numbers(4), batch_size=2), 1) == alone
     assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+def whole_stream(items: int, first: int, count: int) -> list[int]:
+    """The numbers of a stretch of the stream, as one process with batches of one item sees them."""
+    loader = training_loader(Numbers(items), batch_size=1)
+    seen = [index for index, _ in passes(loader, -(-(first + count) // items))]
+    return seen[first : first + count]
+
+
+@pytest.mark.parametrize(("processes", "size"), [(1, 2), (1, 5), (2, 3), (3, 4)])
+def test_another_batch_size_or_number_of_processes_goes_on_with_the_items_that_follow(
+    monkeypatch: pytest.MonkeyPatch, processes: int, size: int
+) -> None:
+    before = training_loader(Numbers(12), batch_size=4)
+    list(islice(before, 3))
+    list(islice(before, 2))  # 20 items
+    state, shares = before.state_dict(), []
+    for number in range(processes):
+        as_process(monkeypatch, processes, number)
+        after = training_loader(Numbers(12), batch_size=size)
+        after.load_state_dict(state)
+        shares.append([index for index, _ in passes(after, 2)])
+    dealt = [index for turn in zip(*shares, strict=True) for index in turn]
+    as_process(monkeypatch, 1, 0)
+    first = 20 - 20 % processes  # what cannot be dealt out evenly comes once more
+    assert dealt == whole_stream(12, first, len(dealt))
+
+
+def test_a_state_that_counts_batches_is_read() -> None:
+    loader = training_loader(Numbers(12), batch_size=4)
+    loader.load_state_dict({"batches": 5})
+    assert [index for index, _ in passes(loader, 1)] == whole_stream(12, 20, 12)

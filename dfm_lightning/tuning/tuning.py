@@ -110,11 +110,18 @@ def tune_sampler(
         for batch in batches
         for name, sketch in sketches_by_key(batch.key, {"context": batch.context, "target": batch.target}).items()
     }
+    reference = UniPC(tuning.reference_evaluations, spacing=Quadratic(), **common)
+    try:
+        reference.check(model.process)
+    except ValueError as error:
+        raise UserError(
+            f"reference_evaluations {tuning.reference_evaluations} (at least twice the evaluations) are too many: "
+            f"{error}"
+        ) from error
     stored = Stored(tuning.output, settings, data)
     with evaluating(model), Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn()) as progress:
         task = progress.add_task("converged samples", total=len(batches))
         problems = list(problems_of(model, batches, tuning.draws))
-        reference = UniPC(tuning.reference_evaluations, spacing=Quadratic(), **common)
         converged = []
         for batch, problem in zip(batches, problems, strict=True):
             name = f"{batch.key[0]}-{len(batch.key)}"

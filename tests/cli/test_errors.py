@@ -73,6 +73,7 @@ def line_of(arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]) -> st
         ((*TOY, "--trainer.num_sanity_val_steps=-2"), "trainer.num_sanity_val_steps"),
         ((*TOY, "--trainer.min_steps=-1"), "trainer.min_steps"),
         ((*TOY, "--data.batch_size=0"), "batch_size"),
+        ((*TOY, "--data.scenes=0"), "no training items"),
         ((*TOY, "--data", "toy_problem.NoData"), "`train_dataloader` must be implemented"),
         ((*TOY, "--trainer.callbacks+=Compile", "--trainer.callbacks.parts=[nothing]"), "it has denoiser"),
     ],

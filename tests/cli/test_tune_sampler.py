@@ -33,6 +33,16 @@ def test_without_a_checkpoint_it_is_refused(folder: Path, capsys: pytest.Capture
     assert not Path("tuned").exists()
 
 
+def test_more_evaluations_than_levels_are_refused(
+    folder: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = ["--ckpt_path", str(checkpoint(run("fit")))]
+    few = ["--tune.evaluations", "3", "--tune.reference_evaluations", "1200"]
+    assert main(["tune-sampler", "--config", "toy.yaml", *weights, *few]) == 2
+    assert "reference_evaluations" in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("tuned").exists()
+
+
 def test_numbers_out_of_range_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune-sampler", "--config", "toy.yaml", "--tune.evaluations", "0"]) == 2
     assert "evaluations" in capsys.readouterr().err
