@@ -21,7 +21,13 @@ from dfm_lightning.diffusion import (
 )
 from dfm_lightning.diffusion.zero_shot import ZeroShotSolver, linear_problem
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear import LinearObservation, Sensing, check_context, one_a_view
+from dfm_lightning.forward_models.linear import (
+    LinearObservation,
+    Sensing,
+    check_context,
+    one_a_view,
+    zero_operator,
+)
 from dfm_lightning.losses.principal_directions import DirectionLoss, direction_terms, orthogonal_directions
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice
@@ -245,8 +251,12 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
 
     def without_measurement(self, context: Views) -> Views:
         """Return the context of an image of which nothing was measured."""
-        unknown = torch.full_like(context.params.noise, float("inf"))
-        return Views(torch.zeros_like(context.observation), context.params._replace(noise=unknown))
+        params, seen = context.params, context.observation
+        # (By the operator that shows nothing, which costs nothing.)
+        shape = (*seen.shape[:2], *one_a_view(params.operator).image_shape)
+        operator = map_tensors(lambda tensor: tensor.to(seen), zero_operator(shape))
+        unknown = torch.full_like(params.noise, float("inf"))
+        return Views(seen.new_zeros(*shape[:3], 1, 1), params._replace(operator=operator, noise=unknown))
 
     def work(self, batch: Batch | Request) -> int:
         """See `DiffusionWithForwardModel.work`."""
