@@ -72,9 +72,10 @@ def score_image(image: EvaluatedImage) -> dict[str, float]:
     """Score the images drawn for one measurement.
 
     psnr_mean and psnr_best, of the images on average and of the best; psnr_of_mean, of the model's estimate of
-    their mean; ssim_mean; consistency, the root mean square of A x̂ − y; and, of several images, spread (see
-    `metrics.spread`), and coverage: the share of pixels whose true value lies within the values drawn. For
-    images from the posterior that is `coverage_expected`, (n − 1)/(n + 1) of n images.
+    their mean; ssim_mean; consistency, the root mean square of A x̂ − y; and, of several images, psnr_of_average,
+    of the average of all that were drawn; spread (see `metrics.spread`); and coverage: the share of pixels whose
+    true value lies within the values drawn. For images from the posterior that is `coverage_expected`,
+    (n − 1)/(n + 1) of n images.
     """
     images, truth = image.samples, image.truth
     number, truths = len(images), truth.expand(len(images), -1, -1, -1)
@@ -88,6 +89,7 @@ def score_image(image: EvaluatedImage) -> dict[str, float]:
     }
     if number > 1:
         within = (images.amin(dim=0) <= truth) & (truth <= images.amax(dim=0))
+        scores["psnr_of_average"] = float(psnr(images.mean(dim=0, keepdim=True), truth[None])[0])
         scores["spread"] = float(spread(images).mean())
         scores["coverage"] = float(within.float().mean())
         scores["coverage_expected"] = (number - 1) / (number + 1)

@@ -45,6 +45,8 @@ def test_samples_follow_the_measurement_and_cover_the_truth() -> None:
     assert quality["nothing"] + 6 < quality["blur"]
     for name in ("nothing", "mask", "matrix"):
         assert scores[name]["psnr_of_mean"] > quality[name]
+        assert scores[name]["psnr_of_average"] > quality[name]
+    assert scores["blur"]["psnr_of_average"] > quality["blur"] + 0.5
     # Of the values between the least and the greatest of 4 draws, 60% would hold the truth.
     coverage = sum(values["coverage"] for values in scores.values()) / len(scores)
     assert 0.45 < coverage < 0.75

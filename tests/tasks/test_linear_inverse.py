@@ -59,16 +59,18 @@ def test_the_loss_is_edms_with_its_learned_weighting() -> None:
 
 
 def test_untrained_the_loss_is_one_where_data_have_the_assumed_deviation() -> None:
-    """EDM's weights: the initial loss is the same at every level."""
-    denoiser = OperatorDenoiser(**KIND)
-    task = LinearInverseProblem(denoiser)
+    """EDM's weights: the initial loss is the same at every level, the mean's too."""
+    denoiser = OperatorDenoiser(**KIND, directions=2)
+    task = LinearInverseProblem(denoiser, direction_weight=0.1)
     images = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.5
     keys = [str(number) for number in range(64)]
     batch = LinearMeasurements(PatchMasks()).problems(
         images, torch.zeros(64, dtype=torch.long), keys, torch.Generator().manual_seed(2)
     )
     torch.manual_seed(0)
-    assert task.losses(batch)["target"].value.item() == pytest.approx(1.0, abs=0.05)
+    losses = task.losses(batch)
+    assert losses["target"].value.item() == pytest.approx(1.0, abs=0.05)
+    assert losses["mean"].value.item() == pytest.approx(1.0, abs=0.05)
 
 
 def test_all_uses_come_from_one_model() -> None:
@@ -89,6 +91,9 @@ def test_all_uses_come_from_one_model() -> None:
     assert set(scores) == set(batch.key)
     assert set(tested["groups"].values()) == {type(batch.context.params.operator).__name__}
     assert {"psnr_mean", "psnr_of_mean", "consistency", "coverage", "spread"} <= set(scores["image0"])
+    average = sum(p.signal.image[0] for p in predictions[:3]) / 3
+    error = ((average.clamp(-1, 1) - batch.truth["image"][0]) / 2).square().mean()
+    assert scores["image0"]["psnr_of_average"] == pytest.approx(-10 * error.log10().item(), abs=1e-3)
 
 
 def test_unconditional_samples_do_not_see_the_measurement() -> None:
