@@ -10,8 +10,7 @@ from dfm_lightning.geometry.scene_grids import CubeFrame
 from dfm_lightning.signals import FieldStage, FieldValues
 
 # Cells along a side of a brick, the unit in which space is left out; a power of two.
-_SHIFT = 3
-BRICK = 1 << _SHIFT
+BRICK = 8
 # Its corners along a side, and all of them. Neighbours both store those they share: a cell needs one brick.
 SIDE = BRICK + 1
 CORNERS = SIDE**3
@@ -42,19 +41,16 @@ class BakedField(NamedTuple):
 
     @property
     def floats_per_point(self) -> int:
-        """Return the numbers that a query holds for each point; most points are in empty bricks."""
-        return 32
+        """Return the numbers that a query holds for each point: half of them are the eight corners and weights."""
+        return 128
 
     def query(self, points: Float[Tensor, "1 n 3"], stage: FieldStage) -> FieldValues:
         """Compute values at points of the scene; density and colour are 0 in bricks that are not stored."""
         # Axis by axis: processors are fastest on long rows.
         place = self.frame.places_by_axis(points)[0] * self.resolution
-        cell = place.floor().clamp_(0, self.resolution - 1)
-        fraction, cell = place - cell, cell.int()
-        row = self._rows(cell)
+        row = self._rows(place)
         there = (row >= 0).nonzero()[:, 0]
-        local = cell.index_select(1, there) & (BRICK - 1)
-        found = self._interpolated(row[there], fraction.index_select(1, there), local)
+        found = self._interpolated(row.index_select(0, there), place.index_select(1, there))
         values = found.new_zeros(len(row), found.shape[1]).index_copy_(0, there, found)
         density = -1 if stage == "coarse" else DENSITY
         return FieldValues(values[None, :, COLOUR], values[None, :, density], points[..., :0])
@@ -78,25 +74,25 @@ class BakedField(NamedTuple):
             whole[((corners[..., 2] * count + corners[..., 1]) * count + corners[..., 0]).flatten()] = values
         return whole.view(count, count, count)
 
-    def _rows(self, cell: Int[Tensor, "3 n"]) -> Int[Tensor, " n"]:
-        """Return the entry of `bricks` for cells (x, y, z)."""
-        x, y, z = cell >> _SHIFT
+    def _rows(self, place: Float[Tensor, "3 n"]) -> Int[Tensor, " n"]:
+        """Return the entry of `bricks` for places (x, y, z) in cells."""
         side = len(self.bricks)
-        return self.bricks.view(-1).index_select(0, (z * side + y) * side + x)
+        x, y, z = (place * (1 / BRICK)).int().clamp_(0, side - 1)
+        # (Indices of 32 bits: memory is what limits the speed here.)
+        return self.bricks.view(-1).int().index_select(0, (z * side + y) * side + x)
 
-    def _interpolated(
-        self, row: Int[Tensor, " m"], fraction: Float[Tensor, "3 m"], local: Int[Tensor, "3 m"]
-    ) -> Float[Tensor, "m c"]:
-        """Interpolate values within bricks, given the cell in the brick and the place in the cell."""
-        right, down, behind = fraction
+    def _interpolated(self, row: Int[Tensor, " m"], place: Float[Tensor, "3 m"]) -> Float[Tensor, "m c"]:
+        """Interpolate values at places in cells, given the rows of their bricks."""
+        cell = place.int().clamp_(0, self.resolution - 1)
+        right, down, behind = fraction = place - cell
         left, up, before = 1 - fraction
         plane = torch.stack([left * up, right * up, left * down, right * down])
         weights = torch.cat([plane * before, plane * behind])
-        x, y, z = local
+        x, y, z = cell & (BRICK - 1)
         first = row * CORNERS + (z * SIDE + y) * SIDE + x
         steps = [0, 1, SIDE, SIDE + 1]
         steps += [step + SIDE**2 for step in steps]
-        corners = first[:, None] + torch.tensor(steps, device=row.device)
+        corners = first[:, None] + torch.tensor(steps, dtype=row.dtype, device=row.device)
         return torch.nn.functional.embedding_bag(
             corners, self.values.flatten(0, 1), per_sample_weights=weights.T.to(self.values), mode="sum"
         )
