@@ -27,6 +27,7 @@ class Way(NamedTuple):
 
 
 PLAIN = Way("plain", remembers=False)
+ENCODER = Way("of it, the encoder", remembers=False)
 REMEMBERED = Way("context remembered")
 REMEMBERED_BF16 = Way("context remembered, bf16", bf16=True)
 REMEMBERED_BOTH = Way("context remembered, 16 noisy fine samples, bf16", noisy=16, bf16=True)
@@ -35,6 +36,7 @@ SHARED_BF16 = Way("placement shared, bf16", shares=True, bf16=True)
 SHARED_BOTH = Way("placement shared, 16 noisy fine samples, bf16", shares=True, noisy=16, bf16=True)
 WAYS = [
     PLAIN,
+    ENCODER,
     REMEMBERED,
     Way("context remembered, 16 noisy fine samples", noisy=16),
     REMEMBERED_BF16,
@@ -101,12 +103,14 @@ class Evaluations:
             self.observe(way, FILLED)
 
     def observe(self, way: Way, level: int = TIMED) -> Run:
-        """Evaluate the denoiser once, and observe the signal."""
+        """Evaluate the denoiser once, and observe the signal; the encoder alone does not."""
         levels = torch.full((1,), level, device=self.clock.device)
         noisy = self.model.process.add_noise(self.batch.target.observation, self.noise, levels)
         remembering = self.memories[_memory(way)] if way.remembers else _unchanged
         with half(way.bf16, self.clock.device):
             predicted = self.clock.run(lambda: self.model.denoiser(noisy, levels, self.conditioning[way.bf16]))
+            if way is ENCODER:
+                return predicted._replace(result=None)
             rendered = self.clock.run(lambda: self.running[way](remembering(predicted.result), self.camera))
         seconds, flops, image = rendered.times(self.share)
         return Run(predicted.seconds + seconds, predicted.flops + flops, image.float())

@@ -58,7 +58,11 @@ def points_of_triangles(
     counts = np.where(facing > 0, np.minimum(np.ceil(covered * DENSITY), 20000), 0).astype(int)
     faces = np.repeat(np.arange(len(counts)), counts)
     weights = random.dirichlet([1, 1, 1], len(faces))
-    colours = mesh.visual.vertex_colors[:, :3].astype(float)[mesh.faces[faces]]
+    stored = mesh.visual.vertex_attributes["color"]
+    linear = stored[:, :3].astype(float) / np.iinfo(stored.dtype).max
+    colours = 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    colours = colours[mesh.faces[faces]]
+    # (glTF's colours are linear in light.)
     return (
         np.einsum("nk,nkc->nc", weights, corners[faces]),
         np.einsum("nk,nkc->nc", weights, colours).round().astype(np.uint8),

@@ -83,11 +83,13 @@ def print_evaluations(found: dict[Way, Found], contexts: int, most: dict[str, fl
             f"{each.flops / 1e9:.0f}",
             f"{rate:.0%}",
             f"{each.peak:.2f}",
-            error(each.result, plain.result),
+            "" if each.result is None else error(each.result, plain.result),
         )
     print()
     print_titles(f"run of {EVALUATIONS} evaluations", "plain / this")
     for name, kinds in RUNS.items():
+        if not kinds.keys() <= found.keys():
+            continue
         ratios = [
             EVALUATIONS * plain.seconds[place] / sum(n * found[way].seconds[place] for way, n in kinds.items())
             for place in range(len(plain.seconds))
@@ -136,6 +138,7 @@ def main() -> None:
     parser.add_argument("--contexts", type=int, nargs="*", default=[1, 3])
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed, after it has run once")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ways", nargs="*", help="names of ways beside the plain one; all if not given")
     parser.add_argument("--others", nargs="*", default=OTHERS, choices=OTHERS, metavar="WORK")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -147,6 +150,7 @@ def main() -> None:
     with_random_zeros(model)
     model.warm_start_steps = 0
     model.to(arguments.device)
+    ways = [way for way in WAYS if arguments.ways is None or way is PLAIN or way.name in arguments.ways]
     clock = Clock(arguments.device)
     most = ceilings(clock)
     print(f"{'paper size' if full else 'small model'}, {arguments.device}, torch {torch.__version__}")
@@ -159,9 +163,9 @@ def main() -> None:
         model.eval()
         with torch.no_grad():
             evaluations = Evaluations(model, batch, clock, arguments.rays)
-            for way in WAYS:
+            for way in ways:
                 evaluations.prepare(way)
-            works = {way: partial(evaluations.observe, way) for way in WAYS}
+            works = {way: partial(evaluations.observe, way) for way in ways}
             print_evaluations(clock.in_turn(works, arguments.rounds), contexts, most)
     if arguments.others:
         measure_others(model, batch, clock, arguments, most)

@@ -49,6 +49,7 @@ SETTINGS = [
     Setting("noisy_fine_samples 1/4", noisy=0.25),
     Setting("bf16", bf16=True),
     Setting("skipped_light 0.005, noisy_fine_samples 1/4", 0.005, 0.25),
+    Setting("all three", 0.005, 0.25, True),
     *(Setting(f"evaluations_per_placement {count}", sharing=count) for count in (2, 5)),
     *(
         Setting(f"evaluations_per_placement {count}, noisy_fine_samples 1/4, bf16", 0.0, 0.25, True, count)

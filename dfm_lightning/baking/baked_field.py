@@ -86,15 +86,16 @@ class BakedField(NamedTuple):
         cell = place.int().clamp_(0, self.resolution - 1)
         right, down, behind = fraction = place - cell
         left, up, before = 1 - fraction
-        plane = torch.stack([left * up, right * up, left * down, right * down])
-        weights = torch.cat([plane * before, plane * behind])
+        plane = left * up, right * up, left * down, right * down
+        # A row for each point, as the lookup needs them: it would copy a transposed matrix slowly.
+        weights = torch.stack([part * depth for depth in (before, behind) for part in plane], dim=1)
         x, y, z = cell & (BRICK - 1)
         first = row * CORNERS + (z * SIDE + y) * SIDE + x
         steps = [0, 1, SIDE, SIDE + 1]
         steps += [step + SIDE**2 for step in steps]
         corners = first[:, None] + torch.tensor(steps, dtype=row.dtype, device=row.device)
         return torch.nn.functional.embedding_bag(
-            corners, self.values.flatten(0, 1), per_sample_weights=weights.T.to(self.values), mode="sum"
+            corners, self.values.flatten(0, 1), per_sample_weights=weights.to(self.values), mode="sum"
         )
 
 
