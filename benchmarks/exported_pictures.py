@@ -84,7 +84,8 @@ def main() -> None:
     (sampled,) = circles(arguments.model, arguments.root, 1, 12, size)
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         export_scene(sampled.bake(arguments.cells), sampled.cameras, ["mesh", "pointcloud"], Path(folder))
-        mesh: Any = trimesh.load(f"{folder}/mesh.glb", force="mesh")
+        mesh: Any
+        (mesh,) = trimesh.load_scene(f"{folder}/mesh.glb").geometry.values()
         cloud: Any = trimesh.load(f"{folder}/points.ply")
     print(f"mesh: {len(mesh.faces)} triangles; points: {len(cloud.vertices)}")
     columns = []
