@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from dfm_lightning.denoisers.rendered_estimate import check_coarse_only, rendered_estimate
 from dfm_lightning.denoisers.view_denoiser import LEVEL_CHANNELS
 from dfm_lightning.denoisers.view_lifting import PALETTE, ViewLifting, VolumeConditioning
-from dfm_lightning.denoisers.visibility import visibility
+from dfm_lightning.denoisers.visibility import Visibility, visibility
 from dfm_lightning.denoisers.volume_field import HiddenPart, VolumeField, lifted_views
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
 from dfm_lightning.geometry.scene_grids import SceneGrid
@@ -152,15 +152,20 @@ class VolumeDenoiser(ViewLifting):
 
     @torch.no_grad()
     def _with_visibility(self, conditioning: VolumeConditioning) -> VolumeConditioning:
-        """Add how much of the scene its context sees, through the density of the scene without a target."""
+        """Add how much of the scene its context sees, as far as the context alone tells."""
+        hidden = self._without_target(conditioning).hidden
+        return conditioning if hidden is None else conditioning._replace(visibility=hidden.visibility)
+
+    @torch.no_grad()
+    def _visibility(self, field: VolumeField, conditioning: VolumeConditioning) -> Visibility | None:
+        """Return how much the context sees through the density of a field, so that its surfaces count as seen."""
         renderer = self.estimate_renderer
         if self.look is None or renderer is None:
-            return conditioning
-        density = self._without_target(conditioning).query(conditioning.points, "coarse").density
+            return None
+        density = field.query(conditioning.points, "coarse").density
         cubes, views = self._as_cubes(density[..., None])[:, 0], conditioning.views
         cameras = views.world_to_camera, views.intrinsics
-        seen = visibility(cubes, conditioning.frame, *cameras, renderer.near, renderer.far)
-        return conditioning._replace(visibility=seen)
+        return visibility(cubes, conditioning.frame, *cameras, renderer.near, renderer.far)
 
     def forward(
         self, noisy: Float[Tensor, "b 1 3 h w"], level: Level, conditioning: VolumeConditioning
@@ -275,12 +280,7 @@ class VolumeDenoiser(ViewLifting):
         if self.whole is not None and whole is not None:
             of_points = of_points + self.whole.to_points(whole)
             palette = torch.cat([palette, self.whole.colours(whole, summary.float())], dim=1)
-        hidden = None
-        if self.look is not None and conditioning.visibility is not None:
-            hidden = HiddenPart(conditioning.visibility, present & (look is not None))
-            colours = palette.new_zeros(len(noisy), self.look.looks, 3) if look is None else look.colours
-            palette = torch.cat([palette, (colours * 0.5 + 0.5).clamp(0, 1)], dim=1)
-        return VolumeField(
+        field = VolumeField(
             conditioning.frame,
             volume.movedim(1, -1),
             views,
@@ -288,5 +288,10 @@ class VolumeDenoiser(ViewLifting):
             palette,
             self.decoder,
             self.grid.distance,
-            hidden,
         )
+        seen = self._visibility(field, conditioning)
+        if self.look is None or seen is None:
+            return field
+        colours = palette.new_zeros(len(noisy), self.look.looks, 3) if look is None else look.colours
+        palette = torch.cat([palette, (colours * 0.5 + 0.5).clamp(0, 1)], dim=1)
+        return field._replace(palette=palette, hidden=HiddenPart(seen, present & (look is not None)))
