@@ -76,12 +76,13 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     return torch.load(path, weights_only=True)
 
 
-def train_ours(folder: Path, iterations: int) -> dict[str, Any]:
+def train_ours(folder: Path, iterations: int, inversion_steps: int) -> dict[str, Any]:
     """Run the example; return its checkpoint's path in the folder and the processor seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     paths = os.pathsep.join([str(EXAMPLE), str(EXAMPLE.parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", "from dfm_lightning.cli import main; main()", "fit", "-c", str(CONFIG)]
     command += ["--trainer.max_steps", str(iterations)]
+    command += ["--model.init_args.denoiser.init_args.inversion_steps", str(inversion_steps)]
     subprocess.run(command, cwd=folder, check=True, env={**os.environ, "PYTHONPATH": paths})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     newest = max((folder / "runs").rglob("*.ckpt"), key=lambda path: path.stat().st_mtime)
@@ -168,6 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--iterations", type=int, default=2500, help="of the example")
+    parser.add_argument("--inversion_steps", type=int, default=1, help="of the example's denoiser")
     parser.add_argument("--steps", type=int, nargs="*", default=[1000, 100], help="evaluations of DPS")
     parser.add_argument("--draws", type=int, default=2, help="for each test scene")
     parser.add_argument("--tuned", type=int, default=8, help="validation scenes")
@@ -175,7 +177,7 @@ def main() -> None:
     given = parser.parse_args()
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    ours = kept(folder / "ours.pt", lambda: train_ours(folder, given.iterations))
+    ours = kept(folder / "ours.pt", lambda: train_ours(folder, given.iterations, given.inversion_steps))
     prior = kept(folder / "denoiser.pt", lambda: train_denoiser(ours["seconds"]))
     print(f"# trained {ours['seconds']:.0f} s each, the denoiser {prior['steps']} steps", flush=True)
     denoiser = CleanDenoiser().eval()
