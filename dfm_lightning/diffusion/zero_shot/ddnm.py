@@ -55,7 +55,7 @@ class DDNM(SteppingSolver):
     @property
     def evaluations(self) -> int:
         """See `ZeroShotSolver.evaluations`."""
-        return len(self._moves())
+        return len(self._moves(self.steps))
 
     def needed(self, problem: LinearProblem) -> frozenset[Ability]:
         """See `ZeroShotSolver.needed`."""
@@ -71,7 +71,7 @@ class DDNM(SteppingSolver):
         """See `ZeroShotSolver.run`."""
         points, rule = self.points(denoiser), self.rule(problem)
         x, clean, reached = rule.start(noise, points[0].ratio), noise, 0
-        for number in self._moves():
+        for number in self._moves(len(points) - 1):
             point, following = points[number], points[number + 1]
             for passed in reversed(range(number, reached)):
                 # (Each level passed on the way back has a noise of its own; the last one counts.)
@@ -81,12 +81,15 @@ class DDNM(SteppingSolver):
             x, reached = rule.move(Step(x, clean, point.ratio, u), draw_noise()), number + 1
         return x
 
-    def _moves(self) -> list[int]:
-        """Return the levels that are left for the next one, in order, the noisiest being 0."""
+    def _moves(self, steps: int) -> list[int]:
+        """Return the levels that are left for the next one, in order, the noisiest being 0.
+
+        There are fewer than asked for where the process has fewer (see `Spacing.levels`).
+        """
         moves: list[int] = []
-        for reached in range(self.steps):
+        for reached in range(steps):
             # Returns start from levels whose number, counted from the cleanest, is a multiple of the length.
-            if reached >= self.travel_length and (self.steps - 1 - reached) % self.travel_length == 0:
+            if reached >= self.travel_length and (steps - 1 - reached) % self.travel_length == 0:
                 moves += list(range(reached - self.travel_length, reached)) * (self.travel_repeat - 1)
             moves.append(reached)
         return moves

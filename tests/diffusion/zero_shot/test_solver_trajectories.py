@@ -202,3 +202,21 @@ def test_an_image_does_not_depend_on_the_batch(solver: ZeroShotSolver) -> None:
 
 def _with_inverse(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows, torch.linalg.pinv(rows.flatten(2)).mT.reshape(rows.shape)
+
+
+@pytest.mark.parametrize(
+    "solver", [DDRM(40), DDNM(40), DDNM(40, travel_repeat=2), PiGDM(40), DDS(40)], ids=lambda s: type(s).__name__
+)
+def test_a_process_that_ends_before_the_levels_of_the_method_has_fewer_steps(solver: ZeroShotSolver) -> None:
+    process = VarianceExploding(least_noise=0.05, largest_noise=20.0, data_std=None)
+    assert len(solver.spacing.levels(40, process)) < 40
+    generator = torch.Generator().manual_seed(0)
+
+    def noise() -> Tensor:
+        return torch.randn(2, *SHAPE, dtype=torch.float64, generator=generator)
+
+    found = solver.solve(exact_denoiser(process), problem("mask_noiseless", 2), noise(), process, noise)
+    measured = problem("mask_noiseless", 2)
+    residual = measured.operator.apply(found) - measured.measurement
+    # Plain noise is off by more than one.
+    assert residual.square().mean().sqrt() < 0.3
