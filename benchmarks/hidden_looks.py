@@ -50,10 +50,8 @@ def estimates(denoiser: VolumeDenoiser, batches: Iterator[Batch]) -> Estimated:
     for batch in batches:
         views = concatenate([batch.target, batch.novel], dim=1)
         context = select_views(batch.context, slice(1))
-        conditioning = denoiser._with_visibility(denoiser._lift_context(context, batch.target.params))
-        rendered = denoiser._estimate(conditioning, views.params)
-        assert rendered is not None
-        summary = conditioning.summary.repeat_interleave(rendered.shape[1], dim=0)
+        rendered = denoiser.estimate(context, views.params)
+        summary = denoiser._coarse(context.observation)[1].repeat_interleave(rendered.shape[1], dim=0)
         found.append(Estimated(views.observation.flatten(0, 1).half(), rendered.flatten(0, 1).half(), summary))
         print(
             f"\rscenes rendered: {sum(len(f.clean) for f in found) // rendered.shape[1]}", end="", file=sys.stderr

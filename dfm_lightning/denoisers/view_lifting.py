@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from dfm_lightning.denoisers.hidden_look import LookPlaces
 from dfm_lightning.denoisers.view_denoiser import ViewDenoiser
-from dfm_lightning.denoisers.visibility import Visibility
 from dfm_lightning.denoisers.volume_field import LiftedViews, lifted_views
 from dfm_lightning.geometry.scene_grids import GridFrame, SceneGrid
 from dfm_lightning.ranges import check_at_least
@@ -24,8 +23,9 @@ class VolumeConditioning(NamedTuple):
     """The denoiser's conditioning, computed once for a sampling run.
 
     `points` are the cells of the grid in the scene; `lifted` holds mean and variance over the context views of
-    what each of them sees there, `encoded` the mean of the encoder's summaries of them. `estimate`, `visibility`
-    and `places` are None if the denoiser does not use them.
+    what each of them sees there, `encoded` the mean of the encoder's summaries of them. `hidden` is
+    the share of the cells' light that no view of the context gets. `estimate`, `hidden` and `places` are None if
+    the denoiser does not use them.
     """
 
     frame: GridFrame
@@ -37,7 +37,7 @@ class VolumeConditioning(NamedTuple):
     summary: Float[Tensor, "b s"]
     palette: Float[Tensor, "b p 3"]
     estimate: Float[Tensor, "b 1 e h w"] | None = None
-    visibility: Visibility | None = None
+    hidden: Float[Tensor, "b n 1"] | None = None
     places: LookPlaces | None = None
 
 

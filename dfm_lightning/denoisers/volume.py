@@ -144,17 +144,15 @@ class VolumeDenoiser(ViewLifting):
 
     def condition(self, context: Views, target_params: Cameras) -> VolumeConditioning:
         """Encode the context, lift it into the grid, and render the estimate at the target's camera."""
-        conditioning = self._with_visibility(self._lift_context(context, target_params))
-        estimate, places = self._estimate(conditioning, target_params), None
-        if self.look is not None and estimate is not None:
-            places = self.look.places(estimate[:, 0], conditioning.summary)
-        return conditioning._replace(estimate=estimate, places=places)
-
-    @torch.no_grad()
-    def _with_visibility(self, conditioning: VolumeConditioning) -> VolumeConditioning:
-        """Add how much of the scene its context sees, as far as the context alone tells."""
-        hidden = self._without_target(conditioning).hidden
-        return conditioning if hidden is None else conditioning._replace(visibility=hidden.visibility)
+        conditioning = self._lift_context(context, target_params)
+        if self.estimate_renderer is None:
+            return conditioning
+        with torch.no_grad():
+            field = self._without_target(conditioning)
+            estimate = self._rendered(field, target_params)
+            hidden = None if field.hidden is None else field.hidden.share(conditioning.points, field.views)
+        places = None if self.look is None else self.look.places(estimate[:, 0], conditioning.summary)
+        return conditioning._replace(estimate=estimate, hidden=hidden, places=places)
 
     @torch.no_grad()
     def _visibility(self, field: VolumeField, conditioning: VolumeConditioning) -> Visibility | None:
@@ -210,9 +208,7 @@ class VolumeDenoiser(ViewLifting):
         views = concatenate([batch.target, batch.novel], dim=1)
         estimate = None
         if self.estimated is not None:
-            with torch.no_grad():
-                conditioning = self._with_visibility(self._lift_context(batch.context, batch.target.params))
-                estimate = self._estimate(conditioning, views.params)
+            estimate = self.estimate(batch.context, views.params)
         summary = self._coarse(batch.context.observation)[1]
         return {"image": LossTerm(self._error_of_noised(views.observation, summary, estimate), 1.0)}
 
@@ -222,18 +218,20 @@ class VolumeDenoiser(ViewLifting):
         self, conditioning: VolumeConditioning, present: Bool[Tensor, " b"]
     ) -> Float[Tensor, "b c d h w"] | None:
         """Return features of what the context does not see of the cells, for the 3D U-Net; of decided scenes."""
-        if self.hidden_cells is None or conditioning.visibility is None or conditioning.places is None:
+        if self.hidden_cells is None or conditioning.hidden is None:
             return None
-        light = HiddenPart(conditioning.visibility, present).light(conditioning.points, conditioning.views)
-        hidden = (1 - light.amax(dim=1)) * present[:, None]
-        return self._as_cubes(self.hidden_cells(hidden[..., None]))
+        return self._as_cubes(self.hidden_cells(conditioning.hidden * present[:, None, None]))
 
     @torch.no_grad()
-    def _estimate(self, conditioning: VolumeConditioning, cameras: Cameras) -> Float[Tensor, "b v e h w"] | None:
-        """Render the scene without a target for the 2D network, if that is to see it; without gradients."""
-        if self.estimate_renderer is None:
-            return None
-        field = self._without_target(conditioning)
+    def estimate(self, context: Views, cameras: Cameras) -> Float[Tensor, "b v e h w"]:
+        """Render the scene without a target as the 2D network sees it, without gradients.
+
+        Needs an `estimate_renderer`.
+        """
+        return self._rendered(self.deterministic_field(context), cameras)
+
+    def _rendered(self, field: VolumeField, cameras: Cameras) -> Float[Tensor, "b v e h w"]:
+        assert self.estimate_renderer is not None
         return rendered_estimate(
             self.estimate_renderer, field, cameras, self.estimate_reduction, self.grid.distance
         )

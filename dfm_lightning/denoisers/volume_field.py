@@ -67,6 +67,10 @@ class HiddenPart(NamedTuple):
         shown = (local[..., 2] > 0) & ((positions > 0) & (positions < 1)).all(dim=-1)
         return self.visibility.transmittance(local, positions) * shown
 
+    def share(self, points: Float[Tensor, "b n 3"], views: LiftedViews) -> Float[Tensor, "b n 1"]:
+        """Return the share of each point's light that no view of the context gets."""
+        return ContextLight(self.light(points, views), self.decided).hidden
+
 
 class VolumeField(NamedTuple):
     """A scene as a volume in its grid and the views that its points take their colours from.
