@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfm_lightning.ranges import check_at_least
+from dfm_lightning.ranges import check_above
 from dfm_lightning.record import Recorded
 from dfm_lightning.types import Level
 
@@ -177,21 +177,23 @@ class CosineProcess(DiscreteProcess):
 
     Args:
         levels: number T of noise levels.
-        emphasis: how much more often training draws noisy levels: the density of level t is proportional to
-            t^emphasis. 0 is uniform, as in DFM. Noisy levels decide what is hidden.
+        emphasis: which levels training draws oftener, above −1: the density of level t is proportional to
+            t^emphasis. 0 is uniform, as in DFM. Above 0 noisy levels, which decide what is hidden. Below 0 those
+            with little noise, for contexts that leave little open: only there the noisy target says more. The
+            cleanest tenth of the levels then has the probability 10^(−1 − emphasis), 0.32 at −0.5.
     """
 
     def __init__(self, levels: int = 1000, emphasis: float = 0.0) -> None:
         if levels < 1:
             raise ValueError(f"levels must be at least 1, got {levels}")
-        check_at_least(0, emphasis=emphasis)
+        check_above(-1, emphasis=emphasis)
         super().__init__(cosine_schedule(levels))
         self.emphasis = emphasis
 
     def training_levels(self, batch: int, generator: torch.Generator | None = None) -> Level:
         """Draw levels within 0..T−1, from `generator` (on the CPU) or the global generator."""
         device = self.alphas_cumprod.device
-        if self.emphasis > 0:
+        if self.emphasis != 0:
             place = torch.device("cpu") if generator is not None else device
             uniform = torch.rand(batch, dtype=torch.float64, generator=generator, device=place)
             drawn = self.levels * uniform ** (1 / (1 + self.emphasis))

@@ -82,7 +82,19 @@ def test_emphasis_draws_noisy_levels_oftener() -> None:
     # The density t on [0, 8) gives level k the probability ((k + 1)² − k²) / 64; standard deviations up to 112.
     expected = torch.tensor([1000 * (2 * level + 1) for level in range(8)])
     assert (counts - expected).abs().max() < 5 * 112
-    with pytest.raises(ValueError, match="emphasis"):
+
+
+def test_negative_emphasis_draws_levels_with_little_noise_oftener() -> None:
+    process = CosineProcess(levels=1000, emphasis=-0.5)
+    drawn = process.training_levels(40_000, torch.Generator().manual_seed(5))
+    assert drawn.min() == 0
+    assert drawn.max() <= 999
+    # The density t^(−1/2) on [0, 1000) gives the levels below t the probability (t / 1000)^(1/2).
+    for limit in (1, 10, 90, 250, 640):
+        share = (limit / 1000) ** 0.5
+        counted, deviation = (drawn < limit).sum(), (40_000 * share * (1 - share)) ** 0.5
+        assert abs(counted - 40_000 * share) < 5 * deviation
+    with pytest.raises(ValueError, match="emphasis must be above -1, got -1"):
         CosineProcess(emphasis=-1.0)
 
 
