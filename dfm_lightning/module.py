@@ -179,7 +179,10 @@ class DiffusionWithForwardModel(DiffusionSampling[Signal, Params], ValidatingMod
     def losses(self, batch: Batch, context_dropped: bool = False) -> dict[str, LossTerm]:
         """Compute all losses of a batch by name."""
         denoised = self.denoise_noised(batch)._replace(context_dropped=context_dropped)
-        own = self.denoiser.auxiliary_losses(batch, denoised.level, denoised.conditioning, denoised.signal)
+        # (Of the batch that a teacher may have changed.)
+        own = self.denoiser.auxiliary_losses(
+            denoised.batch, denoised.level, denoised.conditioning, denoised.signal
+        )
         terms = {**self.observation_losses(denoised), **self.regularisers(denoised), **own}
         # (A dropped context leaves nothing to compare with.)
         if self.context_weight > 0 and not context_dropped:
@@ -201,6 +204,8 @@ class DiffusionWithForwardModel(DiffusionSampling[Signal, Params], ValidatingMod
         self._levels = level
         # In float32 at least, as the noise process computes; the denoiser gets it in its own precision.
         noise = torch.randn_like(clean.to(at_least_float32(clean)))
+        if teaching is not None:
+            noise = noise * teaching.temperature
         conditioning = self.denoiser.condition(batch.context, batch.target.params)
         noisy = self.process.add_noise(clean, noise, level).to(clean.dtype)
         measured = measured_targets(self.process, self.target_deviation(batch.target.params))

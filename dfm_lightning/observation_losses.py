@@ -30,7 +30,12 @@ class DenoisedBatch(NamedTuple):
 
 
 class Teaching(Protocol):
-    """A teacher that takes the place of the data in training: it gives other levels and other observations."""
+    """A teacher that takes the place of the data in training: it gives other levels and other observations.
+
+    `temperature` is a factor on the noise of training, as sampling has one on its initial noise.
+    """
+
+    temperature: float
 
     def levels(self, batch: int, device: torch.device) -> Level:
         """Draw the levels of a training batch."""

@@ -28,6 +28,9 @@ class ProgressiveDistillation(Callback):
     `teacher_steps`. At novel parameters, it is compared with observations of the teacher's last signal, since a
     loss at the target alone would leave the signal free. The task's losses stay as they are.
 
+    Noise is as weak as the sampler's temperature makes it: a student that has seen only stronger noise is worse at
+    it than its teacher. There is no warm start (see `InverseGraphics`).
+
     The teacher is evaluated without classifier-free guidance. Checkpoints store it, so that a resumed training has
     the same teacher.
 
@@ -69,7 +72,7 @@ class ProgressiveDistillation(Callback):
             self._weights = {name: tensor.detach().cpu() for name, tensor in denoiser.state_dict().items()}
         levels = sampler.levels(pl_module.process)[:-1]
         pl_module.teaching = Teacher(
-            denoiser, pl_module.forward_model, pl_module.process, levels, self.teacher_steps
+            denoiser, pl_module.forward_model, pl_module.process, levels, self.teacher_steps, sampler.temperature
         )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -88,6 +91,7 @@ class Teacher:
         levels: at which the student is evaluated, falling.
         steps: of the teacher between two of them, evenly in ln(α/σ); from the last one to clean, evenly in the
             level.
+        temperature: factor on the noise that the student is trained with.
     """
 
     def __init__(
@@ -97,8 +101,10 @@ class Teacher:
         process: NoiseProcess,
         levels: list[Number],
         steps: int,
+        temperature: Number = 1.0,
     ) -> None:
         self.denoiser = Frozen(denoiser)
+        self.temperature = float(temperature)
         self.forward_model = forward_model
         self.process = process
         dtype = torch.long if process.integer_levels else torch.float32

@@ -11,12 +11,32 @@ from torch.nn import functional as F
 from dfm_lightning.networks.dit import zero_parameters
 
 Dimensions = Literal[1, 2, 3]
-_CONVOLUTION: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 # Channels last: on a CPU a convolution is then a matrix product over contiguous memory, a third faster.
 _MEMORY_FORMAT = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d}
 _POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _GROUPS = 8
+
+
+class VolumeConvolution(nn.Conv3d):
+    """`Conv3d` that is as quick for one volume as for several.
+
+    On a CPU, PyTorch leaves a batch of one to a general kernel, which takes up to ten times as long as oneDNN's.
+    """
+
+    def forward(self, input: Float[Tensor, "b i *s"]) -> Float[Tensor, "b o *r"]:
+        """Convolve each volume of the batch."""
+        single = len(input) == 1 and input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        known = input.dtype == self.weight.dtype == torch.float32
+        if not (single and known and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+            return super().forward(input)
+        result: Tensor = torch.ops.aten.mkldnn_convolution(
+            input, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+        )
+        return result
+
+
+_CONVOLUTION: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: VolumeConvolution}
 
 
 class ConditionedBlock(nn.Module):

@@ -59,7 +59,8 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
         warm_start_steps: iterations at the start that train a part of the denoiser alone. With pixelNeRF, the
             deterministic part: then the joint field's MLPs begin as copies of the deterministic one's, as in the
             original two stages, and parts that have not been trained before have their own warm-up of the learning
-            rate. With `VolumeDenoiser`, its 2D network, as a denoiser of all target and novel images.
+            rate. With `VolumeDenoiser`, its 2D network, as a denoiser of all target and novel images. A model that
+            is distilled has no warm start.
         random_context_views: in training, use only the first few of the context views that the data gives, a
             random number from 1 on, the same for the whole batch.
         context_dropout: probability that a training batch has its context dropped, so that the model can be
@@ -140,13 +141,13 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
 
     @property
     def warming_up(self) -> bool:
-        """Tell whether training is still in its warm start."""
-        return self.training and self.global_step < self.warm_start_steps
+        """Tell whether training is still in its warm start, which a model that has a teacher does not have."""
+        return self.training and self.teaching is None and self.global_step < self.warm_start_steps
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Initialise the joint field from the deterministic part at the end of the warm start."""
         super().on_train_batch_start(batch, batch_idx)
-        if 0 < self.warm_start_steps == self.global_step:
+        if self.teaching is None and 0 < self.warm_start_steps == self.global_step:
             self.denoiser.adopt_deterministic_mlp()
 
     def prepare_training_batch(self, batch: Batch) -> Batch:

@@ -21,7 +21,7 @@ from dfm_lightning.diffusion.gradients import refuse_noise
 from dfm_lightning.errors import UserError
 from dfm_lightning.interfaces import SignalDenoiser
 from dfm_lightning.module import DiffusionWithForwardModel
-from dfm_lightning.types import Batch, Level, Views
+from dfm_lightning.types import Batch, Level, LossTerm, Views
 
 PROCESS = CosineProcess()
 
@@ -160,6 +160,47 @@ def test_a_model_that_is_taught_its_own_steps_has_nothing_to_learn() -> None:
             {"target": 0, "novel": 0}, abs=1e-9
         )
     assert max(losses["target"].value.item() for losses in further) > 1e-4
+
+
+class Spy(Teacher):
+    """Keeps what it is given, and the last batch it taught."""
+
+    def taught(self, batch: Batch, noisy: Tensor, level: Level) -> Batch:
+        self.noisy = noisy
+        self.last = super().taught(batch, noisy, level)
+        return self.last
+
+
+def test_training_noise_is_as_weak_as_sampling_noise() -> None:
+    model = exact_model(DDIM(4, temperature=0.3, spacing=Quadratic())).train()
+    callback = ProgressiveDistillation()
+    callback.on_fit_start(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), model)
+    assert model.teaching is not None
+    assert model.teaching.temperature == 0.3
+    for temperature in (0.3, 1.0):
+        spy = model.teaching = Spy(exact(), Identity(), model.process, [950], 2, temperature)
+        batch = batch_of(4000)
+        with torch.no_grad():
+            model.denoise_noised(batch)
+        signal_rate, noise_rate = model.process.exact_rates(950)
+        noise = (spy.noisy - signal_rate * batch.target.observation) / noise_rate
+        assert noise.std().item() == pytest.approx(temperature, rel=0.03)
+
+
+class OwnLoss(Line):
+    """Compares what it is told to be the target with zero."""
+
+    def auxiliary_losses(self, batch: Batch, level: Level, conditioning: Any, signal: Any) -> dict[str, LossTerm]:
+        return {"own": LossTerm(batch.target.observation.square().mean(), 1.0)}
+
+
+def test_a_denoisers_own_losses_compare_with_the_teacher() -> None:
+    model = DiffusionWithForwardModel(OwnLoss(), Identity(), sampler=DDIM(2, spacing=Quadratic()))
+    spy = model.teaching = Spy(Line(), Identity(), model.process, model.sampler.levels(model.process)[:-1], 2)
+    batch = batch_of(6)
+    own = model.losses(batch)["own"].value
+    assert own == spy.last.target.observation.square().mean()
+    assert own != batch.target.observation.square().mean()
 
 
 def scene() -> Batch:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dfm_lightning.networks.unet import ConditionedBlock, GlobalAttention, UNet
+from dfm_lightning.networks.unet import ConditionedBlock, GlobalAttention, UNet, VolumeConvolution
 
 
 def trained(module: torch.nn.Module) -> torch.nn.Module:
@@ -33,6 +33,27 @@ def test_a_block_is_two_convolutions_with_the_condition_between_them() -> None:
     hidden = F.conv2d(F.silu(hidden), block.second.weight, block.second.bias, 1, 1)
     expected = hidden + F.conv2d(x, block.shortcut.weight, block.shortcut.bias)
     torch.testing.assert_close(block(x, condition), expected)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize(("inputs", "outputs", "side"), [(16, 8, 3), (9, 8, 1)])
+def test_one_volume_is_convolved_like_several_and_as_quickly(
+    inputs: int, outputs: int, side: int, layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    convolution = VolumeConvolution(inputs, outputs, side, padding=side // 2).to(memory_format=layout)
+    x = torch.randn(1, inputs, 6, 4, 8).contiguous(memory_format=layout).requires_grad_()
+    weight, bias, exact = (part.detach().double().requires_grad_() for part in (*convolution.parameters(), x))
+    expected = F.conv3d(exact, weight, bias, padding=side // 2)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        result = convolution(x)
+    torch.testing.assert_close(result, expected.float(), rtol=0, atol=1e-5)
+    result.sin().sum().backward()
+    expected.sin().sum().backward()
+    for found, known in zip((*convolution.parameters(), x), (weight, bias, exact), strict=True):
+        torch.testing.assert_close(found.grad, known.grad.float(), rtol=1e-4, atol=1e-4)
+    if torch.backends.mkldnn.is_available():
+        assert not [event.name for event in seen.events() if "slow_conv" in event.name]
 
 
 def test_attention_agrees_with_pytorchs_module() -> None:

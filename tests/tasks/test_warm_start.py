@@ -10,8 +10,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from several_processes import strategy
 from torch import Tensor
 
+from dfm_lightning.callbacks import ProgressiveDistillation
 from dfm_lightning.denoisers import PixelNeRFDenoiser
-from dfm_lightning.diffusion import CosineProcess
+from dfm_lightning.diffusion import DDIM, CosineProcess
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.networks.image_encoder import ImageEncoder
 from dfm_lightning.optimizers import AdamWithWarmup
@@ -54,14 +55,21 @@ def task() -> InverseGraphics:
 
 
 def trained(
-    processes: int = 1, steps: int = STEPS, resume: Path | None = None, save: Path | None = None
+    processes: int = 1,
+    steps: int = STEPS,
+    resume: Path | None = None,
+    save: Path | None = None,
+    distilled: bool = False,
 ) -> InverseGraphics:
     model = task()
+    teaching = [ProgressiveDistillation()] if distilled else []
+    if distilled:
+        model.sampler = DDIM(2)
     saving = [ModelCheckpoint(save, every_n_train_steps=1, save_top_k=-1, filename="{step}")] if save else []
     trainer = Trainer(
         accelerator="cpu", devices=processes, strategy=strategy(processes), logger=False,
         use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=bool(saving), callbacks=list(saving), max_steps=steps,
+        enable_checkpointing=bool(saving), callbacks=[*saving, *teaching], max_steps=steps,
     )  # fmt: skip
     trainer.fit(model, datamodule=Scenes(), ckpt_path=resume)
     return model
@@ -79,6 +87,16 @@ def test_the_parts_train_in_their_stages() -> None:
     assert not any("coarse_mlp" in name and "modulations" not in name for name in same[1])
     for name, value in warm.deterministic_mlp.state_dict().items():
         torch.testing.assert_close(end.fine_mlp.state_dict()[name], value, msg=f"{name} was not adopted")
+
+
+def test_a_student_has_no_warm_start() -> None:
+    start = task().denoiser.state_dict()
+    one, end = (trained(steps=steps, distilled=True).denoiser for steps in (1, WARM_START + 1))
+    assert not torch.equal(one.state_dict()["coarse_mlp.output.bias"], start["coarse_mlp.output.bias"])
+    # Nothing is taken over where a warm start would have ended.
+    for name, value in end.deterministic_mlp.state_dict().items():
+        if name.endswith("weight") and value.dim() == 2:
+            assert not torch.allclose(end.fine_mlp.state_dict()[name], value), name
 
 
 def test_a_resumed_training_is_an_uninterrupted_one(tmp_path: Path) -> None:
