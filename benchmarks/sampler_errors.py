@@ -44,6 +44,16 @@ ROWS = [
     ("GHVB(order=3)", "Quadratic()"),
     ("UniPC()", "LogSNR(last=4)"),
     ("PLMS()", "Even()"),
+    ("PLMS()", "LogSNR(last=4)"),
+    ("UniPC(order=3)", "LogSNR(last=4)"),
+    ("UniPC()", "AlignYourSteps()"),
+    ("PLMS()", "AlignYourSteps()"),
+    ("UniPC()", "Karras()"),
+    ("PLMS()", "Leading()"),
+    ("DPMSolver(order=3)", "Quadratic()"),
+    ("DPMSolverSinglestep()", "Quadratic()"),
+    ("DEIS(order=3)", "Quadratic()"),
+    ("HeavyBall()", "Quadratic()"),
 ]
 
 
