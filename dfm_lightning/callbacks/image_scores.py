@@ -53,9 +53,15 @@ class ImageScores:
         names.append(("fid and kid", "fid" in missing))
         return "; ".join(f"{name}{', missing' if absent else ''}" for name, absent in names)
 
+    @property
+    def has_features(self) -> bool:
+        """Whether the network behind FID and KID has its weights; after `load`."""
+        assert self._realism is not None
+        return self._realism.available
+
     def features(self, images: dict[str, Float[Tensor, "_ 3 h w"]], device: torch.device) -> dict[str, np.ndarray]:
         """Compute the features of sets of images by name, on a device; nothing without weights."""
-        assert self._realism is not None
-        if not self._realism.available:
+        if not self.has_features:
             return {}
+        assert self._realism is not None
         return {name: self._realism.features(part.to(device)).cpu().numpy() for name, part in images.items()}

@@ -32,9 +32,9 @@ class LinearReport(ScoreReport):
 
     `tasks.linear_scores.score_image` lists the scores; `lpips_mean` is added if LPIPS' weights are available and
     images have three channels. FID and KID compare all samples with the true images ("image"). As "projected" they
-    compare x̂ + A†(y − A x̂), samples made consistent with their measurements, which is the C-FID of InvFusion
-    (Elata et al. 2025). To compare zero-shot solvers and models for other operators, give the folders of their
-    tests to `dfm report`.
+    compare x̂ + A†(y − A x̂), samples made consistent with their measurements by the true pseudo-inverse, which is
+    the C-FID of InvFusion (Elata et al. 2025). To compare zero-shot solvers and models for other operators, give
+    the folders of their tests to `dfm report`.
 
     Args:
         output: folder to write into.
@@ -106,14 +106,12 @@ class LinearReport(ScoreReport):
 
     def joint_inputs(self, scene: EvaluatedImage, device: torch.device) -> Arrays:
         """See `EvaluationReport`: the features of the true images, the samples and their projections."""
-        if scene.truth.shape[0] != 3:
+        if scene.truth.shape[0] != 3 or not self._images.has_features:
             return {}
         images = true_and_sampled(IMAGE, scene.truth[None], scene.samples)
         features = self._images.features({**images, FAKE + PROJECTED: scene.projected}, device)
-        if features:
-            # The true images are the same for both roles.
-            features[REAL + PROJECTED] = features[REAL + IMAGE]
-        return features
+        # The true images are the same for both roles.
+        return {**features, REAL + PROJECTED: features[REAL + IMAGE]}
 
     def joint_scores(self, inputs: Iterator[Arrays]) -> dict[str, Scores]:
         """See `EvaluationReport`: FID and KID of the samples, and of their projections."""

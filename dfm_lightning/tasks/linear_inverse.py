@@ -1,7 +1,8 @@
 """Linear inverse problems: images from linear measurements of them, by a model that knows the operator or not."""
 
-from collections.abc import Iterator
-from itertools import count
+import math
+from collections.abc import Iterator, Sequence
+from itertools import count, pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -32,7 +33,7 @@ from dfm_lightning.losses.principal_directions import DirectionLoss, direction_t
 from dfm_lightning.module import DenoisedBatch, DiffusionWithForwardModel
 from dfm_lightning.optimizers import AdamWithWarmup, OptimizerChoice
 from dfm_lightning.randomness import named_noise
-from dfm_lightning.ranges import Number, check_at_least
+from dfm_lightning.ranges import Number, check_above, check_at_least
 from dfm_lightning.sampling import NoiseNames, evaluated
 from dfm_lightning.tasks.linear_scores import LinearSolution, evaluate_images, pictures_of, score_image
 from dfm_lightning.types import (
@@ -54,10 +55,10 @@ from dfm_lightning.types import (
 class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
     """Images whose linear measurements are given; trained with EDM's loss and its learned weighting.
 
-    One model, several uses: samples of the posterior by `sampler`, its mean by one step at the highest noise, its
-    principal directions where the denoiser has a head for them, images without any measurement, and, by `solver`,
-    zero-shot solutions that use the model without measurement. Trained on targets that are measurements, it is
-    operator-aware DFM.
+    One model, several uses: samples of the posterior by `sampler`, its mean by one step at the highest noise (or a
+    few more), its principal directions where the denoiser has a head for them, images without any measurement,
+    and, by `solver`, zero-shot solutions that use the model without measurement. Trained on targets that are
+    measurements, it is operator-aware DFM.
 
     Args:
         denoiser: predicts images.
@@ -73,6 +74,9 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
         guidance_scale: classifier-free guidance in sampling, away from what is dropped; 1 is none.
         samples: number of images drawn for each measurement in test and predict.
         draw_batch: how many of them are drawn in one batch; see `PredictingModule`.
+        mean_noises: further noise levels σ of the estimate of the mean, falling; see `posterior`. None are the
+            paper's one step.
+        mean_draws: number of draws of noise over which the estimate of the mean is averaged.
         context_guidance: gradient steps of each predicted image towards the measurement in sampling; none if None.
         minority: scores how rare each sampled image is, for some evaluations more; none if None.
     """
@@ -99,6 +103,8 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
         guidance_scale: float = 1.0,
         samples: int = 8,
         draw_batch: int = 1,
+        mean_noises: Sequence[Number] = (),
+        mean_draws: int = 1,
         context_guidance: ContextGuidance | None = None,
         minority: MinorityScore | None = None,
     ) -> None:
@@ -116,6 +122,10 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
             minority=minority,
         )
         check_at_least(0, direction_weight=direction_weight)
+        check_above(0, mean_noises=mean_noises)
+        check_at_least(1, mean_draws=mean_draws)
+        if any(next_one >= one for one, next_one in pairwise(mean_noises)):
+            raise ValueError(f"mean_noises must fall, got {list(mean_noises)}")
         if solver is not None and context_guidance is not None:
             raise UserError("a zero-shot solver uses the measurement in its own way: set context_guidance to null")
         if solver is not None and minority is not None:
@@ -128,6 +138,8 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
         self.unconditional = unconditional
         self.direction_weight = direction_weight
         self.direction_loss = direction_loss
+        self.mean_noises = list(mean_noises)
+        self.mean_draws = mean_draws
 
     # --- training ---------------------------------------------------------------------------------------
 
@@ -233,21 +245,40 @@ class LinearInverseProblem(DiffusionWithForwardModel[Tensor, Sensing]):
     def posterior(
         self, key: str, context: Views, target_params: Sensing
     ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b k c h w"]]:
-        """Estimate the posterior's mean, by one step at the highest noise, and its principal directions.
+        """Estimate the posterior's mean, and its principal directions by one step at the highest noise.
+
+        Without `mean_noises`, the mean is by the same step, as InvFusion's. At any noise level, the mean of the
+        estimates E[x | xₜ, y] over all noisy images xₜ of the posterior is the posterior's mean, and a network may
+        know lower levels better: so the probability flow is followed through `mean_noises`, by Euler's steps, and
+        the last level's estimates count. They are averaged over `mean_draws` draws of noise.
 
         Raises:
             UserError: see `sample`.
         """
         check_context(context)
         context = self.without_measurement(context) if self.unconditional else context
-        conditioning = self.denoiser.condition(context, target_params)
         scenes, device = len(context.observation), context.observation.device
-        level = self._highest(scenes, device)
+        draws = self.mean_draws
+        # (Copies of a scene follow each other.)
+        context, target_params = repeat_batch(context, draws), repeat_batch(target_params, draws)
+        conditioning = self.denoiser.condition(context, target_params)
+        names = [("mean", key), *[("mean", key, number) for number in range(1, draws)]] * scenes
         size = (1, *self.target_size(context))
-        noise = named_noise([("mean", key)] * scenes, size, device).to(context.observation.dtype)
+        noise = named_noise(names, size, device).to(context.observation.dtype)
+        level = self._highest(len(noise), device)
         noisy = self.process.add_noise(torch.zeros_like(noise), noise, level).to(noise.dtype)
         mean, directions = self.denoiser.evaluate(*self.process.denoiser_input(noisy, level), conditioning)
-        return mean, orthogonal_directions(directions)
+        for sigma in self.mean_noises:
+            kept = self.process.noise_from_clean(noisy, mean[:, None], level)
+            level = torch.full_like(level, self._level_of(sigma))
+            noisy = self.process.add_noise(mean[:, None], kept, level).to(noise.dtype)
+            mean = self.denoiser(*self.process.denoiser_input(noisy, level), conditioning)
+        return mean.unflatten(0, (scenes, draws)).mean(dim=1), orthogonal_directions(directions[::draws])
+
+    def _level_of(self, sigma: Number) -> float:
+        """Return the level at which x + t z has this noise t; the nearest, if levels are whole."""
+        level = self.process.level_at(-math.log(sigma))
+        return round(level) if self.process.integer_levels else level
 
     def without_measurement(self, context: Views) -> Views:
         """Return the context of an image of which nothing was measured."""

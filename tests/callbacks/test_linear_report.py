@@ -14,7 +14,13 @@ from dfm_lightning.callbacks import LinearReport
 from dfm_lightning.denoisers import OperatorDenoiser
 from dfm_lightning.diffusion import Heun, Karras
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models.linear import LinearMeasurements, Matrices, Nothing, one_a_view
+from dfm_lightning.forward_models.linear import (
+    LinearMeasurements,
+    Matrices,
+    Nothing,
+    StridedMotionBlurs,
+    one_a_view,
+)
 from dfm_lightning.metrics import compare_features, psnr
 from dfm_lightning.tasks import LinearInverseProblem
 from dfm_lightning.types import Batch, map_tensors
@@ -30,6 +36,7 @@ def problems(law: Any, keys: list[str]) -> Batch:
 
 
 BATCHES = [problems(Matrices((4, 9)), ["a", "b"]), problems(Nothing(), ["c"])]
+BLURRED = problems(StridedMotionBlurs((2,)), ["d"])
 
 
 def run(folder: Path) -> tuple[LinearInverseProblem, dict[str, Any]]:
@@ -78,6 +85,20 @@ def test_projected_samples_explain_the_measurement(tmp_path: Path) -> None:
             torch.testing.assert_close(seen, context.observation[:, 0], atol=1e-4, rtol=1e-4)
     assert report["joint"] == {}
     assert {"fid", "kid", "lpips"} <= set(report["missing"])
+
+
+def test_an_approximate_pseudo_inverse_projects_as_the_true_one(tmp_path: Path) -> None:
+    model, _ = run(tmp_path)
+    (image,) = model.eval().test_step(BLURRED, 0)["scenes"]
+    operator = one_a_view(BLURRED.context.params.operator)
+    columns = torch.eye(64, dtype=torch.float64).view(64, 1, 8, 8).expand(-1, 3, -1, -1)
+    dense = operator.apply(columns[None])[0].flatten(2)[:, 0].mT
+    residual = BLURRED.context.observation[0, 0].double() - operator.apply(image.samples[None].double())[0]
+    back = torch.linalg.pinv(dense, rtol=1e-5) @ residual.flatten(2)[..., None]
+    expected = image.samples + back.view(image.samples.shape).float()
+    assert (image.projected - expected).norm() < 1e-2 * (expected - image.samples).norm()
+    approximate = operator.pseudo_inverse(residual[None])[0]
+    assert (approximate.flatten() - back.flatten()).norm() > 0.1 * back.norm()
 
 
 def test_another_task_is_refused(tmp_path: Path) -> None:

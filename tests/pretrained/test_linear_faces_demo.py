@@ -43,10 +43,9 @@ def test_samples_follow_the_measurement_and_cover_the_truth() -> None:
     assert quality["nothing"] < quality["mask"]
     assert quality["nothing"] + 3 < quality["matrix"]
     assert quality["nothing"] + 6 < quality["blur"]
-    for name in ("nothing", "mask", "matrix"):
-        assert scores[name]["psnr_of_mean"] > quality[name]
-        assert scores[name]["psnr_of_average"] > quality[name]
-    assert scores["blur"]["psnr_of_average"] > quality["blur"] + 0.5
+    for name, values in scores.items():
+        assert values["psnr_of_mean"] > quality[name] + 0.5
+        assert values["psnr_of_average"] > quality[name] + (0.5 if name == "blur" else 0)
     # Of the values between the least and the greatest of 4 draws, 60% would hold the truth.
     coverage = sum(values["coverage"] for values in scores.values()) / len(scores)
     assert 0.45 < coverage < 0.75

@@ -1,12 +1,13 @@
 """Linear inverse problems: the loss, the uses of one model, zero-shot solvers on it, what is refused."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
 from dfm_lightning.denoisers import OperatorDenoiser
-from dfm_lightning.diffusion import Heun, Karras
+from dfm_lightning.diffusion import Heun, Karras, VarianceExploding
 from dfm_lightning.diffusion.zero_shot import DDNM, DDRM, DPS, PiGDM
 from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.linear import (
@@ -16,6 +17,7 @@ from dfm_lightning.forward_models.linear import (
     PatchMasks,
     StridedMotionBlurs,
 )
+from dfm_lightning.randomness import named_noise
 from dfm_lightning.tasks import LinearInverseProblem, LinearSolution
 from dfm_lightning.types import Batch, Request, Views, as_request
 
@@ -94,6 +96,39 @@ def test_all_uses_come_from_one_model() -> None:
     average = sum(p.signal.image[0] for p in predictions[:3]) / 3
     error = ((average.clamp(-1, 1) - batch.truth["image"][0]) / 2).square().mean()
     assert scores["image0"]["psnr_of_average"] == pytest.approx(-10 * error.log10().item(), abs=1e-3)
+
+
+def test_the_mean_follows_the_flow_through_its_levels_for_each_draw() -> None:
+    """By hand, for states x + t z: x' = D + t'/t (x − D), and the last level's estimates averaged."""
+    batch, levels = problems(count=1), [80.0, 7.0, 0.9]
+    task = model(mean_noises=levels[1:], mean_draws=2).eval()
+    conditioning = task.denoiser.condition(batch.context, batch.target.params)
+    found = []
+    with torch.no_grad():
+        for name in (("mean", "image0"), ("mean", "image0", 1)):
+            state = levels[0] * named_noise([name], (1, 3, 8, 8), torch.device("cpu"))[:, 0]
+            for number, t in enumerate(levels):
+                estimate = task.denoiser(state[:, None] / (t**2 + 0.25) ** 0.5, level_of(t), conditioning)
+                if number + 1 < len(levels):
+                    state = estimate + levels[number + 1] / t * (state - estimate)
+            found.append(estimate)
+    mean, _ = task.posterior("image0", batch.context, batch.target.params)
+    torch.testing.assert_close(mean, (found[0] + found[1]) / 2, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+    first, directions = model(directions=2).eval().posterior("image0", batch.context, batch.target.params)
+    again = model(directions=2, mean_draws=2).eval().posterior("image0", batch.context, batch.target.params)
+    torch.testing.assert_close(again[1], directions)
+    assert not torch.allclose(again[0], first, atol=1e-3)
+
+
+def level_of(t: float) -> torch.Tensor:
+    return torch.tensor([VarianceExploding().level_at(-math.log(t))])
+
+
+@pytest.mark.parametrize(("noises", "message"), [((5.0, 5.0), "must fall"), ((5.0, 0.0), "mean_noises")])
+def test_levels_of_the_mean_fall(noises: tuple[float, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model(mean_noises=noises)
 
 
 def test_unconditional_samples_do_not_see_the_measurement() -> None:

@@ -1,7 +1,7 @@
 """Linear forward models of images: operators, their random distributions, and the observation through them."""
 
 from dfm_lightning.forward_models.linear.blurs import Blur, Downsampling, blur, downsampling, gaussian_kernel
-from dfm_lightning.forward_models.linear.deepinv import DeepinvOperator
+from dfm_lightning.forward_models.linear.deepinv import DeepinvOperator, deepinv_operator
 from dfm_lightning.forward_models.linear.laws import (
     BoxMasks,
     CompressedSensings,
@@ -71,6 +71,7 @@ __all__ = [
     "check_measurement",
     "check_noise",
     "conjugate_gradients",
+    "deepinv_operator",
     "downsampling",
     "gaussian_kernel",
     "mask_operator",

@@ -91,6 +91,10 @@ class LinearOperator(ABC):
         """
         return self._on_copies(self._pseudo_inverse, measurement, self.measurement_shape, "measurements")
 
+    def exact(self) -> "LinearOperator":
+        """Return the same map with its true pseudo-inverse, where its own is approximate and the true is known."""
+        return self
+
     def norm(self) -> Float[Tensor, " b"]:
         """Return the largest singular value of each operator; here estimated by power iteration on AᵀA."""
         return power_iteration(self)

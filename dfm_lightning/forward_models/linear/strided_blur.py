@@ -153,6 +153,10 @@ class ApproximateStridedBlur(StridedBlur):
         """See `LinearOperator.abilities`: singular values for small images only."""
         return super().abilities | {"pseudo-inverse"}
 
+    def exact(self) -> StridedBlur:
+        """See `LinearOperator.exact`: for small images."""
+        return StridedBlur(*self) if "pseudo-inverse" in super().abilities else self
+
     def _pseudo_inverse(self, measurement: Float[Tensor, "b k c p q2"]) -> Float[Tensor, "b k c h w"]:
         return self._back(self._complex(measurement) * self.folded_inverse[:, None, None])
 

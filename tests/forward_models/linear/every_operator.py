@@ -55,6 +55,7 @@ MAKERS: dict[str, Callable[[], LinearOperator]] = {
     "weighted blocks": lambda: downsampling(4, (2, *SHAPE), torch.randn(2, 4, 4, generator=generator())),
     "strided blur 2": lambda: strided_blur(motion(8, 2.0), 2, SHAPE),
     "strided blur 4": lambda: strided_blur(motion(8, 4.0), 4, SHAPE),
+    "approximate strided blur 2": lambda: strided_blur(motion(8, 2.0), 2, SHAPE, approximate=True),
     "zero": lambda: zero_operator((2, *SHAPE)),
     "projection": lambda: Projection(Matrices((2, 12)).draw(2, SHAPE, generator())),
 }
