@@ -142,6 +142,7 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
     (OperatorDenoiser, "patch"): 1,
     (LinearInverseProblem, "denoiser"): lambda: OperatorDenoiser(**{**SMALL_OPERATOR, "depths": (2,)}),
     (LinearInverseProblem, "solver"): DPS,
+    (LinearInverseProblem, "mean_noises"): (5.0, 1.0),
     (StridedMotionBlurs, "strides"): (2, 4),
     (Matrices, "rows"): (2, 64),
     (GaussianBlurs, "deviations"): (0.5, 2.0),
