@@ -1,4 +1,4 @@
-"""Tomography with few angles: images that nobody has seen, from projections alone."""
+"""Tomography with few angles: images that nobody has seen, from (filtered) projections alone."""
 
 import math
 
@@ -15,18 +15,40 @@ from dfm_lightning.types import Batch, Views, as_request
 SIDE, GIVEN, SEEN = 32, 3, 24
 
 
+def rays(images, angles):
+    """Sinograms [b v 1 angles 32] of images [b 1 32 32] at angles [b v angles]: means along rays, times 4."""
+    flat = angles.flatten(1)
+    cos, sin, zero = flat.cos(), flat.sin(), torch.zeros_like(flat)
+    turns = torch.stack([cos, -sin, zero, sin, cos, zero], dim=-1).unflatten(-1, (2, 3))
+    grid = F.affine_grid(turns.flatten(0, 1), [flat.numel(), 1, SIDE, SIDE], align_corners=False)
+    # One image below the other, each under all of its angles: so no image is copied.
+    turned = F.grid_sample(images, grid.view(len(images), -1, SIDE, 2), align_corners=False)
+    return 4 * turned.view(len(images), *angles.shape[1:], SIDE, SIDE).mean(dim=-2)[:, :, None]
+
+
+def half_ramp():
+    """A filter of sinograms' rows [32 32]: each frequency f is multiplied by about the root of f.
+
+    Filtered twice, projections are those of filtered backprojection. So the adjoint of the filtered ones, at many
+    angles, nearly inverts them, and their squared error is nearly the image's, at each frequency. Without the
+    filter, what is fine in an image hardly counts. The factor gives filtered sinograms about unit range; their
+    means are kept, too.
+    """
+    frequencies = torch.fft.fftfreq(2 * SIDE, dtype=torch.float64).abs() * 2
+    kernel = torch.fft.ifft((frequencies + 1 / SIDE).sqrt()).real
+    places = torch.arange(SIDE)
+    return 3 * kernel[(places[:, None] - places) % (2 * SIDE)].float()
+
+
 class Projections(ForwardModel):
-    """Sinograms [b v 1 angles 32] of images [b 1 32 32] at angles φ [b v angles]: means along rays, times 4."""
+    """Filtered sinograms [b v 1 angles 32] of images [b 1 32 32] at angles φ [b v angles]."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("filter", half_ramp(), persistent=False)
 
     def forward(self, signal, params):
-        angles = params.flatten(1)
-        cos, sin, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
-        turns = torch.stack([cos, -sin, zero, sin, cos, zero], dim=-1).unflatten(-1, (2, 3))
-        grid = F.affine_grid(turns.flatten(0, 1), [angles.numel(), 1, SIDE, SIDE], align_corners=False)
-        # One image below the other, each under all of its angles: so no image is copied.
-        turned = F.grid_sample(signal, grid.view(len(signal), -1, SIDE, 2), align_corners=False)
-        rays = 4 * turned.view(len(signal), *params.shape[1:], SIDE, SIDE).mean(dim=-2)
-        return rays[:, :, None]
+        return rays(signal, params) @ self.filter
 
     def target_size(self, context):
         return (1, SEEN, SIDE)
