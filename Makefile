@@ -3,6 +3,7 @@
 # make demo-gan           the same for faces from a patch
 # make demo-linear        the same for images from linear measurements: masked, blurred, mixed, or not measured at all
 # make demo-sparsefusion  views from two images by SparseFusion, two scenes distilled, on one page
+# make demo-sparsefusion-from-scratch  the same from nothing: its training scenes, its model (about 40 minutes), its test
 # make demo-from-scratch  install, make the training scenes, train the demo's model for hours, test it
 # make results            test the shipped model on the 50 scenes held out from its training, 8 samples each, on one page
 # make test               install, check style and types, run all tests
@@ -25,10 +26,17 @@ GAN := --config configs/ffhq_gan_demo.yaml --ckpt_path ffhq_gan_demo
 LINEAR := --config configs/linear_faces_demo.yaml --ckpt_path linear_faces_demo
 SPARSE := --ckpt_path sparsefusion_demo --data.root demo/sparsefusion/scenes
 SPARSE_SCENES := --train_scenes 2 --val_scenes 1 --test_scenes 8 --frames 16 --height 64 --width 64 --seed 1
+SPARSE_TRAINING := --train_scenes 400 --val_scenes 4 --test_scenes 8 --frames 16 --height 64 --width 64 --workers 2
+# A folder of its own: all that the config names lies in there, beside what the shipped model gave.
+SCRATCH := demo/sparsefusion_from_scratch
+IN_SCRATCH := cd $(SCRATCH) && OMP_NUM_THREADS=1 $(abspath $(BIN))/dfm
+SPARSE_CONFIG := --config $(abspath configs)/sparsefusion_demo.yaml
+SPARSE_LAST := demo/sparsefusion/fit/last.ckpt
 # Once around; it was taken from 26 degrees above the horizon.
 AROUND := "{kind: orbit, size: 6.283, frames: 30, elevation: 26}"
 
-.PHONY: demo demo-motion demo-gan demo-linear demo-sparsefusion demo-from-scratch results test quick docs lint clean-demo
+.PHONY: demo demo-motion demo-gan demo-linear demo-sparsefusion demo-sparsefusion-from-scratch demo-from-scratch results \
+	test quick docs lint clean-demo
 .DELETE_ON_ERROR:
 
 demo: demo/index.html
@@ -101,6 +109,25 @@ demo/sparsefusion/index.html: demo/sparsefusion/.data
 	$(DFM) predict --config configs/sparsefusion_demo.yaml --config configs/sparsefusion_demo_distil.yaml $(SPARSE)
 	$(BIN)/dfm report demo/sparsefusion/test demo/sparsefusion/distilled demo/sparsefusion/predict \
 		--title "Views from two images" --output $@
+
+demo-sparsefusion-from-scratch: $(SCRATCH)/index.html
+	@echo "Done. Look at $<: views from two images, by a model that was trained just now."
+
+$(SCRATCH)/.data: | $(VENV)/.installed
+	mkdir -p $(SCRATCH)
+	$(IN_SCRATCH) data make-co3d demo/co3d_sparse $(SPARSE_TRAINING)
+	@touch $@
+
+# A training that was interrupted goes on from its last checkpoint.
+$(SCRATCH)/.trained: $(SCRATCH)/.data
+	$(IN_SCRATCH) fit $(SPARSE_CONFIG) $(if $(wildcard $(SCRATCH)/$(SPARSE_LAST)),--ckpt_path $(SPARSE_LAST))
+	@touch $@
+
+$(SCRATCH)/index.html: $(SCRATCH)/.trained
+	$(IN_SCRATCH) test $(SPARSE_CONFIG) --ckpt_path $(SPARSE_LAST)
+	$(IN_SCRATCH) test $(SPARSE_CONFIG) --config $(abspath configs)/sparsefusion_demo_distil.yaml --ckpt_path $(SPARSE_LAST)
+	$(IN_SCRATCH) report demo/sparsefusion/test demo/sparsefusion/distilled \
+		--title "Views from two images, from nothing" --output index.html
 
 demo/.training_data: | $(VENV)/.installed
 	$(BIN)/dfm data make-co3d demo/co3d_1200 $(TRAINING_SCENES)

@@ -201,9 +201,12 @@ class Co3DDataModule(PosedImagesDataModule):
         return open_looks(self.root)
 
     def known_truth(self, split: Split) -> KnownTruth:
-        """See `PosedImagesDataModule`: for tests of synthetic scenes, the hidden look and distances."""
+        """See `PosedImagesDataModule`: of object crops, what lies in the pictures.
+
+        For tests of synthetic scenes without crops, the hidden look and distances.
+        """
         if self.object_crop is not None:
-            return valid_of_views if split == "test" else nothing_known
+            return valid_of_views
         looks = self.hidden_looks() if split == "test" else None
         return nothing_known if looks is None else partial(known_of_views, looks)
 

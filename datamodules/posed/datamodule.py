@@ -126,6 +126,7 @@ class PosedImagesDataModule(ReportsReplacements, LightningDataModule):
             self.training.draws_per_scene,
             self.attempts,
             self.workers,
+            self.known_truth("train"),
         )
         self._train_set = draws
         return training_loader(draws, self.batch_size, self.workers, containers=draws.containers())

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from datamodules.image_files import UnreadableError
+from datamodules.posed.evaluation import KnownTruth, nothing_known
 from datamodules.posed.scenes import Scene, SceneReader
 from datamodules.posed.views import Roles, read_batch
 from datamodules.replacements import Replacements
@@ -37,6 +38,7 @@ class TrainingScenes(Dataset):
         draws_per_scene: items of each scene.
         attempts: when to give up.
         workers: number of worker processes.
+        known: reads what is known of an item's views besides.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class TrainingScenes(Dataset):
         draws_per_scene: int,
         attempts: Attempts,
         workers: int,
+        known: KnownTruth = nothing_known,
     ) -> None:
         self.reader = reader
         self.keys = keys
@@ -57,6 +60,7 @@ class TrainingScenes(Dataset):
         self.scale_augmentation = scale_augmentation
         self.draws_per_scene = draws_per_scene
         self.attempts = attempts
+        self.known = known
         self.replacements = Replacements(workers)
 
     def __len__(self) -> int:
@@ -68,7 +72,9 @@ class TrainingScenes(Dataset):
                 index = int(torch.randint(len(self.keys), ()))
             try:
                 scene = self.reader.scene(self.keys[index % len(self.keys)])
-                return read_batch(scene, self.draw(scene), self.image_size, self._enlarged())
+                roles = self.draw(scene)
+                batch = read_batch(scene, roles, self.image_size, self._enlarged())
+                return batch._replace(truth=self.known(scene, roles.positions(), self.image_size))
             except UnreadableError as error:
                 problem = str(error)
                 self.replacements.report(problem)

@@ -58,10 +58,12 @@ class GridEncoding(Recorded, nn.Module):
         self.extent = extent
         self.features = features
         growth = math.log2(resolution / base) / max(levels - 1, 1)
-        # The largest coordinate of each level, and the number of its vertices along a side. In float32, as in
-        # torch-ngp's kernel: its last digits move points by parts of a cell, and decide what is rounded up.
+        # The largest coordinate of each level, and the number of its vertices along a side. Rounded to float32
+        # where torch-ngp's kernel rounds: the last digits move points by parts of a cell, and decide what is
+        # rounded up. (Powers in double precision, since torch.exp2's last digit differs between processors.)
         exponents = torch.arange(levels, dtype=torch.float32) * torch.tensor(growth, dtype=torch.float32)
-        self.scales: list[float] = (exponents.exp2() * base - 1).tolist()
+        powers = torch.tensor([2.0**exponent for exponent in exponents.tolist()], dtype=torch.float32)
+        self.scales: list[float] = (powers * base - 1).tolist()
         self.sides = [math.ceil(scale) + 2 for scale in self.scales]
         sizes = [min(2**log2_table, _padded(math.ceil(2 ** (n * growth) * base) + 1)) for n in range(levels)]
         self.sizes = sizes

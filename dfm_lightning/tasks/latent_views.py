@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from dfm_lightning.diffusion import AncestralSteps, LogSNRCosine, add_noise, falling_times
 from dfm_lightning.errors import UserError
+from dfm_lightning.losses.noise_error import noise_error
 from dfm_lightning.networks.epipolar import ContextMaps, EpipolarFeatures, EpipolarTransformer
 from dfm_lightning.networks.latent_codec import LatentCodec
 from dfm_lightning.networks.latent_unet import LatentUNet
@@ -19,6 +20,8 @@ from dfm_lightning.types import Batch, Cameras, LossTerm, Request, Views
 
 # Standard deviation of the noise added to latents while a codec learns; latents grow until it matters little.
 _LATENT_NOISE = 0.1
+# Latents of which more than this share lies in the picture that a view is cropped from are learnt.
+_LEAST_INSIDE = 0.6
 
 
 class LatentViews(EpipolarViews):
@@ -121,7 +124,8 @@ class LatentViews(EpipolarViews):
             return {**terms, "diffusion": LossTerm(_without_gradient(self.unet), 0.0)}
         with torch.no_grad():
             latents = self.encode(images)
-        terms["diffusion"] = LossTerm(self.diffusion_loss(latents, self.as_grid(found)), 1.0)
+        inside = _inside_picture(batch, latents)
+        terms["diffusion"] = LossTerm(self.diffusion_loss(latents, self.as_grid(found), inside), 1.0)
         if self.codec.learns:
             rest = _without_gradient(self.codec)
             error = self.codec_error(latents, images) if self.trains_codec else 0.0
@@ -136,20 +140,24 @@ class LatentViews(EpipolarViews):
         return (self.codec.decode(noisy) - images).abs().mean()
 
     def diffusion_loss(
-        self, latents: Float[Tensor, "b c h w"], features: Float[Tensor, "b f h w"]
+        self,
+        latents: Float[Tensor, "b c h w"],
+        features: Float[Tensor, "b f h w"],
+        inside: Float[Tensor, "b 1 h w"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Compute the squared error of predicted noise, each latent noised at several times."""
+        """Compute the squared error of predicted noise, each latent noised at several times.
+
+        Where `inside` is 0 the error counts as 0.
+        """
         latents, features = (part.repeat_interleave(self.copies, dim=0) for part in (latents, features))
+        inside = None if inside is None else inside.repeat_interleave(self.copies, dim=0)
         time = self.process.training_levels(len(latents)).to(latents) / self.process.levels
         noise = torch.randn_like(latents)
         kept = (torch.rand(len(latents), device=latents.device) >= self.condition_dropout).to(features)
         noisy = add_noise(self.process, latents, noise, time)
         log_snr = self.process.log_snr(time)
         found = self.unet(noisy, features * kept.view(-1, 1, 1, 1), log_snr)
-        error = (found - noise).square().flatten(1).mean(dim=1)
-        if self.snr_weighting:
-            error = error * (1 + log_snr.exp()).rsqrt()
-        return error.mean()
+        return noise_error(found, noise, log_snr if self.snr_weighting else None, inside)
 
     # --- sampling ---------------------------------------------------------------------------------------
 
@@ -221,6 +229,16 @@ class LatentViews(EpipolarViews):
             return 2 * super().work(batch)
         views = sum(part.observation.shape[1] for part in (batch.context, batch.target, batch.novel))
         return len(batch.key) * views * (2 * self.samples + 1)
+
+
+def _inside_picture(batch: Batch, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"] | None:
+    """Mark the latents of targets that lie in the pictures they are cropped from, if the data tells."""
+    if "valid" not in batch.truth:
+        return None
+    # (Contexts, target, novel views; training may have left out contexts.)
+    target = batch.truth["valid"][:, -1 - batch.novel.observation.shape[1]]
+    reduced = F.interpolate(target, latents.shape[-2:], mode="bilinear")
+    return (reduced > _LEAST_INSIDE).to(latents)
 
 
 def _without_gradient(part: nn.Module) -> Float[Tensor, ""]:

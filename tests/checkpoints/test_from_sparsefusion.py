@@ -128,6 +128,23 @@ def test_the_autoencoder_is_stable_diffusions(tmp_path: Path, precision: str) ->
         check(codec.decode(case[precision]["latent_scaled"]), case[precision]["decoded"], tolerance)
 
 
+@pytest.mark.slow
+def test_the_autoencoder_of_the_released_size_is_stable_diffusions(tmp_path: Path) -> None:
+    case = reference()["vae_full_size"]
+    state = state_by_recipe(case["keys"], case["recipe_seed"])
+    vae, out = tmp_path / NAMES[2], tmp_path / "codec.ckpt"
+    torch.save({"state_dict": {f"first_stage_model.{key}": value for key, value in state.items()}}, vae)
+    convert_stable_diffusion_codec(vae, out)
+    assert widths(out) == [128, 256, 512, 512]
+    codec = StableDiffusionCodec(widths(out))
+    converted = torch.load(out, weights_only=True)["state_dict"]
+    codec.load_state_dict({key.removeprefix("codec."): value for key, value in converted.items()})
+    codec, expected, stride = codec.double().eval(), case["float64"], case["decoded_stride"]
+    with torch.no_grad():
+        check(codec.encode(2 * case["image"].double() - 1), expected["latent_scaled"], 1e-9)
+        check(codec.decode(expected["latent_scaled"])[..., ::stride, ::stride], expected["decoded"], 1e-9)
+
+
 def drop(number: int, key: str) -> Any:
     def change(files: list[dict[str, Any]]) -> None:
         del files[number]["model_state_dict"][key]

@@ -176,6 +176,26 @@ def test_dropped_conditions_are_zeros() -> None:
     assert not given[0].any()
 
 
+def test_what_lies_outside_the_targets_picture_is_not_learnt() -> None:
+    torch.manual_seed(0)
+    model, data = LatentViews(**parts()), batch(2)
+    torch.nn.init.normal_(model.unet.output.weight)
+    # Two context views, of which training may leave one out, the target, a novel view; latents are of 2×2 pixels.
+    valid = torch.ones(1, 4, 1, SIZE, SIZE)
+    valid[:, 2, :, :, SIZE // 2 :] = 0
+
+    def error(valid: Tensor, contexts: int) -> Tensor:
+        kept = data._replace(context=map_tensors(lambda t: t[:, :contexts], data.context), truth={"valid": valid})
+        torch.manual_seed(1)
+        return model.losses(kept)["diffusion"].value
+
+    for contexts in (1, 2):
+        whole, half = error(torch.ones_like(valid), contexts), error(valid, contexts)
+        other = error(1 - valid, contexts)
+        assert 0 < half < whole
+        torch.testing.assert_close(half + other, whole)
+
+
 def test_samples_are_a_function_of_seed_and_name() -> None:
     torch.manual_seed(0)
     model = LatentViews(**parts(), samples=2).eval()

@@ -88,10 +88,16 @@ def test_a_test_knows_what_lies_in_the_pictures_and_keeps_the_worlds_units(synth
 
 
 def test_training_batches_have_all_context_views(synthetic_root: Path) -> None:
-    data = module(synthetic_root, views=VIEWS, object_crop=ObjectCrop())
+    data = module(synthetic_root, views=VIEWS, object_crop=ObjectCrop(margin=3.0))
     batch, *_ = train_batches(data, 1)
     assert batch.context.observation.shape[:2] == (2, 3)
     assert batch.novel.observation.shape[1] == 0
+    # Crops are black outside of their pictures, but for pixels at the border, which are part of both.
+    valid, seen = batch.truth["valid"], torch.cat([batch.context.observation, batch.target.observation], dim=1)
+    assert valid.shape == (2, 4, 1, 16, 16)
+    outside = torch.nn.functional.max_pool2d(valid[:, :, 0], 3, 1, 1)[:, :, None] < 0.5
+    assert 0 < outside.float().mean() < 1
+    assert (seen[outside.expand_as(seen)] == -1).all()
 
 
 def test_an_empty_mask_is_said_by_its_file(own_root: Path) -> None:
