@@ -46,7 +46,7 @@ class ViewLifting(ViewDenoiser[VolumeConditioning]):
 
     Args:
         grid: where the volume lies in the scene.
-        resolution: cells along a side of the volume.
+        resolution: cells along the sides of the volume; one number, or three: along x, y and z.
         features: channels of the feature maps.
         image_widths: channels of the 2D U-Net at each resolution.
         lifted_channels: channels of what a cell sees in a view.
@@ -61,7 +61,7 @@ class ViewLifting(ViewDenoiser[VolumeConditioning]):
     def __init__(
         self,
         grid: SceneGrid,
-        resolution: int,
+        resolution: int | list[int],
         features: int,
         image_widths: list[int],
         lifted_channels: int,
@@ -72,20 +72,22 @@ class ViewLifting(ViewDenoiser[VolumeConditioning]):
     ) -> None:
         check_at_least(1, features=features, condition_width=condition_width, image_widths=image_widths)
         check_at_least(1, lifted_channels=lifted_channels, resolution=resolution)
+        sides = [resolution] * 3 if isinstance(resolution, int) else resolution
+        if len(sides) != 3:
+            raise ValueError(f"resolution must be one number or three, got {resolution}")
         super().__init__(features, image_widths, condition_width, blurred_inputs, estimated, looks)
         self.grid = grid
-        self.resolution = resolution
+        self.sides = sides
         self.lift = nn.Linear(features + 3 + 2, lifted_channels)
         self.summary = nn.Sequential(
             nn.Linear(3 * PALETTE, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
         )
-        ticks = (torch.arange(resolution) + 0.5) / resolution
-        z, y, x = torch.meshgrid(ticks, ticks, ticks, indexing="ij")
+        z, y, x = torch.meshgrid(*((torch.arange(side) + 0.5) / side for side in reversed(sides)), indexing="ij")
         self.register_buffer("cells", torch.stack([x, y, z], dim=-1).view(-1, 3), persistent=False)
 
     def _as_cubes(self, cells: Float[Tensor, "b n c"]) -> Float[Tensor, "b c d h w"]:
         """Arrange the cells along the volume's sides."""
-        return cells.mT.unflatten(2, [self.resolution] * 3)
+        return cells.mT.unflatten(2, self.sides[::-1])
 
     def _lift_context(self, context: Views, target_params: Cameras) -> VolumeConditioning:
         """Encode the context's views, and read them at the cells of the grid."""

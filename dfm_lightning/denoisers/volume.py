@@ -42,7 +42,8 @@ class VolumeDenoiser(ViewLifting):
 
     Args:
         grid: where the volume lies in the scene.
-        resolution: cells along a side of the volume; a multiple of 2^(number of volume widths − 1).
+        resolution: cells along the sides of the volume, multiples of 2^(number of volume widths − 1); one number,
+            or three: along x, y and z.
         features: channels of the feature maps.
         image_widths: channels of the 2D U-Net at each resolution; images' sides must be multiples of
             2^(their number − 1).
@@ -71,7 +72,7 @@ class VolumeDenoiser(ViewLifting):
     def __init__(
         self,
         grid: SceneGrid,
-        resolution: int = 24,
+        resolution: int | list[int] = 24,
         features: int = 16,
         image_widths: list[int] | None = None,
         lifted_channels: int = 24,
@@ -116,7 +117,7 @@ class VolumeDenoiser(ViewLifting):
         self.estimate_reduction = estimate_reduction
         volume_widths = volume_widths or [24, 48, 96]
         self.unet = UNet(3, 3 * lifted_channels + 6, volume_channels, volume_widths, condition_width)
-        if resolution < 2 or resolution % self.unet.factor:
+        if min(self.sides) < 2 or any(side % self.unet.factor for side in self.sides):
             raise ValueError(f"resolution must be a multiple of {self.unet.factor}, got {resolution}")
         self.decoder = PointDecoder(
             volume_channels,

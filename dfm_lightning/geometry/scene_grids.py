@@ -44,7 +44,7 @@ class SceneGrid(Recorded, ABC):
 
 
 class CubeFrame(NamedTuple):
-    """A cube, in a grid that covers all of space: around the cube, distances shrink as their inverse.
+    """A cube or box, in a grid that covers all of space: around it, distances shrink as their inverse.
 
     Let u be the position in the cube's axes, [-1, 1]³ within it, and m the largest of |u|. A point is at inner · u
     for m ≤ 1, and at (inner + (1 − inner)(1 − 1/m)) · u/m beyond: the contraction of mip-NeRF 360 (eq. 10), for
@@ -81,9 +81,13 @@ class CubeFrame(NamedTuple):
 class ObjectCube(SceneGrid):
     """A cube around the point that the first context camera looks at, turned so that the camera faces one side.
 
+    With three different sides it is a box, which suits rooms that the camera will turn in: unlike a frustum, it
+    has cells beside the camera and behind it.
+
     Args:
         distance: from the first camera to the cube's middle, along its optical axis, in scene units.
-        half: half of the cube's side, in scene units.
+        half: half of the cube's side, in scene units; or half of each side of a box, to the right, downwards and
+            ahead.
         inner: share of the grid, along each side, that the cube takes; the rest of space takes the remainder.
         up: direction in the data set's world (that of `absolute_pose`) in which the cube stands upright; the first
             camera's own vertical if unknown (null).
@@ -92,7 +96,7 @@ class ObjectCube(SceneGrid):
     def __init__(
         self,
         distance: float,
-        half: float,
+        half: float | tuple[float, float, float],
         inner: float = 0.8,
         up: tuple[float, float, float] | None = None,
     ) -> None:
@@ -120,7 +124,7 @@ class ObjectCube(SceneGrid):
             ahead = forward - 1e-3 * pose[:, :3, 1]
             ahead = F.normalize(ahead - (ahead * down).sum(-1, keepdim=True) * down, dim=-1)
             right = torch.linalg.cross(down, ahead)
-            axes = torch.stack([right, down, ahead], dim=1) / self.half
+            axes = torch.stack([right, down, ahead], dim=1) / pose.new_tensor(self.half).expand(3)[:, None]
             shift = -(axes @ centre[..., None])
             last = pose.new_tensor([[[0.0, 0.0, 0.0, 1.0]]]).expand(len(pose), 1, 4)
             to_cube = torch.cat([torch.cat([axes, shift], dim=2), last], dim=1)

@@ -15,6 +15,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models import VolumeRendering
 from dfm_lightning.geometry.cameras import build_cameras, look_at
 from dfm_lightning.geometry.scene_grids import CubeFrame, ObjectCube, SceneGrid, ViewFrustum
+from dfm_lightning.networks.volume_lookup import lookup_volume
 from dfm_lightning.tasks import InverseGraphics, SceneObjective
 from dfm_lightning.types import Batch, Request, Views, map_tensors, select_views
 
@@ -35,11 +36,11 @@ def views_of(count: int, scenes: int = 2, seed: int = 0) -> Views:
     return Views(torch.rand(scenes, count, 3, SIZE, SIZE, generator=generator) * 2 - 1, cameras)
 
 
-def denoiser(grid: SceneGrid = CUBE, **settings: Any) -> VolumeDenoiser:
+def denoiser(grid: SceneGrid = CUBE, resolution: int | list[int] = 4, **settings: Any) -> VolumeDenoiser:
     """A tiny one whose parameters are all other than zero."""
     torch.manual_seed(0)
     model = VolumeDenoiser(
-        grid, 4, 4, [8, 8], 6, [8, 8], volume_channels=5, decoder_width=8, condition_width=12, **settings
+        grid, resolution, 4, [8, 8], 6, [8, 8], volume_channels=5, decoder_width=8, condition_width=12, **settings
     )
     with torch.no_grad():
         for parameter in model.parameters():
@@ -369,6 +370,23 @@ def test_steps_do_not_lay_the_grid_again(monkeypatch: pytest.MonkeyPatch) -> Non
     conditioning = model.condition(context, select_views(context.params, slice(1)))
     monkeypatch.setattr(CubeFrame, "points", None)
     model(torch.randn(2, 1, 3, SIZE, SIZE), torch.full((2,), 300), conditioning)
+
+
+def test_cells_of_a_volume_with_three_sides_lie_where_points_read_them() -> None:
+    model = denoiser(resolution=[6, 2, 4])
+    assert model.cells.amax(dim=0).tolist() == pytest.approx([5.5 / 6, 1.5 / 2, 3.5 / 4])
+    cubes = model._as_cubes(model.cells[None])
+    assert cubes.shape == (1, 3, 4, 2, 6)
+    read = lookup_volume(cubes.movedim(1, -1), model.cells[None])
+    torch.testing.assert_close(read, model.cells[None])
+    context = views_of(2)
+    assert values(model, context, torch.randn(2, 1, 3, SIZE, SIZE), 300).isfinite().all()
+
+
+@pytest.mark.parametrize("resolution", [5, [4, 4, 5], [4, 4], 0])
+def test_impossible_volumes_are_refused(resolution: int | list[int]) -> None:
+    with pytest.raises(ValueError, match="resolution"):
+        denoiser(resolution=resolution)
 
 
 def test_a_checkpoint_holds_no_grid() -> None:

@@ -31,7 +31,10 @@ def in_scene(cameras: Cameras, world: list[list[float]]) -> torch.Tensor:
     return (torch.tensor(world, dtype=torch.float64) @ to_scene[:3, :3].T + to_scene[:3, 3])[None]
 
 
-@pytest.mark.parametrize("grid", [ObjectCube(4.0, 2.0, 0.7, UP), ObjectCube(4.0, 2.0), ViewFrustum(0.5, 9.0)])
+@pytest.mark.parametrize(
+    "grid",
+    [ObjectCube(4.0, 2.0, 0.7, UP), ObjectCube(4.0, 2.0), ObjectCube(4.0, (3.0, 1.0, 2.0)), ViewFrustum(0.5, 9.0)],
+)
 def test_places_and_points_are_inverse(grid: SceneGrid) -> None:
     torch.manual_seed(0)
     frame = grid.frame(cameras_at((2.0, 1.5, 3.0), (0.0, 1.0, 4.0), roll=0.3))
@@ -55,6 +58,14 @@ def test_without_a_known_up_the_cube_has_the_cameras_axes() -> None:
     points = torch.tensor([[[0, 0, 5], [1, 0, 5], [0, 1, 5], [0, 0, 6]]], dtype=torch.float64)
     expected = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
     torch.testing.assert_close(frame.places(points)[0], 0.5 + expected / 8, atol=2e-3, rtol=0)
+
+
+def test_a_box_has_sides_to_the_right_downwards_and_ahead() -> None:
+    frame = ObjectCube(5.0, (4.0, 1.0, 2.0), 0.5).frame(cameras_at((0.0, 3.0, 4.0)))
+    # A corner of the box, and its middle.
+    points = torch.tensor([[[4, 1, 7], [0, 0, 5]]], dtype=torch.float64)
+    expected = torch.tensor([[0.75, 0.75, 0.75], [0.5, 0.5, 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(frame.places(points)[0], expected, atol=2e-3, rtol=0)
 
 
 def test_a_camera_that_looks_straight_down_has_a_cube_all_the_same() -> None:
@@ -94,6 +105,7 @@ def test_what_lies_behind_a_frustums_camera_is_at_its_side() -> None:
     [
         lambda: ObjectCube(0.0, 1.0),
         lambda: ObjectCube(1.0, -1.0),
+        lambda: ObjectCube(1.0, (1.0, 0.0, 1.0)),
         lambda: ObjectCube(1.0, 1.0, 1.0),
         lambda: ObjectCube(1.0, 1.0, 0.5, (0.0, 0.0, 0.0)),
         lambda: ViewFrustum(2.0, 1.0),
