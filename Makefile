@@ -1,4 +1,5 @@
 # make demo               install, test the shipped model on new scenes, predict videos, fine-tune for a minute
+# make demo-rooms         the shipped model of rooms: what is behind the door, on one page
 # make demo-motion        the shipped model of motions from one image: its scores and samples on one page
 # make demo-gan           the same for faces from a patch
 # make demo-linear        the same for images from linear measurements: masked, blurred, mixed, or not measured at all
@@ -23,6 +24,7 @@ WEIGHTS := --ckpt_path co3d_demo
 PHOTOGRAPH := docs/images/toy_photograph.jpg
 MOTION := --config configs/vimeo90k_demo.yaml --ckpt_path vimeo90k_demo --data.root demo/motion/clips
 GAN := --config configs/ffhq_gan_demo.yaml --ckpt_path ffhq_gan_demo
+ROOMS := --config configs/realestate10k_demo.yaml --ckpt_path realestate10k_demo
 LINEAR := --config configs/linear_faces_demo.yaml --ckpt_path linear_faces_demo
 SPARSE := --ckpt_path sparsefusion_demo --data.root demo/sparsefusion/scenes
 SPARSE_SCENES := --train_scenes 2 --val_scenes 1 --test_scenes 8 --frames 16 --height 64 --width 64 --seed 1
@@ -35,8 +37,8 @@ SPARSE_LAST := demo/sparsefusion/fit/last.ckpt
 # Once around; it was taken from 26 degrees above the horizon.
 AROUND := "{kind: orbit, size: 6.283, frames: 30, elevation: 26}"
 
-.PHONY: demo demo-motion demo-gan demo-linear demo-sparsefusion demo-sparsefusion-from-scratch demo-from-scratch results \
-	test quick docs lint clean-demo
+.PHONY: demo demo-rooms demo-motion demo-gan demo-linear demo-sparsefusion demo-sparsefusion-from-scratch \
+	demo-from-scratch results test quick docs lint clean-demo
 .DELETE_ON_ERROR:
 
 demo: demo/index.html
@@ -65,6 +67,18 @@ demo/.finetuned: demo/.predicted
 
 demo/index.html: demo/.finetuned
 	$(BIN)/dfm report demo/test demo/predict demo/photograph runs/co3d_demo_finetune --title "The demo" --output $@
+
+demo-rooms: demo/rooms_index.html
+	@echo "Done. Look at demo/rooms_index.html: one image of a room, the rooms that may lie behind its door."
+
+demo/.rooms: | $(VENV)/.installed
+	$(BIN)/dfm data make-rooms demo/rooms --train_scenes 16 --test_scenes 8 --frames 16 --height 48 --empty true --seed 1
+	@touch $@
+
+demo/rooms_index.html: demo/.rooms
+	$(DFM) test $(ROOMS)
+	$(DFM) predict $(ROOMS) --data.scenes.test 3
+	$(BIN)/dfm report demo/rooms_test demo/rooms_predict --title "Behind the door" --output $@
 
 demo-motion: demo/motion/index.html
 	@echo "Done. Look at demo/motion/index.html: one image, the motions that may follow."

@@ -1,12 +1,14 @@
 """Errors of the quicker renderings of sampling, for a trained model with a coarse and a fine pass.
 
     python benchmarks/rendering_options.py demo/pixelnerf/fit/last.ckpt --root demo/co3d_400
+    python benchmarks/rendering_options.py co3d_demo --points 16 16 --evaluations 50 --root demo/co3d_1200
 
 The same noise for all settings, on validation scenes. "estimates": PSNR of the renderings of single evaluations
 against the exact ones, given the same noisy images at a level of little, medium and much noise. "samples": PSNR of
 whole samples against those drawn exactly, whose noisy images go apart as well. Mean over scenes, standard error;
 images from -1 to 1. Work is counted by PyTorch over the whole sampling, as a share of the exact one's. A single
 evaluation at a level where points are shared follows one that is --apart levels noisier, which has placed them.
+A model without a fine pass needs --points.
 """
 
 import argparse
@@ -105,6 +107,8 @@ def main() -> None:
     parser.add_argument("--root", help="where its data set lies; as its config says if not given")
     parser.add_argument("--scenes", type=int, default=8)
     parser.add_argument("--evaluations", type=int, help="of DDIM, instead of the model's own sampler")
+    parser.add_argument("--points", type=int, nargs=2, help="coarse and fine samples of a ray, not the model's")
+    parser.add_argument("--no_bf16", action="store_true", help="where the processor has no instructions for it")
     parser.add_argument("--apart", type=int, default=80, help="levels from the evaluation that places points")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -114,10 +118,16 @@ def main() -> None:
     )
     if arguments.evaluations is not None:
         model.sampler = DDIM(arguments.evaluations, temperature=model.sampler.temperature)
+    if arguments.points is not None:
+        model.forward_model.coarse_samples, model.forward_model.fine_samples = arguments.points
+    if not model.forward_model.fine_samples:
+        parser.error(f"{arguments.model} has no fine pass: give --points COARSE FINE")
     exact = draw(model, scenes, SETTINGS[0], arguments.apart)
     titles = ["setting", *(f"estimates, level {share:g}" for share in LEVELS), "samples", "work"]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for setting in SETTINGS[1:]:
+        if setting.bf16 and arguments.no_bf16:
+            continue
         found = draw(model, scenes, setting, arguments.apart)
         row = [setting.name]
         row += [psnr(*pair) for pair in zip(found.estimates, exact.estimates, strict=True)]

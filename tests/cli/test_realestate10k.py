@@ -55,7 +55,7 @@ trainer:
   - {class_path: dfm_lightning.callbacks.SceneReport, init_args: {output: test}}
   - {class_path: dfm_lightning.callbacks.SceneWriter, init_args: {output: predict}}
 """
-CONFIGS = ["-c", "realestate10k_demo", "-c", "tiny.yaml"]
+CONFIGS = ["-c", "realestate10k_demo_pixelnerf", "-c", "tiny.yaml"]
 WEIGHTS = ["--ckpt_path", "fit/last.ckpt"]
 
 
@@ -306,7 +306,7 @@ def test_guidance_of_one_is_no_guidance(folder: Path) -> None:
     one = ["--data.scenes.test", "1", "--model.samples", "1", "--model.guidance_scale"]
     frames = {}
     (folder / "unguided.yaml").write_text(
-        re.sub("(?m)^.*guidance.*$", "", find_config("realestate10k_demo").read_text())
+        re.sub("(?m)^.*guidance.*$", "", find_config("realestate10k_demo_pixelnerf").read_text())
     )
     assert main(["predict", "-c", "unguided.yaml", "-c", "tiny.yaml", *WEIGHTS, *one[:-1],
                  "--trainer.callbacks.output", "unguided"]) == 0  # fmt: skip
