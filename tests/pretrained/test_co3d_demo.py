@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from linear_denoiser import assert_better_than_linear
 
 import dfm_lightning
 from datamodules.co3d import Co3DDataModule
@@ -12,7 +13,6 @@ from datamodules.posed.settings import EvaluationViews
 from datamodules.synthetic.co3d.writer import write_synthetic_co3d
 from dfm_lightning.tasks import InverseGraphics
 from dfm_lightning.types import Batch, concatenate
-from tests.linear_denoiser import assert_better_than_linear
 
 pytestmark = pytest.mark.slow
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from linear_denoiser import assert_better_than_linear
 
 import dfm_lightning
 from datamodules.posed.settings import EvaluationViews
@@ -10,7 +11,6 @@ from datamodules.realestate10k import RealEstate10kDataModule
 from datamodules.synthetic.rooms.writer import EVALUATION_INDEX, write_synthetic_rooms
 from dfm_lightning.tasks import InverseGraphics
 from dfm_lightning.types import Batch, concatenate
-from tests.linear_denoiser import assert_better_than_linear
 
 pytestmark = pytest.mark.slow
 
