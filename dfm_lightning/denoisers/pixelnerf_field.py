@@ -21,6 +21,15 @@ class ViewFeatures(NamedTuple):
     mlp: RadianceMLP
 
 
+class SeenPoints(NamedTuple):
+    """Points as some of the views see them: in their axes, where they project to, and the features found there."""
+
+    views: ViewFeatures
+    local: Float[Tensor, "b v n 3"]
+    positions: Float[Tensor, "b v n 2"]
+    features: Float[Tensor, "b v n d"]
+
+
 class PixelNeRFField(NamedTuple):
     """A scene as seen by views: a tree of tensors with leading dimensions b v, and the networks that read it.
 
@@ -42,14 +51,14 @@ class PixelNeRFField(NamedTuple):
 
     def query(self, points: Float[Tensor, "b n 3"], stage: FieldStage) -> FieldValues:
         """Compute values at points of the scene: each view's features at the point's projection, then the MLP."""
-        views, local, features = self._seen(points, stage, slice(None))
+        views, local, _, features = self.seen(points, stage, slice(None))
         return self._values(views.mlp(local, features, views.modulation), points)
 
     def per_view(
         self, points: Float[Tensor, "b n 3"], stage: FieldStage, chosen: slice
     ) -> Float[Tensor, "b v n d"]:
         """Compute what some of the views know of points: the first half of `query`, up to the mean over views."""
-        views, local, features = self._seen(points, stage, chosen)
+        views, local, _, features = self.seen(points, stage, chosen)
         return views.mlp.per_view(local, features, views.modulation[:, chosen])
 
     def joined(
@@ -59,15 +68,14 @@ class PixelNeRFField(NamedTuple):
         views = self.coarse if stage == "coarse" else self.fine
         return self._values(views.mlp.joined(mean, views.modulation[:, -1]), points)
 
-    def _seen(
-        self, points: Float[Tensor, "b n 3"], stage: FieldStage, chosen: slice
-    ) -> tuple[ViewFeatures, Float[Tensor, "b v n 3"], Float[Tensor, "b v n d"]]:
-        """Look points up in some of the views: the views' features, the points in their axes, what they show."""
+    def seen(self, points: Float[Tensor, "b n 3"], stage: FieldStage, chosen: slice) -> SeenPoints:
+        """Look points up in some of the views."""
         views = self.coarse if stage == "coarse" else self.fine
         local = transform_points(self.world_to_camera[:, chosen], points)
-        seen = None if self.project_behind else local[..., 2] > 0
+        ahead = None if self.project_behind else local[..., 2] > 0
         positions = project_points(self.intrinsics[:, chosen], local)
-        return views, local, lookup_features(views.projected_maps[:, chosen], positions, seen)
+        found = lookup_features(views.projected_maps[:, chosen], positions, ahead)
+        return SeenPoints(views, local, positions, found)
 
     def _values(self, raw: Float[Tensor, "b n o"], points: Float[Tensor, "b n 3"]) -> FieldValues:
         raw = raw.to(points.dtype)

@@ -5,7 +5,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dfm_lightning.networks.dit import zero_parameters
 from dfm_lightning.networks.embeddings import LevelSinusoids, positional_encoding
+
+# What remains of the density's random weights where its bias is to decide.
+_FAINT = 0.01
 
 
 class ModulatedBlock(nn.Module):
@@ -47,6 +51,10 @@ class RadianceMLP(nn.Module):
         blocks: number of residual blocks.
         blocks_per_view: how many of them come before the mean over the views.
         octaves: number of frequencies in the positional encoding.
+        learned_weights: weigh views by what the blocks before say of them, and tell those after how much the views
+            differ, instead of a plain mean over views. A mean at first.
+        sources: number the views' pixels among the sources of a point's colour (see `BlendedField`): each view has
+            a logit, and so has, last of the outputs, the point's own colour.
     """
 
     def __init__(
@@ -57,12 +65,14 @@ class RadianceMLP(nn.Module):
         blocks: int = 5,
         blocks_per_view: int = 3,
         octaves: int = 6,
+        learned_weights: bool = False,
+        sources: bool = False,
     ) -> None:
         super().__init__()
         self.width = width
         self.octaves = octaves
         self.blocks_per_view = blocks_per_view
-        self.output_channels = 4 + output_features
+        self.output_channels = 4 + output_features + (1 if sources else 0)
         # Two halves of one linear layer: interpolation between pixels is linear too, so the features' half is
         # applied to the maps once instead of to each point.
         self.position_in = nn.Linear(3 + 6 * octaves, width)
@@ -72,6 +82,9 @@ class RadianceMLP(nn.Module):
         self.modulations = nn.ModuleList(nn.Linear(4 * width, 2 * width) for _ in range(blocks))
         self.blocks = nn.ModuleList(ModulatedBlock(width) for _ in range(blocks))
         self.output = nn.Linear(width, self.output_channels)
+        self.view_weight = nn.Linear(width, 1) if learned_weights else None
+        self.from_variance = nn.Linear(width, width, bias=False) if learned_weights else None
+        self.source = nn.Linear(width, 1) if sources else None
         fan_in = 3 + 6 * octaves + feature_channels
         for layer in (self.position_in, self.feature_in):
             nn.init.normal_(layer.weight, std=(2 / fan_in) ** 0.5)
@@ -79,6 +92,15 @@ class RadianceMLP(nn.Module):
         nn.init.kaiming_normal_(self.output.weight)
         for parameter in (self.output.bias, *self.modulations.parameters()):
             nn.init.zeros_(parameter)
+        for part in (self.view_weight, self.from_variance, self.source):
+            if part is not None:
+                zero_parameters(part)
+
+    def make_opaque(self) -> None:
+        """Give all points a density of about one per scene unit, so that rays some units long end within it."""
+        with torch.no_grad():
+            self.output.weight[3].mul_(_FAINT)
+            self.output.bias[3] = 1.0
 
     def project_maps(self, maps: Float[Tensor, "b v h w f"]) -> Float[Tensor, "b v h w d"]:
         """Compute the features' share in the first layer, for each pixel of the maps."""
@@ -100,7 +122,7 @@ class RadianceMLP(nn.Module):
 
         `points` are in each view's camera axes, `projected` are the projected maps at the points.
         """
-        return self.joined(self.per_view(points, projected, modulation).mean(dim=1), modulation[:, -1])
+        return self.joined(self.merge(self.per_view(points, projected, modulation)), modulation[:, -1])
 
     def per_view(
         self,
@@ -114,6 +136,20 @@ class RadianceMLP(nn.Module):
         for index, block in enumerate(self.blocks[: self.blocks_per_view]):
             x = block(x, modulation[:, :, index].flatten(0, 1))
         return x.view(projected.shape)
+
+    def merge(self, each: Float[Tensor, "b v n d"]) -> Float[Tensor, "b n d"]:
+        """Merge what the views know of each point: their mean, or their weighted mean with their variance."""
+        if self.view_weight is None or self.from_variance is None:
+            return each.mean(dim=1)
+        share = self.view_weight(F.relu(each)).float().softmax(dim=1).to(each.dtype)
+        mean = (each * share).sum(dim=1)
+        variance = ((each - mean[:, None]).square() * share).sum(dim=1)
+        return mean + self.from_variance(variance)
+
+    def source_logits(self, each: Float[Tensor, "b v n d"]) -> Float[Tensor, "b v n"]:
+        """Compute how much each view's pixel counts for the colour of each point; needs `sources`."""
+        assert self.source is not None
+        return self.source(F.relu(each))[..., 0]
 
     def joined(self, mean: Float[Tensor, "b n d"], modulation: Float[Tensor, "b k 2 d"]) -> Float[Tensor, "b n o"]:
         """Run the blocks after the mean over the views, under the modulation of the last view."""
