@@ -108,6 +108,7 @@ SMALL_PIXELNERF: dict[str, Any] = {
     "mlp_width": 8,
     "mlp_blocks": 3,
     "mlp_blocks_per_view": 1,
+    "source_colours": True,
 }
 
 
