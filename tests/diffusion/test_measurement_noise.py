@@ -180,6 +180,7 @@ def test_teachers_and_noisy_targets_exclude_each_other() -> None:
     views = Views(torch.zeros(1, 1, 2, 1, 1), torch.ones(1, 1))
     batch = Batch(views, views, views, ["0"], {})
     model = DiffusionWithForwardModel(Weighing(torch.ones(2)), Repeated(2), OneLevel())
-    model.teaching = type("Teacher", (), {"levels": lambda self, batch, device: torch.zeros(batch).long()})()
+    levels = {"levels": lambda self, batch, device: torch.zeros(batch).long(), "temperature": 1.0}
+    model.teaching = type("Teacher", (), levels)()
     with pytest.raises(UserError, match="distillation"):
         model.losses(batch)
