@@ -50,7 +50,8 @@ def main() -> None:
         plain = nn.Conv3d(channels, channels, 3, padding=1).to(memory_format=torch.channels_last_3d)
         plain.load_state_dict(ours.state_dict())
         x = torch.randn(1, channels, side, side, side).contiguous(memory_format=torch.channels_last_3d)
-        exact = F.conv3d(x.double(), ours.weight.double(), ours.bias.double(), padding=1)  # type: ignore[union-attr]
+        assert ours.bias is not None
+        exact = F.conv3d(x.double(), ours.weight.double(), ours.bias.double(), padding=1)
         error = ((ours(x) - exact).abs().max() / exact.abs().max()).item()
         x.requires_grad_()
         for name, of in (("forward", without), ("forward and backward", with_gradients)):

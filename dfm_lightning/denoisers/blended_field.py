@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dfm_lightning.denoisers.pixelnerf_field import PixelNeRFField
+from dfm_lightning.geometry.rays import in_image
 from dfm_lightning.networks.feature_lookup import lookup_features
+from dfm_lightning.networks.point_decoder import UNSEEN
 from dfm_lightning.signals import FieldStage, FieldValues
 
-# Logit of a view that does not see a point: next to no weight, but a gradient that is finite.
-_UNSEEN = -20.0
 # What all choices but the target's are lowered by if it comes first: weights of about 3e-4.
 _OTHERS = -8.0
 
@@ -39,13 +39,13 @@ class BlendedField(NamedTuple):
         mlp = seen.views.mlp
         each = mlp.per_view(seen.local, seen.features, seen.views.modulation)
         raw = mlp.joined(mlp.merge(each), seen.views.modulation[:, -1]).to(points.dtype)
-        shown = (seen.local[..., 2] > 0) & ((seen.positions > 0) & (seen.positions < 1)).all(dim=-1)
+        shown = (seen.local[..., 2] > 0) & in_image(seen.positions)
         logits = mlp.source_logits(each).to(points.dtype)
         own = raw[..., -1]
         if self.comes_first:
             logits = torch.cat([logits[:, :-1] + _OTHERS, logits[:, -1:]], dim=1)
             own = own + _OTHERS
-        logits = logits.masked_fill(~shown, _UNSEEN)
+        logits = logits.masked_fill(~shown, UNSEEN)
         choice = torch.cat([logits, own[:, None]], dim=1).softmax(dim=1)
         found = lookup_features(self.colours, seen.positions).to(points.dtype)
         colour = torch.einsum("bvn,bvnc->bnc", choice[:, :-1], found)

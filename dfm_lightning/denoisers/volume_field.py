@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dfm_lightning.denoisers.visibility import Visibility
-from dfm_lightning.geometry.rays import project_points, transform_points
+from dfm_lightning.geometry.rays import in_image, project_points, transform_points
 from dfm_lightning.geometry.scene_grids import GridFrame
 from dfm_lightning.networks.feature_lookup import lookup_features
 from dfm_lightning.networks.point_decoder import ContextLight, PointDecoder, PointViews
@@ -37,7 +37,7 @@ class LiftedViews(NamedTuple):
         local = transform_points(self.world_to_camera, points)
         positions = project_points(self.intrinsics, local)
         depth = local[..., 2:] / distance
-        seen = (depth[..., 0] > _LEAST_DEPTH) & ((positions > 0) & (positions < 1)).all(dim=-1)
+        seen = (depth[..., 0] > _LEAST_DEPTH) & in_image(positions)
         found = lookup_features(self.maps, positions)
         features, colour = found.split([found.shape[-1] - 3, 3], dim=-1)
         return PointViews(features, colour, depth.clamp(min=_LEAST_DEPTH).log(), seen & self.present[..., None])
@@ -64,7 +64,7 @@ class HiddenPart(NamedTuple):
         count = self.visibility.depths.shape[1]
         local = transform_points(views.world_to_camera[:, :count], points)
         positions = project_points(views.intrinsics[:, :count], local)
-        shown = (local[..., 2] > 0) & ((positions > 0) & (positions < 1)).all(dim=-1)
+        shown = (local[..., 2] > 0) & in_image(positions)
         return self.visibility.transmittance(local, positions) * shown
 
     def share(self, points: Float[Tensor, "b n 3"], views: LiftedViews) -> Float[Tensor, "b n 1"]:

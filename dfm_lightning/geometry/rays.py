@@ -4,7 +4,7 @@ Everything here stays in the precision of its inputs, at least float32, also und
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dfm_lightning.types import Cameras
@@ -70,3 +70,8 @@ def project_points(
         homogeneous = points @ intrinsics.mT
         depth = homogeneous[..., 2:] + 1e-9
         return (homogeneous[..., :2] / depth).nan_to_num(0.0, posinf=1e6, neginf=-1e6)
+
+
+def in_image(positions: Float[Tensor, "*v n 2"]) -> Bool[Tensor, "*v n"]:
+    """Tell which image positions lie within the image; see `project_points` for points behind the camera."""
+    return ((positions > 0) & (positions < 1)).all(dim=-1)

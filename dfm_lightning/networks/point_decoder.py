@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from dfm_lightning.networks.dit import zero_parameters
 
 # Logit of a view that does not see a point: next to no weight, but a gradient that is finite.
-_UNSEEN = -20.0
+UNSEEN = -20.0
 # What a point's density is at first, before softplus: a fog that most rays get through, so that all points learn.
 _FIRST_DENSITY = -1.0
 # Density per scene unit for an output of one, so that surfaces need no huge weights.
@@ -132,7 +132,7 @@ class PointDecoder(nn.Module):
         seen = torch.cat([views.features, views.colour, views.depth], dim=-1) * views.seen[..., None]
         each = self.from_view(seen) + self.from_level(level)[:, :, None] + base[:, None]
         each = F.relu(self.each(F.relu(each)))
-        logit = self.share(each)[..., 0].float().masked_fill(~views.seen, _UNSEEN)
+        logit = self.share(each)[..., 0].float().masked_fill(~views.seen, UNSEEN)
         share = logit.softmax(dim=1)[..., None].to(each.dtype)
         mean = (each * share).sum(dim=1)
         variance = ((each - mean[:, None]).square() * share).sum(dim=1)
@@ -149,7 +149,7 @@ class PointDecoder(nn.Module):
             choices.append(self.scene_choice(vector).float())
         if self.hidden_choice is not None and light is not None:
             chosen = self.hidden_choice(torch.cat([vector, light.hidden.to(vector.dtype)], dim=-1)).float()
-            choices.append(chosen.masked_fill(~light.decided[:, None, None], _UNSEEN))
+            choices.append(chosen.masked_fill(~light.decided[:, None, None], UNSEEN))
         choice = torch.cat(choices, dim=-1).softmax(dim=-1)
         count = logit.shape[1]
         colour = torch.einsum("bnv,bvnc->bnc", choice[..., :count], views.colour)

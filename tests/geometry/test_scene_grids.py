@@ -61,11 +61,12 @@ def test_without_a_known_up_the_cube_has_the_cameras_axes() -> None:
 
 
 def test_a_box_has_sides_to_the_right_downwards_and_ahead() -> None:
-    frame = ObjectCube(5.0, (4.0, 1.0, 2.0), 0.5).frame(cameras_at((0.0, 3.0, 4.0)))
-    # A corner of the box, and its middle.
-    points = torch.tensor([[[4, 1, 7], [0, 0, 5]]], dtype=torch.float64)
-    expected = torch.tensor([[0.75, 0.75, 0.75], [0.5, 0.5, 0.5]], dtype=torch.float64)
-    torch.testing.assert_close(frame.places(points)[0], expected, atol=2e-3, rtol=0)
+    # Upright in the world, while the camera looks down: the box' axes are not the camera's.
+    cameras = cameras_at((0.0, 3.0, 4.0), roll=0.7)
+    frame = ObjectCube(5.0, (4.0, 1.0, 2.0), 0.5, UP).frame(cameras)
+    points = in_scene(cameras, [[0, 0, 0], [4, -1, -2], [-2, 0, 2]])
+    expected = torch.tensor([[0, 0, 0], [1, 1, 1], [-0.5, 0, -1]], dtype=torch.float64)
+    torch.testing.assert_close(frame.places(points)[0], 0.5 + expected / 4, atol=2e-3, rtol=0)
 
 
 def test_a_camera_that_looks_straight_down_has_a_cube_all_the_same() -> None:
