@@ -104,22 +104,27 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         clean: Float[Tensor, "b v 3 h w"],
         summary: Float[Tensor, "b s"],
         estimate: Float[Tensor, "b v e h w"] | None,
+        noises: int,
     ) -> Float[Tensor, ""]:
-        """Compute the mean error of the 2D estimates of images, each noised at a level of its own."""
+        """Compute the mean error of the 2D estimates of images, each noised several times at random levels."""
         (process,) = self._process
         summary = summary.repeat_interleave(clean.shape[1], dim=0)
         clean = clean.flatten(0, 1)
+        places = None
+        if estimate is not None:
+            estimate = estimate.flatten(0, 1)
+            if self.look is not None:
+                places = repeat_batch(self.look.places(estimate, summary), noises)
+            estimate = repeat_batch(estimate, noises)
+        clean, summary = repeat_batch((clean, summary), noises)
         level = process.training_levels(len(clean))
         noise = torch.randn_like(clean.to(at_least_float32(clean)))
         noisy = process.add_noise(clean, noise, level).to(clean.dtype)
         rates = self._rates(level)
         condition = self._level_condition(*rates) + summary
-        if estimate is not None:
-            estimate = estimate.flatten(0, 1)
-            if self.look is not None:
-                places = self.look.places(estimate, summary)
-                painted = self.look(noisy, *rates, estimate, summary, places).painted
-                estimate = torch.cat([painted, estimate[:, 3:]], dim=1)
+        if self.look is not None and estimate is not None and places is not None:
+            painted = self.look(noisy, *rates, estimate, summary, places).painted
+            estimate = torch.cat([painted, estimate[:, 3:]], dim=1)
         maps, _ = self._encode(noisy, *rates, condition, estimate)
         return self._image_error(maps, clean, level).mean()
 

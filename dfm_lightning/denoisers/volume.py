@@ -65,9 +65,11 @@ class VolumeDenoiser(ViewLifting):
         estimate_reduction: the estimate is rendered at 1/this of the target's resolution and enlarged.
         hidden_colours: number of colours that are decided for all that the context does not show (see
             `HiddenLook`), and that points choose which no view of the context sees; needs `estimate_renderer`.
+        warm_start_noises: noises that each image is given in an iteration of the warm start. A further noise costs
+            an evaluation of the 2D network, a further image its estimate too.
     """
 
-    without_effect = frozenset({"target_dropout", "image_weight"})
+    without_effect = frozenset({"target_dropout", "image_weight", "warm_start_noises"})
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class VolumeDenoiser(ViewLifting):
         estimate_renderer: VolumeRendering | None = None,
         estimate_reduction: int = 1,
         hidden_colours: int = 0,
+        warm_start_noises: int = 1,
     ) -> None:
         image_widths = image_widths or [32, 64, 96]
         estimated = estimate_renderer is not None
@@ -105,7 +108,7 @@ class VolumeDenoiser(ViewLifting):
             hidden_colours,
         )
         check_below_one(target_dropout=target_dropout)
-        check_at_least(1, estimate_reduction=estimate_reduction)
+        check_at_least(1, estimate_reduction=estimate_reduction, warm_start_noises=warm_start_noises)
         if estimate_renderer is not None:
             check_coarse_only(estimate_renderer)
         check_at_least(
@@ -115,6 +118,7 @@ class VolumeDenoiser(ViewLifting):
         self.image_weight = image_weight
         self.estimate_renderer = estimate_renderer
         self.estimate_reduction = estimate_reduction
+        self.warm_start_noises = warm_start_noises
         volume_widths = volume_widths or [24, 48, 96]
         self.unet = UNet(3, 3 * lifted_channels + 6, volume_channels, volume_widths, condition_width)
         if min(self.sides) < 2 or any(side % self.unet.factor for side in self.sides):
@@ -201,7 +205,7 @@ class VolumeDenoiser(ViewLifting):
         return losses
 
     def warm_start_losses(self, batch: Batch) -> dict[str, LossTerm]:
-        """Return the squared error of the 2D estimates of all target and novel images, each noised by itself.
+        """Return the squared error of the 2D estimates of all target and novel images, each noised on its own.
 
         The volume learns nothing from it, and renders at most the estimates that the 2D network sees (see
         `estimate_renderer`): per iteration, that network sees many times the images.
@@ -211,7 +215,8 @@ class VolumeDenoiser(ViewLifting):
         if self.estimated is not None:
             estimate = self.estimate(batch.context, views.params)
         summary = self._coarse(batch.context.observation)[1]
-        return {"image": LossTerm(self._error_of_noised(views.observation, summary, estimate), 1.0)}
+        error = self._error_of_noised(views.observation, summary, estimate, self.warm_start_noises)
+        return {"image": LossTerm(error, 1.0)}
 
     # --- parts ------------------------------------------------------------------------------------------
 

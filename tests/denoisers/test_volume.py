@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dfm_lightning.denoisers.rendered_estimate import EstimateInput
 from dfm_lightning.denoisers.view_encoding import blurs, preconditioning
@@ -229,8 +229,35 @@ def test_the_warm_start_trains_the_2d_network_alone(estimated: bool, looks: int)
     assert "novel" in model.losses(batch)
 
 
-def model_of(scene_colours: int = 0, estimated: bool = False, looks: int = 0, **settings: Any) -> InverseGraphics:
-    own = {"estimate_renderer": estimate_renderer(), "estimate_reduction": 2} if estimated else {}
+def test_the_warm_start_noises_every_image_several_times() -> None:
+    """The 2D network sees each image three times, each time with another noise at another level."""
+    model = model_of(estimated=True, looks=2, warm_start_noises=3).train()
+    denoiser = model.denoiser
+    assert isinstance(denoiser, VolumeDenoiser)
+    assert denoiser.look is not None
+    views = views_of(4)
+    batch = Batch(*(select_views(views, part) for part in (slice(1), slice(1, 2), slice(2, 4))), key=[], truth={})
+    seen: list[tuple[Tensor, ...]] = []
+    handle = denoiser.look.register_forward_pre_hook(lambda _, given: seen.append(given[:4]))
+    loss = denoiser.warm_start_losses(batch)["image"].value
+    handle.remove()
+    ((noisy, signal_rate, noise_rate, estimate),) = seen
+    clean = views.observation[:, 1:].flatten(0, 1).repeat_interleave(3, dim=0)
+    noise = (noisy - signal_rate.view(-1, 1, 1, 1) * clean) / noise_rate.view(-1, 1, 1, 1)
+    assert noise.std() == pytest.approx(1.0, abs=0.1)
+    assert len(noise.flatten(1)[:, 0].unique()) == len(clean) == 2 * 3 * 3
+    assert len(signal_rate.unique()) > 2 * 3  # of 1000 levels, a few may be drawn twice
+    torch.testing.assert_close(estimate[::3], estimate[2::3])
+    assert not torch.allclose(estimate[0], estimate[3])
+    assert loss.isfinite()
+
+
+def model_of(
+    scene_colours: int = 0, estimated: bool = False, looks: int = 0, warm_start_noises: int = 1, **settings: Any
+) -> InverseGraphics:
+    own: dict[str, Any] = {"warm_start_noises": warm_start_noises}
+    if estimated:
+        own |= {"estimate_renderer": estimate_renderer(), "estimate_reduction": 2}
     return InverseGraphics(
         denoiser(scene_colours=scene_colours, blurred_inputs=scene_colours > 0, hidden_colours=looks, **own),
         VolumeRendering(2.0, 8.0, 8, 0, patch_size=4),
@@ -346,6 +373,7 @@ def test_the_summary_takes_nothing_from_a_target_that_is_not_there() -> None:
         {"hidden_colours": -1},
         {"hidden_colours": 1},
         {"estimate_reduction": 0},
+        {"warm_start_noises": 0},
         {"estimate_renderer": estimate_renderer(fine_samples=2)},
     ],
 )
