@@ -13,7 +13,7 @@ LEVELS: list[set[str]] = [
     {"errors", "types", "signals", "randomness", "ranges", "wording"},
     {"files", "migrations", "record"},
     {"interfaces", "first_step"},
-    {"geometry"},
+    {"geometry", "held_process"},
     {"networks"},
     {"forward_models"},
     {"denoisers", "diffusion", "losses", "metrics", "observation_losses", "optimizers"}

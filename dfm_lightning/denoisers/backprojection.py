@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dfm_lightning.denoisers.taken_back import taken_back
+from dfm_lightning.held_process import HeldProcess
 from dfm_lightning.interfaces import ForwardModel, Noising, SignalDenoiser
 from dfm_lightning.networks.dit import LevelEmbedding
 from dfm_lightning.networks.image_dit import ImageToImage
@@ -63,8 +64,8 @@ class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
         channels = self.signal_shape[0]
         inputs = channels * (1 + 2 * inversion_steps)
         self.networks = nn.ModuleList(self.make_network(inputs, channels) for _ in range(stages))
-        # In tuples, where torch does not look for modules: they are the model's.
-        self._process: tuple[Noising, ...] = ()
+        self._held = HeldProcess()
+        # In a tuple, where torch does not look for modules: it is the model's.
         self._forward_model: tuple[ForwardModel, ...] = ()
 
     @abstractmethod
@@ -74,7 +75,7 @@ class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
     def use_process(self, process: Noising) -> None:
         """See `SignalDenoiser`."""
         super().use_process(process)
-        self._process = (process,)
+        self._held.hold(process)
 
     def use_forward_model(self, forward_model: ForwardModel) -> None:
         """See `SignalDenoiser`: what takes observations back."""
@@ -89,9 +90,10 @@ class BackprojectionDenoiser(SignalDenoiser[Tensor, Any, Backprojected]):
         self, noisy: Float[Tensor, "b 1 *o"], level: Level, conditioning: Backprojected
     ) -> Float[Tensor, "b *s"]:
         """See `SignalDenoiser`: the signal."""
-        signal_rate, _ = self._process[0].rates(level, noisy)
+        process = self._held.process
+        signal_rate, _ = process.rates(level, noisy)
         # The factor of the noisy target, if the process scales it for denoisers.
-        scale, _ = self._process[0].denoiser_input(torch.ones_like(noisy[:, :1]), level)
+        scale, _ = process.denoiser_input(torch.ones_like(noisy[:, :1]), level)
         factor = (signal_rate * scale).to(noisy.dtype)
         context = conditioning.context
         signal = self._start(noisy)

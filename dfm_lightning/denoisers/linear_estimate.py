@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfm_lightning.errors import UserError
+from dfm_lightning.held_process import HeldProcess
 from dfm_lightning.interfaces import Noising
 from dfm_lightning.types import Level
 
@@ -27,7 +27,7 @@ class LinearEstimate(nn.Module):
         super().__init__()
         self.log_variance = nn.Parameter(torch.tensor(2 * math.log(_DEVIATION)))
         self.log_length = nn.Parameter(torch.tensor(math.log(_LENGTH)))
-        self._process: tuple[Noising, ...] = ()
+        self._held = HeldProcess()
 
     def use_process(self, process: Noising) -> None:
         """Store the model's noise process, whose rates the filter needs.
@@ -35,20 +35,16 @@ class LinearEstimate(nn.Module):
         Raises:
             UserError: denoisers are given something other than this process's noisy images.
         """
-        if getattr(process, "data_std", None) is not None:
-            raise UserError("source_colours need noisy images as they are: set data_std of the process to null")
-        # In a tuple, so that it is not registered as a child of two modules: the model owns it.
-        self._process = (process,)
+        self._held.hold(process, "source_colours need noisy images as they are")
 
     def forward(
         self, noisy: Float[Tensor, "b 3 h w"], level: Level, estimate: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, "b 3 h w"]:
         """Return the estimate of the clean images, in float32 at least."""
-        (process,) = self._process
         with torch.autocast(noisy.device.type, enabled=False):
             exact = torch.promote_types(noisy.dtype, torch.float32)
             noisy, estimate = noisy.to(exact), estimate.to(exact)
-            rates = process.rates(level, level.to(exact))
+            rates = self._held.process.rates(level, level.to(exact))
             signal_rate, noise_rate = (rate.view(-1, 1, 1, 1) for rate in rates)
             spectrum = self._spectrum(*noisy.shape[2:])
             gain = signal_rate * spectrum / (signal_rate.square() * spectrum + noise_rate.square())

@@ -12,6 +12,7 @@ from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.linear import one_a_view
 from dfm_lightning.forward_models.linear.observation import Sensing
 from dfm_lightning.forward_models.linear.operator import LinearOperator
+from dfm_lightning.held_process import HeldProcess
 from dfm_lightning.interfaces import Noising, SignalDenoiser
 from dfm_lightning.networks.hourglass import Hourglass, Level, Measured
 from dfm_lightning.networks.hourglass.layers import Split
@@ -161,7 +162,7 @@ class OperatorDenoiser(SignalDenoiser[Tensor, Sensing, OperatorConditioning]):
         )
         self.log_variance = LogVariance()
         self.direction_head = Split(widths[0], channels * directions, patch) if directions else None
-        self._process: tuple[Noising, ...] = ()
+        self._held = HeldProcess()
 
     @property
     def is_operator_aware(self) -> bool:
@@ -170,8 +171,7 @@ class OperatorDenoiser(SignalDenoiser[Tensor, Sensing, OperatorConditioning]):
 
     def use_process(self, process: Noising) -> None:
         """See `SignalDenoiser`: noise levels are told by the process's rates."""
-        # In a tuple, where torch does not look for modules: it is the model's.
-        self._process = (process,)
+        self._held.hold(process)
 
     def condition(self, context: Views, target_params: Sensing) -> OperatorConditioning:
         """See `SignalDenoiser`."""
@@ -218,11 +218,8 @@ class OperatorDenoiser(SignalDenoiser[Tensor, Sensing, OperatorConditioning]):
 
     def noise_of(self, level: NoiseLevel) -> Float[Tensor, " b"]:
         """Return the noise t = σ/α at levels of the process."""
-        if not self._process:
-            raise UserError(
-                "this denoiser needs the model's noise process: use it in a model, or call use_process"
-            )
-        signal_rate, noise_rate = self._process[0].rates(level, torch.zeros(len(level), 1, device=level.device))
+        like = torch.zeros(len(level), 1, device=level.device)
+        signal_rate, noise_rate = self._held.process.rates(level, like)
         return (noise_rate / signal_rate)[:, 0]
 
     def loss_variance(self, level: NoiseLevel) -> Float[Tensor, " b"]:
@@ -248,11 +245,11 @@ class OperatorDenoiser(SignalDenoiser[Tensor, Sensing, OperatorConditioning]):
 
     def _state(self, noisy: Tensor, level: NoiseLevel) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, " b"]]:
         """Return the noisy image as x + t z, and t, for any process and any scaling of the denoiser's input."""
-        process, precise = self._process, noisy.to(at_least_float32(noisy))
+        process, precise = self._held.process, noisy.to(at_least_float32(noisy))
         t = self.noise_of(level).to(precise.dtype)
         ones = torch.ones_like(precise[:, :1, :1, :1])
-        scaling, _ = process[0].denoiser_input(ones, level)
-        signal_rate, _ = process[0].rates(level, ones)
+        scaling, _ = process.denoiser_input(ones, level)
+        signal_rate, _ = process.rates(level, ones)
         return precise / (scaling * signal_rate).to(precise.dtype), t
 
     def _directions(self, features: Float[Tensor, "b i j d"]) -> Float[Tensor, "b k c h w"]:

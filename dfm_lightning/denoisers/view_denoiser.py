@@ -10,7 +10,7 @@ from dfm_lightning.denoisers.hidden_look import HiddenLook, LookPlaces
 from dfm_lightning.denoisers.rendered_estimate import EstimateInput
 from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.denoisers.view_encoding import BLURS, DATA_DEVIATION, blurs, preconditioning
-from dfm_lightning.errors import UserError
+from dfm_lightning.held_process import HeldProcess
 from dfm_lightning.interfaces import Conditioning, Noising
 from dfm_lightning.networks.dit import zero_parameters
 from dfm_lightning.networks.embeddings import ratio_sinusoids
@@ -70,7 +70,7 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
             self.follow = nn.Conv2d(features, 1, 1)
             zero_parameters(self.follow)
             nn.init.constant_(self.follow.get_parameter("bias"), _FIRST_FOLLOWING)
-        self._process: tuple[Noising, ...] = ()
+        self._held = HeldProcess()
 
     def use_process(self, process: Noising) -> None:
         """See `SignalDenoiser.use_process`: levels are embedded by their signal-to-noise ratio.
@@ -78,17 +78,11 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         Raises:
             UserError: the process scales the inputs of denoisers, which this one does itself.
         """
-        if getattr(process, "data_std", None) is not None:
-            raise UserError(
-                f"{type(self).__name__} scales its noisy images itself: set data_std of the process to null"
-            )
-        # In a tuple, so as to be no child of two modules: the model owns it.
-        self._process = (process,)
+        self._held.hold(process, f"{type(self).__name__} scales its noisy images itself")
 
     def _rates(self, level: Level) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """Return √ᾱ and √(1 − ᾱ) of each level."""
-        (process,) = self._process
-        return process.rates(level, level.float())
+        return self._held.process.rates(level, level.float())
 
     def _image_error(
         self, maps: Float[Tensor, "b h w f"], clean: Float[Tensor, "b 3 h w"], level: Level
@@ -107,7 +101,7 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         noises: int,
     ) -> Float[Tensor, ""]:
         """Compute the mean error of the 2D estimates of images, each noised several times at random levels."""
-        (process,) = self._process
+        process = self._held.process
         summary = summary.repeat_interleave(clean.shape[1], dim=0)
         clean = clean.flatten(0, 1)
         places = None
@@ -137,7 +131,7 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
     ) -> Float[Tensor, ""]:
         """Compute the mean squared error of the painted estimates, for several noises of each image."""
         assert self.look is not None
-        (process,) = self._process
+        process = self._held.process
         clean, summary, estimate, places = (
             repeat_batch(part, _LOOK_NOISES) for part in (clean, summary, estimate, places)
         )

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Real
 from torch import Tensor, nn
 
-from dfm_lightning.errors import UserError
+from dfm_lightning.held_process import HeldProcess
 from dfm_lightning.interfaces import Noising
 
 SinusoidOrder = Literal["cosine_first", "sine_first"]
@@ -116,7 +116,7 @@ class LevelSinusoids(nn.Module):
         self.width = width
         self.order: SinusoidOrder = order
         self.smooth = False
-        self._process: tuple[Noising, ...] = ()
+        self._held = HeldProcess()
 
     def use_process(self, process: Noising) -> None:
         """Store the model's noise process, whose rates a smooth embedding needs.
@@ -124,21 +124,14 @@ class LevelSinusoids(nn.Module):
         Raises:
             UserError: denoisers are told something other than this process's levels.
         """
-        if self.smooth and getattr(process, "data_std", None) is not None:
-            raise UserError("levels are embedded smoothly by their rates: set data_std of the process to null")
-        # In a tuple, so that it is not registered as a child of two modules: the model owns it.
-        self._process = (process,)
+        self._held.hold(process, "levels are embedded smoothly by their rates" if self.smooth else None)
 
     def forward(self, level: Real[Tensor, "*b"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "*b width"]:
         """Embed each level; computed in float32 at least."""
         if not self.smooth:
             return level_sinusoids(level, self.width, self.order, dtype=dtype)
-        if not self._process:
-            raise UserError(
-                "a smooth embedding of levels needs the noise process: call the denoiser's use_process"
-            )
         flat = level.flatten()
-        signal, noise = self._process[0].rates(flat, flat.to(torch.promote_types(dtype, torch.float32)))
+        signal, noise = self._held.process.rates(flat, flat.to(torch.promote_types(dtype, torch.float32)))
         return ratio_sinusoids(signal.view(level.shape), noise.view(level.shape), self.width).to(dtype)
 
 
