@@ -74,29 +74,40 @@ def direction_of(azimuth: float) -> Vector:
 
 
 def draw_scene(
-    random: np.random.Generator, back_random: np.random.Generator, first_camera: Vector, middle: Vector
+    random: np.random.Generator,
+    back_random: np.random.Generator,
+    first_camera: Vector,
+    middle: Vector,
+    plain: bool = False,
 ) -> Scene:
     """Draw a scene for a first camera at a place that looks at `middle`.
 
-    `back_random` draws only the colour of the back, which is therefore independent of everything visible.
+    `back_random` draws only the colour of the back, which is therefore independent of everything visible. A
+    `plain` scene is the same without patterns and companions.
     """
     names = list(BACK_COLOURS)
     back_colour = names[back_random.choice(len(names), p=[BACK_COLOURS[name].probability for name in names])]
     azimuth = float(np.arctan2(first_camera[0], first_camera[2]))
     front = Bands((_colour(random, 0.6, 0.85), _colour(random, 0.12, 0.9)), period=random.uniform(0.45, 0.7))
+    if plain:
+        front = front._replace(colours=(front.colours[0], front.colours[0]))
     back = np.array(BACK_COLOURS[back_colour].rgb, np.float32)
     parts = [
         Part(solid, front, back, first_camera - solid.centre, is_object=True)
         for solid in _draw_object(random, azimuth)
     ]
+    companions = []
     for solid in _draw_companions(random, azimuth):
         colour = _colour(random, 0.75, 0.9)
-        parts.append(
+        companions.append(
             Part(solid, Bands((colour, colour), 1.0), colour, first_camera - solid.centre, is_object=False)
         )
+    if not plain:
+        parts += companions
     ground = _colour(random, random.uniform(0.4, 0.8), random.uniform(0.15, 0.85))
+    shade = random.uniform(0.75, 0.85)
     pattern = Ground(
-        (ground, ground * np.float32(random.uniform(0.75, 0.85))),
+        (ground, ground * np.float32(1 if plain else shade)),
         period=random.uniform(2.0, 2.8),
         yaw=random.uniform(0, np.pi),
         chequered=bool(random.random() < 0.5),

@@ -45,6 +45,7 @@ class Settings(NamedTuple):
     height: int
     width: int
     seed: int
+    plain: bool = False
 
     @property
     def scenes(self) -> int:
@@ -73,6 +74,7 @@ def write_synthetic_co3d(
     width: int = 128,
     seed: int = 0,
     workers: int = 1,
+    plain: bool = False,
 ) -> None:
     """Write a small data set in the layout of Co3D. Run again, it writes only what is missing.
 
@@ -93,8 +95,10 @@ def write_synthetic_co3d(
         width: width of the images in pixels.
         seed: the files are a function of it and of the sizes above.
         workers: number of processes that render.
+        plain: leave out patterns and the small solids beside the object, which a small model does not learn in
+            hours.
     """
-    settings = Settings(category, train_scenes, val_scenes, test_scenes, frames, height, width, seed)
+    settings = Settings(category, train_scenes, val_scenes, test_scenes, frames, height, width, seed, plain)
     _check(settings)
     root = Path(root)
     folder = root / category
@@ -112,7 +116,9 @@ def draw_sequence(settings: Settings, number: int) -> Sequence:
     random = _random(settings, number, "visible")
     path = draw_camera_path(random, settings.frames, settings.height, settings.width)
     first_camera = path.camera_to_world[0, :3, 3].numpy()
-    scene = draw_scene(random, _random(settings, number, "back"), first_camera, path.middle.numpy())
+    scene = draw_scene(
+        random, _random(settings, number, "back"), first_camera, path.middle.numpy(), settings.plain
+    )
     # Real sequences have units of length of their own, and either format of the intrinsics.
     unit = float(np.exp(random.uniform(-1, 1)))
     quality = float(random.uniform(0.5, 1.5))
@@ -263,7 +269,8 @@ def _truth(settings: Settings) -> dict[str, Any]:
         sequences[sequence.name] = {"category": settings.category, "back_colour": sequence.scene.back_colour}
     return {
         "about": _ABOUT,
-        "settings": settings._asdict(),
+        # (Roots from before there were plain scenes do not say that theirs are not.)
+        "settings": {name: value for name, value in settings._asdict().items() if name != "plain" or value},
         "attribute": "back_colour",
         "hidden_from_frame": 0,
         "distribution": {name: colour.probability for name, colour in BACK_COLOURS.items()},

@@ -1,0 +1,19 @@
+"""Optimizers and their schedules."""
+
+from dfm_lightning.optimizers.muon import MuonWithWarmup
+from dfm_lightning.optimizers.settings import (
+    AdamWithWarmup,
+    OptimizerChoice,
+    OptimizerSettings,
+    TorchOptimizer,
+    settings_of,
+)
+
+__all__ = [
+    "AdamWithWarmup",
+    "MuonWithWarmup",
+    "OptimizerChoice",
+    "OptimizerSettings",
+    "TorchOptimizer",
+    "settings_of",
+]
