@@ -17,8 +17,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DFM := OMP_NUM_THREADS=1 $(BIN)/dfm
 # Scenes that the shipped model has never seen: those it was trained on have seed 0.
-SCENES := --train_scenes 32 --val_scenes 4 --test_scenes 8 --frames 16 --height 64 --width 64 --workers 2 --seed 1
-TRAINING_SCENES := --train_scenes 1200 --val_scenes 16 --test_scenes 50 --frames 16 --height 64 --width 64 --workers 2
+PLAIN := --frames 16 --height 64 --width 64 --plain true --workers 2
+SCENES := --train_scenes 32 --val_scenes 4 --test_scenes 8 $(PLAIN) --seed 1
+TRAINING_SCENES := --train_scenes 1200 --val_scenes 16 --test_scenes 50 $(PLAIN)
 CONFIG := --config configs/co3d_demo.yaml
 WEIGHTS := --ckpt_path co3d_demo
 PHOTOGRAPH := docs/images/toy_photograph.jpg
@@ -34,8 +35,8 @@ SCRATCH := demo/sparsefusion_from_scratch
 IN_SCRATCH := cd $(SCRATCH) && OMP_NUM_THREADS=1 $(abspath $(BIN))/dfm
 SPARSE_CONFIG := --config $(abspath configs)/sparsefusion_demo.yaml
 SPARSE_LAST := demo/sparsefusion/fit/last.ckpt
-# Once around; it was taken from 26 degrees above the horizon.
-AROUND := "{kind: orbit, size: 6.283, frames: 30, elevation: 26}"
+# Once around; it was taken from 22 degrees above the horizon.
+AROUND := "{kind: orbit, size: 6.283, frames: 30, elevation: 22}"
 
 .PHONY: demo demo-rooms demo-motion demo-gan demo-linear demo-sparsefusion demo-sparsefusion-from-scratch \
 	demo-from-scratch results test quick docs lint clean-demo
@@ -47,11 +48,11 @@ demo: demo/index.html
 	@echo "sampled scenes, each from one image, and the losses of the fine-tuning."
 
 # (A new installation is no reason to make it again.)
-demo/.data: | $(VENV)/.installed
-	$(BIN)/dfm data make-co3d demo/co3d $(SCENES)
+demo/.objects: | $(VENV)/.installed
+	$(BIN)/dfm data make-co3d demo/objects $(SCENES)
 	@touch $@
 
-demo/.tested: demo/.data
+demo/.tested: demo/.objects
 	$(DFM) test $(CONFIG) $(WEIGHTS)
 	@touch $@
 
@@ -143,19 +144,19 @@ $(SCRATCH)/index.html: $(SCRATCH)/.trained
 	$(IN_SCRATCH) report demo/sparsefusion/test demo/sparsefusion/distilled \
 		--title "Views from two images, from nothing" --output index.html
 
-demo/.training_data: | $(VENV)/.installed
-	$(BIN)/dfm data make-co3d demo/co3d_1200 $(TRAINING_SCENES)
+demo/.training_objects: | $(VENV)/.installed
+	$(BIN)/dfm data make-co3d demo/objects_1200 $(TRAINING_SCENES)
 	@touch $@
 
 # A training that was interrupted goes on from its last checkpoint.
-demo/.trained: demo/.training_data
-	$(DFM) fit $(CONFIG) --data.root demo/co3d_1200 $(if $(wildcard demo/fit/last.ckpt),--ckpt_path demo/fit/last.ckpt)
+demo/.trained: demo/.training_objects
+	$(DFM) fit $(CONFIG) --data.root demo/objects_1200 $(if $(wildcard demo/fit/last.ckpt),--ckpt_path demo/fit/last.ckpt)
 	@touch $@
 
 demo-from-scratch: demo/.trained
-	$(DFM) test $(CONFIG) --data.root demo/co3d_1200 --ckpt_path demo/fit/last.ckpt
+	$(DFM) test $(CONFIG) --data.root demo/objects_1200 --ckpt_path demo/fit/last.ckpt
 
-results: demo/.training_data docs/results/ffhq_gan_demo.html docs/results/vimeo90k_demo.html
+results: demo/.training_objects docs/results/ffhq_gan_demo.html docs/results/vimeo90k_demo.html
 	$(DFM) test $(CONFIG) --config configs/co3d_demo_results.yaml $(WEIGHTS)
 	$(BIN)/dfm report demo/results --title "The shipped model on 50 held-out scenes" --scenes 6 \
 		--output docs/results/co3d_demo.html

@@ -1,8 +1,8 @@
 """A 60-frame circle around sampled scenes: rendered from the baked scene, beside rendering from the model.
 
-    dfm data make-co3d demo/co3d --train_scenes 32 --val_scenes 4 --test_scenes 8 --frames 16 --height 64 \\
-        --width 64 --seed 1
-    python benchmarks/baking.py co3d_demo --root demo/co3d
+    dfm data make-co3d demo/objects --train_scenes 32 --val_scenes 4 --test_scenes 8 --frames 16 --height 64 \\
+        --width 64 --plain true --seed 1
+    python benchmarks/baking.py co3d_demo --root demo/objects
 
 One sample of each test scene. Both render fifteen frames in turn in one process, so that other work on the machine
 slows both: only the ratio of their CPU seconds counts. The PSNR is that of the baked frames against the model's.

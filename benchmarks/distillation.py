@@ -3,7 +3,7 @@
     python benchmarks/distillation.py
     python benchmarks/distillation.py --teacher ffhq_gan_demo --iterations 250 --scenes 32
     dfm fit -c co3d_demo.yaml -c co3d_demo_distilled.yaml --initial_weights co3d_demo
-    python benchmarks/distillation.py --teacher co3d_demo --student demo/distilled/last.ckpt --root demo/co3d
+    python benchmarks/distillation.py --teacher co3d_demo --student demo/distilled/last.ckpt --root demo/objects
 
 Without a teacher: trains the model of examples/closed_form, and distils it with `ProgressiveDistillation`. Without
 a student: distils the teacher now, in this process. Prints the root mean square distance from the teacher's

@@ -1,6 +1,6 @@
 """A picture of exports beside the frames that the model renders: do they look like the video?
 
-    python benchmarks/exported_pictures.py co3d_demo docs/images/exports_co3d_demo.png --root demo/co3d
+    python benchmarks/exported_pictures.py co3d_demo docs/images/exports_co3d_demo.png --root demo/objects
 
 The first test scene. Rows: frames of a circle, the mesh, the points, both as trimesh reads them from their files
 and drawn as dots (the mesh at random points of its triangles), the nearest of each pixel; black where none is.

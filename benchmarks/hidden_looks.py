@@ -2,7 +2,7 @@
 
     dfm fit --config co3d_demo.yaml --config looks.yaml --initial_weights co3d_demo --new_parts true \\
         --trainer.max_steps 1
-    python benchmarks/hidden_looks.py demo/fit/last.ckpt --root demo/co3d_1200 --output looks.ckpt
+    python benchmarks/hidden_looks.py demo/fit/last.ckpt --root demo/objects_1200 --output looks.ckpt
     dfm fit --config co3d_demo.yaml --config looks.yaml --initial_weights looks.ckpt
 
 A look (see `denoisers.hidden_look`) sees the deterministic estimate, which changes slowly, and averages of noisy

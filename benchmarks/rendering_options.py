@@ -1,7 +1,7 @@
 """Errors of the quicker renderings of sampling, for a trained model with a coarse and a fine pass.
 
-    python benchmarks/rendering_options.py demo/pixelnerf/fit/last.ckpt --root demo/co3d_400
-    python benchmarks/rendering_options.py co3d_demo --points 16 16 --evaluations 50 --root demo/co3d_1200
+    python benchmarks/rendering_options.py demo/pixelnerf/fit/last.ckpt --root demo/objects_400
+    python benchmarks/rendering_options.py co3d_demo --points 16 16 --evaluations 50 --root demo/objects_1200
 
 The same noise for all settings, on validation scenes. "estimates": PSNR of the renderings of single evaluations
 against the exact ones, given the same noisy images at a level of little, medium and much noise. "samples": PSNR of

@@ -1,6 +1,6 @@
 """Distance of samplers from the converged samples of a trained model, by number of evaluations: tables for docs.
 
-    python benchmarks/sampler_errors.py co3d_demo --root demo/co3d
+    python benchmarks/sampler_errors.py co3d_demo --root demo/objects
     python benchmarks/sampler_errors.py vimeo90k_demo --root demo/motion/clips
     python benchmarks/sampler_errors.py ffhq_gan_demo
     python benchmarks/sampler_errors.py closed_form

@@ -1,7 +1,8 @@
 """Search the initial noise whose sampled scene scores best: gradients through all of sampling.
 
-    dfm data make-co3d demo/co3d --train_scenes 1 --val_scenes 2 --test_scenes 1 --frames 16 --height 64 --width 64
-    python examples/optimise_noise.py --root demo/co3d --colour 0.8 0.2 0.2 --output noise.png
+    dfm data make-co3d demo/objects --train_scenes 1 --val_scenes 2 --test_scenes 1 --frames 16 --height 64 --width 64 \\
+        --plain true
+    python examples/optimise_noise.py --root demo/objects --colour 0.8 0.2 0.2 --output noise.png
 
 Draws one scene from one image with the model that comes with the program, and changes its initial noise until the
 scene, seen from a camera that the model was not given, has a mean colour as near as possible to the one wanted.
@@ -73,7 +74,7 @@ def first_scene(root: str) -> Batch:
 def main() -> None:
     """Optimise, and write what the scene looked like before and after."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--root", default="demo/co3d")
+    arguments.add_argument("--root", default="demo/objects")
     arguments.add_argument(
         "--colour", type=float, nargs=3, default=[0.8, 0.2, 0.2], help="red, green, blue; 0 to 1"
     )

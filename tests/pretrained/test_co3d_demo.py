@@ -8,7 +8,7 @@ from linear_denoiser import assert_better_than_linear
 
 import dfm_lightning
 from datamodules.co3d import Co3DDataModule
-from datamodules.posed.back_from_target import BackFromTarget
+from datamodules.posed.from_first_frame import FromFirstFrame
 from datamodules.posed.settings import EvaluationViews
 from datamodules.synthetic.co3d.writer import write_synthetic_co3d
 from dfm_lightning.tasks import InverseGraphics
@@ -25,10 +25,9 @@ SCENES = 6
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     """A batch of scenes of another seed than the training's."""
     root = tmp_path_factory.mktemp("objects")
-    write_synthetic_co3d(
-        root, train_scenes=1, val_scenes=1, test_scenes=SCENES, frames=8, height=64, width=64, seed=5
-    )
-    views, novel = BackFromTarget(3, distance=(1, 8)), EvaluationViews(novel=3)
+    counts = {"train_scenes": 1, "val_scenes": 1, "test_scenes": SCENES}
+    write_synthetic_co3d(root, **counts, frames=8, height=64, width=64, seed=5, plain=True)
+    views, novel = FromFirstFrame(3, distance=(1, 7)), EvaluationViews(novel=3)
     data = Co3DDataModule(
         str(root), "toy", views=views, image_size=32, target_scale=4.0, evaluation=novel, workers=0
     )
