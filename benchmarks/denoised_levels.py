@@ -2,8 +2,8 @@
 
     python benchmarks/denoised_levels.py co3d_demo
 
-Samples are only as good as this. Makes six test scenes whose hidden part has a known look (`dfm data
-make-co3d`, another seed than any training's), noises each true target view, and prints for every level: the
+Samples are only as good as this. Makes six test scenes whose hidden part has a known look (plain ones of `dfm
+data make-co3d`, another seed than any training's), noises each true target view, and prints for every level: the
 error of the denoised scene at target and novel views (PSNR), how far the mean colour of hidden pixels is from the
 true one (in [-1, 1]), and both for the volume denoiser's 2D estimate.
 """
@@ -43,10 +43,10 @@ def colour_error(
     return sum(distances) / len(distances)
 
 
-def read_scenes(root: Path, count: int, seed: int) -> Batch:
+def read_scenes(root: Path, count: int, seed: int, plain: bool) -> Batch:
     """Make test scenes of the synthetic objects, and read them as one batch."""
     size = {"frames": 16, "height": 64, "width": 64}
-    write_synthetic_co3d(root, train_scenes=1, val_scenes=1, test_scenes=count, **size, seed=seed)
+    write_synthetic_co3d(root, train_scenes=1, val_scenes=1, test_scenes=count, **size, seed=seed, plain=plain)
     views = BackFromTarget(distance=(1, 8))
     data = Co3DDataModule(str(root), "toy", views=views, image_size=32, target_scale=4.0, workers=0)
     data.prepare_data()
@@ -63,10 +63,11 @@ def main() -> None:
     parser.add_argument("--levels", type=int, nargs="+", default=[100, 700, 800, 880])
     parser.add_argument("--scenes", type=int, default=6)
     parser.add_argument("--seed", type=int, default=3, help="seed of the scenes")
+    parser.add_argument("--patterned", action="store_true", help="with patterns and companions")
     options = parser.parse_args()
     model: InverseGraphics = load(options.checkpoint)
     with TemporaryDirectory() as folder:
-        batch = read_scenes(Path(folder), options.scenes, options.seed)
+        batch = read_scenes(Path(folder), options.scenes, options.seed, not options.patterned)
     views: Views = concatenate([batch.target, batch.novel], dim=1)
     hidden = batch.truth["hidden"].flatten(1, 2)[:, -views.observation.shape[1] :] > 0.9
     conditioning = model.denoiser.condition(batch.context, batch.target.params)

@@ -1,7 +1,7 @@
 """Search the initial noise whose sampled scene scores best: gradients through all of sampling.
 
-    dfm data make-co3d demo/objects --train_scenes 1 --val_scenes 2 --test_scenes 1 --frames 16 --height 64 --width 64 \\
-        --plain true
+    dfm data make-co3d demo/objects --train_scenes 1 --val_scenes 2 --test_scenes 1 --frames 16 --height 64 \\
+        --width 64 --plain true
     python examples/optimise_noise.py --root demo/objects --colour 0.8 0.2 0.2 --output noise.png
 
 Draws one scene from one image with the model that comes with the program, and changes its initial noise until the
