@@ -67,9 +67,12 @@ class VolumeDenoiser(ViewLifting):
             `HiddenLook`), and that points choose which no view of the context sees; needs `estimate_renderer`.
         warm_start_noises: noises that each image is given in an iteration of the warm start. A further noise costs
             an evaluation of the 2D network, a further image its estimate too.
+        image_noises: noises that each target and novel image is given for the 2D network in every iteration after
+            the warm start, beside the one noise of the target that the volume sees. The 2D network decides what
+            is hidden, and one image of a scene is little to learn that from. 0 for none.
     """
 
-    without_effect = frozenset({"target_dropout", "image_weight", "warm_start_noises"})
+    without_effect = frozenset({"target_dropout", "image_weight", "warm_start_noises", "image_noises"})
 
     def __init__(
         self,
@@ -90,10 +93,12 @@ class VolumeDenoiser(ViewLifting):
         estimate_reduction: int = 1,
         hidden_colours: int = 0,
         warm_start_noises: int = 1,
+        image_noises: int = 0,
     ) -> None:
         image_widths = image_widths or [32, 64, 96]
         estimated = estimate_renderer is not None
         check_at_least(0, image_weight=image_weight, scene_colours=scene_colours, hidden_colours=hidden_colours)
+        check_at_least(0, image_noises=image_noises)
         if hidden_colours and not estimated:
             raise ValueError("hidden_colours needs an estimate_renderer, which shows where they are")
         super().__init__(
@@ -119,6 +124,7 @@ class VolumeDenoiser(ViewLifting):
         self.estimate_renderer = estimate_renderer
         self.estimate_reduction = estimate_reduction
         self.warm_start_noises = warm_start_noises
+        self.image_noises = image_noises
         volume_widths = volume_widths or [24, 48, 96]
         self.unet = UNet(3, 3 * lifted_channels + 6, volume_channels, volume_widths, condition_width)
         if min(self.sides) < 2 or any(side % self.unet.factor for side in self.sides):
@@ -202,6 +208,8 @@ class VolumeDenoiser(ViewLifting):
                 clean, conditioning.summary, conditioning.estimate[:, 0], conditioning.places
             )
             losses["look"] = LossTerm(painted, self.image_weight)
+        if self.image_noises:
+            losses["images"] = LossTerm(self._images_error(batch, self.image_noises), self.image_weight)
         return losses
 
     def warm_start_losses(self, batch: Batch) -> dict[str, LossTerm]:
@@ -210,15 +218,18 @@ class VolumeDenoiser(ViewLifting):
         The volume learns nothing from it, and renders at most the estimates that the 2D network sees (see
         `estimate_renderer`): per iteration, that network sees many times the images.
         """
+        return {"image": LossTerm(self._images_error(batch, self.warm_start_noises), 1.0)}
+
+    # --- parts ------------------------------------------------------------------------------------------
+
+    def _images_error(self, batch: Batch, noises: int) -> Float[Tensor, ""]:
+        """Compute the error of the 2D estimates of all target and novel images, each noised on its own."""
         views = concatenate([batch.target, batch.novel], dim=1)
         estimate = None
         if self.estimated is not None:
             estimate = self.estimate(batch.context, views.params)
         summary = self._coarse(batch.context.observation)[1]
-        error = self._error_of_noised(views.observation, summary, estimate, self.warm_start_noises)
-        return {"image": LossTerm(error, 1.0)}
-
-    # --- parts ------------------------------------------------------------------------------------------
+        return self._error_of_noised(views.observation, summary, estimate, noises)
 
     def _hidden_cells(
         self, conditioning: VolumeConditioning, present: Bool[Tensor, " b"]

@@ -1,52 +1,20 @@
 """The denoiser that lifts views into a volume."""
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from small_volumes import CUBE, SIZE, batch_of, denoiser, estimate_renderer, model_of, views_of
+from torch import nn
 
 from dfm_lightning.denoisers.rendered_estimate import EstimateInput
 from dfm_lightning.denoisers.view_encoding import blurs, preconditioning
 from dfm_lightning.denoisers.volume import VolumeDenoiser
 from dfm_lightning.diffusion import CosineProcess, VarianceExploding
 from dfm_lightning.errors import UserError
-from dfm_lightning.forward_models import VolumeRendering
-from dfm_lightning.geometry.cameras import build_cameras, look_at
 from dfm_lightning.geometry.scene_grids import CubeFrame, ObjectCube, SceneGrid, ViewFrustum
 from dfm_lightning.networks.volume_lookup import lookup_volume
-from dfm_lightning.tasks import InverseGraphics, SceneObjective
 from dfm_lightning.types import Batch, Request, Views, map_tensors, select_views
-
-SIZE = 8
-CUBE = ObjectCube(4.0, 2.0, up=(0.0, 1.0, 0.0))
-
-
-def views_of(count: int, scenes: int = 2, seed: int = 0) -> Views:
-    """Random images of cameras on a circle of radius 4 about the origin."""
-    generator = torch.Generator().manual_seed(seed)
-    origin, up = torch.zeros(3).double(), torch.tensor([0.0, 1.0, 0.0]).double()
-    angles = torch.linspace(0, 4, count).double()
-    places = torch.stack([4 * angles.sin(), 1 + 0 * angles, 4 * angles.cos()], dim=1)
-    poses = torch.stack([look_at(place, origin, up) for place in places])
-    intrinsics = torch.tensor([[1.2, 0, 0.5], [0, 1.2, 0.5], [0, 0, 1]]).double().expand(count, 3, 3)
-    cameras = build_cameras(poses, intrinsics, poses[0], SIZE, SIZE)
-    cameras = map_tensors(lambda t: t.float().expand(scenes, *t.shape).clone(), cameras)
-    return Views(torch.rand(scenes, count, 3, SIZE, SIZE, generator=generator) * 2 - 1, cameras)
-
-
-def denoiser(grid: SceneGrid = CUBE, resolution: int | list[int] = 4, **settings: Any) -> VolumeDenoiser:
-    """A tiny one whose parameters are all other than zero."""
-    torch.manual_seed(0)
-    model = VolumeDenoiser(
-        grid, resolution, 4, [8, 8], 6, [8, 8], volume_channels=5, decoder_width=8, condition_width=12, **settings
-    )
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    model.use_process(CosineProcess())
-    return model.eval()
 
 
 def values(model: VolumeDenoiser, context: Views, noisy: torch.Tensor, level: int) -> torch.Tensor:
@@ -164,10 +132,6 @@ def test_blurred_inputs_change_nothing_at_first() -> None:
     torch.testing.assert_close(values(grown.eval(), context, noisy, 300), values(plain, context, noisy, 300))
 
 
-def estimate_renderer(**settings: Any) -> VolumeRendering:
-    return VolumeRendering(2.0, 8.0, 6, **{"fine_samples": 0, "jitter": False, **settings})
-
-
 def test_the_estimate_changes_nothing_at_first_and_something_later() -> None:
     plain = denoiser()
     sizes = {"volume_channels": 5, "decoder_width": 8, "condition_width": 12}
@@ -212,72 +176,13 @@ def test_one_convolution_can_take_the_estimate_from_the_noisy_image() -> None:
     torch.testing.assert_close(channels[:, 8:17], blurs(clean, signal_rate, noise_rate))
 
 
-@pytest.mark.parametrize(("estimated", "looks"), [(False, 0), (True, 0), (True, 2)])
-def test_the_warm_start_trains_the_2d_network_alone(estimated: bool, looks: int) -> None:
-    model = model_of(estimated=estimated, looks=looks, warm_start_steps=1).train()
-    views = views_of(5)
-    parts = (select_views(views, part) for part in (slice(1), slice(1, 2), slice(2, 5)))
-    batch = Batch(*parts, key=["a", "b"], truth={})
-    terms = model.losses(batch)
-    assert set(terms) == {"image"}
-    terms["image"].value.backward()
-    trained = {name.split(".")[1] for name, value in model.named_parameters() if value.grad is not None}
-    assert trained == {"level", "encoder", "summary"} | ({"estimated"} if estimated else set()) | (
-        {"look", "follow"} if looks else set()
-    )
-    model.eval()
-    assert "novel" in model.losses(batch)
-
-
-def test_the_warm_start_noises_every_image_several_times() -> None:
-    """The 2D network sees each image three times, each time with another noise at another level."""
-    model = model_of(estimated=True, looks=2, warm_start_noises=3).train()
-    denoiser = model.denoiser
-    assert isinstance(denoiser, VolumeDenoiser)
-    assert denoiser.look is not None
-    views = views_of(4)
-    batch = Batch(*(select_views(views, part) for part in (slice(1), slice(1, 2), slice(2, 4))), key=[], truth={})
-    seen: list[tuple[Tensor, ...]] = []
-    handle = denoiser.look.register_forward_pre_hook(lambda _, given: seen.append(given[:4]))
-    loss = denoiser.warm_start_losses(batch)["image"].value
-    handle.remove()
-    ((noisy, signal_rate, noise_rate, estimate),) = seen
-    clean = views.observation[:, 1:].flatten(0, 1).repeat_interleave(3, dim=0)
-    noise = (noisy - signal_rate.view(-1, 1, 1, 1) * clean) / noise_rate.view(-1, 1, 1, 1)
-    assert noise.std() == pytest.approx(1.0, abs=0.1)
-    assert len(noise.flatten(1)[:, 0].unique()) == len(clean) == 2 * 3 * 3
-    assert len(signal_rate.unique()) > 2 * 3  # of 1000 levels, a few may be drawn twice
-    torch.testing.assert_close(estimate[::3], estimate[2::3])
-    assert not torch.allclose(estimate[0], estimate[3])
-    assert loss.isfinite()
-
-
-def model_of(
-    scene_colours: int = 0, estimated: bool = False, looks: int = 0, warm_start_noises: int = 1, **settings: Any
-) -> InverseGraphics:
-    own: dict[str, Any] = {"warm_start_noises": warm_start_noises}
-    if estimated:
-        own |= {"estimate_renderer": estimate_renderer(), "estimate_reduction": 2}
-    return InverseGraphics(
-        denoiser(scene_colours=scene_colours, blurred_inputs=scene_colours > 0, hidden_colours=looks, **own),
-        VolumeRendering(2.0, 8.0, 8, 0, patch_size=4),
-        objective=SceneObjective(
-            estimate_weight=0.0, proposal_weight=0.0, distortion_weight=0.0, smoothness_weight=0.0
-        ),
-        samples=2,
-        **settings,
-    )
-
-
 @pytest.mark.parametrize(
     ("scene_colours", "estimated", "looks"),
     [(0, False, 0), (3, False, 0), (3, True, 0), (0, True, 1), (3, True, 2)],
 )
 def test_trains_every_parameter(scene_colours: int, estimated: bool, looks: int) -> None:
     model = model_of(scene_colours, estimated, looks).train()
-    views = views_of(4)
-    parts = (select_views(views, part) for part in (slice(2), slice(2, 3), slice(3, 4)))
-    batch = Batch(*parts, key=["a", "b"], truth={})
+    batch = batch_of(2, 1)
     torch.manual_seed(1)
     terms = model.losses(batch)
     assert set(terms) == {"target", "novel", "image"} | ({"look"} if looks else set())
@@ -374,6 +279,7 @@ def test_the_summary_takes_nothing_from_a_target_that_is_not_there() -> None:
         {"hidden_colours": 1},
         {"estimate_reduction": 0},
         {"warm_start_noises": 0},
+        {"image_noises": -1},
         {"estimate_renderer": estimate_renderer(fine_samples=2)},
     ],
 )

@@ -116,15 +116,20 @@ def write_synthetic_rooms(
         produce(partial(_write_scene, root, settings), missing, workers, f"Writing rooms to {root}")
 
 
-def plan_scene(settings: Settings, number: int, files: list[Path]) -> PlannedScene:
-    """Plan the scene of a number, as a function of the settings, the number and the given camera paths."""
+def plan_scene(
+    settings: Settings, number: int, files: list[Path], hidden: np.random.Generator | None = None
+) -> PlannedScene:
+    """Plan the scene of a number, as a function of the settings, the number and the given camera paths.
+
+    With `hidden`, that decides on the colour behind the door.
+    """
     random = _random(settings, number, "visible")
     given = read_camera_file(files[number % len(files)]) if files else None
     poses, intrinsics = None, None
     if given is not None:
         camera_to_world, matrices = given.cameras()
         poses, intrinsics = camera_to_world.numpy(), matrices[0].numpy()
-    hidden = _random(settings, number, "behind")
+    hidden = hidden or _random(settings, number, "behind")
     scene = draw_scene(random, hidden, settings.frames, intrinsics, poses, settings.empty)
     start = int(random.integers(1_000_000, 300_000_000))
     regular = start + FRAME_INTERVAL_US * torch.arange(len(scene.camera_to_world))

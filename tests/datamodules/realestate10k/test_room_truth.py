@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from datamodules.posed.settings import EvaluationViews
 from datamodules.realestate10k import RealEstate10kDataModule
-from datamodules.synthetic.rooms.writer import write_synthetic_rooms
+from datamodules.synthetic.rooms.shading import render
+from datamodules.synthetic.rooms.writer import Settings, plan_scene, write_synthetic_rooms
 from dfm_lightning.metrics.looks import pixel_looks
 
 
@@ -35,6 +37,21 @@ def test_looks_are_those_the_generator_drew(tmp_path: Path, chunked: bool) -> No
         looks = pixel_looks(views, law.colours)[hidden[:, 0] > 0.99]
         counts = [(looks == look).sum().item() for look in range(len(law.names))]
         assert counts.index(max(counts)) == law.names.index(name), counts
+
+
+def test_a_scene_can_be_planned_with_another_hidden_colour() -> None:
+    settings = Settings(0, 1, 16, 36, chunked=False, empty=True, camera_paths=(), seed=0)
+    planned = [plan_scene(settings, 0, [], np.random.default_rng(seed)).scene for seed in range(6)]
+    assert len({scene.walls_behind for scene in planned}) > 1
+    first = [
+        render(scene.house, scene.camera_to_world[0], scene.intrinsics, 36, settings.width) for scene in planned
+    ]
+    last = [
+        render(scene.house, scene.camera_to_world[-1], scene.intrinsics, 36, settings.width) for scene in planned
+    ]
+    for scene, start, end in zip(planned, first, last, strict=True):
+        np.testing.assert_array_equal(start, first[0])
+        assert (scene.walls_behind == planned[0].walls_behind) is np.array_equal(end, last[0])
 
 
 def test_real_data_have_no_law(tmp_path: Path) -> None:
