@@ -69,7 +69,8 @@ class VolumeDenoiser(ViewLifting):
             an evaluation of the 2D network, a further image its estimate too.
         image_noises: noises that each target and novel image is given for the 2D network in every iteration after
             the warm start, beside the one noise of the target that the volume sees. The 2D network decides what
-            is hidden, and one image of a scene is little to learn that from. 0 for none.
+            is hidden, and one image of a scene is little to learn that from. 0 for none, as for a student of
+            another model, whose targets are not clean images (see `ProgressiveDistillation`).
     """
 
     without_effect = frozenset({"target_dropout", "image_weight", "warm_start_noises", "image_noises"})
@@ -209,7 +210,11 @@ class VolumeDenoiser(ViewLifting):
             )
             losses["look"] = LossTerm(painted, self.image_weight)
         if self.image_noises:
-            losses["images"] = LossTerm(self._images_error(batch, self.image_noises), self.image_weight)
+            views, estimate = concatenate([batch.target, batch.novel], dim=1), None
+            if self.estimated is not None:
+                estimate = self._estimate(conditioning, views.params)
+            error = self._error_of_noised(views.observation, conditioning.summary, estimate, self.image_noises)
+            losses["images"] = LossTerm(error, self.image_weight)
         return losses
 
     def warm_start_losses(self, batch: Batch) -> dict[str, LossTerm]:
@@ -218,18 +223,14 @@ class VolumeDenoiser(ViewLifting):
         The volume learns nothing from it, and renders at most the estimates that the 2D network sees (see
         `estimate_renderer`): per iteration, that network sees many times the images.
         """
-        return {"image": LossTerm(self._images_error(batch, self.warm_start_noises), 1.0)}
-
-    # --- parts ------------------------------------------------------------------------------------------
-
-    def _images_error(self, batch: Batch, noises: int) -> Float[Tensor, ""]:
-        """Compute the error of the 2D estimates of all target and novel images, each noised on its own."""
-        views = concatenate([batch.target, batch.novel], dim=1)
-        estimate = None
+        views, estimate = concatenate([batch.target, batch.novel], dim=1), None
         if self.estimated is not None:
             estimate = self.estimate(batch.context, views.params)
         summary = self._coarse(batch.context.observation)[1]
-        return self._error_of_noised(views.observation, summary, estimate, noises)
+        error = self._error_of_noised(views.observation, summary, estimate, self.warm_start_noises)
+        return {"image": LossTerm(error, 1.0)}
+
+    # --- parts ------------------------------------------------------------------------------------------
 
     def _hidden_cells(
         self, conditioning: VolumeConditioning, present: Bool[Tensor, " b"]
@@ -245,7 +246,12 @@ class VolumeDenoiser(ViewLifting):
 
         Needs an `estimate_renderer`.
         """
-        return self._rendered(self.deterministic_field(context), cameras)
+        return self._estimate(self._lift_context(context, select_views(context.params, slice(1))), cameras)
+
+    @torch.no_grad()
+    def _estimate(self, conditioning: VolumeConditioning, cameras: Cameras) -> Float[Tensor, "b v e h w"]:
+        """See `estimate`, of a context that has been lifted already."""
+        return self._rendered(self._without_target(conditioning), cameras)
 
     def _rendered(self, field: VolumeField, cameras: Cameras) -> Float[Tensor, "b v e h w"]:
         assert self.estimate_renderer is not None
@@ -259,6 +265,8 @@ class VolumeDenoiser(ViewLifting):
         like = conditioning.views.maps
         absent = torch.zeros(scenes, dtype=torch.bool, device=like.device)
         rates = like.new_zeros(scenes), like.new_ones(scenes)
+        # Its own rendering, and what follows from it, are no part of it.
+        conditioning = conditioning._replace(estimate=None, hidden=None, places=None)
         return self._field(like.new_zeros(scenes, 3, height, width), rates, absent, conditioning)
 
     def _field(

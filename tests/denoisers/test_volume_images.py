@@ -21,8 +21,10 @@ def looked_at(model: InverseGraphics) -> Iterator[list[tuple[Tensor, ...]]]:
     assert model.denoiser.look is not None
     seen: list[tuple[Tensor, ...]] = []
     handle = model.denoiser.look.register_forward_pre_hook(lambda _, given: seen.append(given[:4]))
-    yield seen
-    handle.remove()
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
 
 def images_of(batch: Batch) -> Float[Tensor, "n 3 h w"]:
@@ -70,7 +72,10 @@ def test_later_iterations_noise_every_image_too() -> None:
     with looked_at(model) as seen:
         terms = model.losses(batch)
     clean = images_of(batch).repeat_interleave(2, dim=0)
-    noisy, signal_rate, noise_rate, _ = next(given for given in seen if len(given[0]) == len(clean))
+    noisy, signal_rate, noise_rate, estimate = next(given for given in seen if len(given[0]) == len(clean))
+    # The estimate of the target is the one that the volume's own noisy target is given.
+    conditioning = model.denoiser.condition(batch.context, batch.target.params)
+    torch.testing.assert_close(estimate.unflatten(0, (2, 3, 2))[:, 0, :1], conditioning.estimate)
     noise = (noisy - signal_rate.view(-1, 1, 1, 1) * clean) / noise_rate.view(-1, 1, 1, 1)
     assert noise.std() == pytest.approx(1.0, abs=0.1)
     assert set(terms) == {"target", "novel", "image", "look", "images"}
