@@ -1,6 +1,5 @@
 """Optimizers and their schedules."""
 
-from dfm_lightning.optimizers.muon import MuonWithWarmup
 from dfm_lightning.optimizers.settings import (
     AdamWithWarmup,
     OptimizerChoice,
@@ -11,7 +10,6 @@ from dfm_lightning.optimizers.settings import (
 
 __all__ = [
     "AdamWithWarmup",
-    "MuonWithWarmup",
     "OptimizerChoice",
     "OptimizerSettings",
     "TorchOptimizer",
