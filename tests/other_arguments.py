@@ -14,10 +14,12 @@ from dfm_lightning.callbacks import (
 from dfm_lightning.denoisers import (
     DiTDenoiser,
     ImageToMotion,
+    LookGuidance,
     MLPDenoiser,
     OperatorDenoiser,
     PatchToCode,
     UNetDenoiser,
+    VolumeDenoiser,
 )
 from dfm_lightning.diffusion import (
     DDIM,
@@ -126,6 +128,9 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
     (MotionPrediction, "denoiser"): lambda: ImageToMotion(width=16, depth=1, heads=1),
     (GANInversion, "denoiser"): lambda: PatchToCode(code_width=6, layers=8, width=16, depth=1, heads=2),
     (PatchToCode, "patch"): 2,
+    (VolumeDenoiser, "look_guidance"): lambda: LookGuidance([2.0, 1.0]),
+    (LookGuidance, "scales"): [2.0, 3.0],
+    (LookGuidance, "least_noise"): 0.5,
     (GivenLevels, "levels"): [900, 300],
     (NearColour, "colour"): (0.3, 0.2, 0.1),
     (SVDD, "reward"): lambda: NearColour((0.3, 0.2, 0.1)),
@@ -178,6 +183,8 @@ OTHERS_OF: dict[tuple[type, str], Any] = {
 # Arguments without which another one is refused; those of the nearest base.
 TOGETHER: dict[tuple[type, str], dict[str, Any]] = {
     (DPMSolver, "full_curvature"): {"order": 3},
+    (VolumeDenoiser, "look_guidance"): {"hidden_colours": 2},
+    (VolumeDenoiser, "unmixed_looks"): {"hidden_colours": 2},
     (DiffusionSampling, "perturbed_attention"): {"denoiser": small_pixelnerf},
     (MotionPrediction, "perturbed_attention"): {},
     (GANInversion, "perturbed_attention"): {},

@@ -22,6 +22,7 @@ from dfm_lightning.callbacks import (
 from dfm_lightning.denoisers import (
     DiTDenoiser,
     ImageToMotion,
+    LookGuidance,
     MLPDenoiser,
     OperatorDenoiser,
     PatchToCode,
@@ -150,6 +151,7 @@ SMALL: dict[type, dict[str, Any]] = {
     ImageWarping: {},
     ImageGeneration: {"generator": "small.safetensors"},
     VolumeDenoiser: SMALL_VOLUME,
+    LookGuidance: {"scales": [2.0, 1.0]},
     ObjectCube: {"distance": 4.0, "half": 2.0},
     ViewFrustum: {"near": 1.0, "far": 5.0},
     NearColour: {"colour": (0.1, 0.2, 0.3)},

@@ -2,6 +2,7 @@
 
 from dfm_lightning.denoisers.backprojection import BackprojectionDenoiser, DiTDenoiser, UNetDenoiser
 from dfm_lightning.denoisers.image_to_motion import ImageToMotion
+from dfm_lightning.denoisers.look_guidance import LookGuidance
 from dfm_lightning.denoisers.mlp import MLPDenoiser
 from dfm_lightning.denoisers.operator_denoiser import OperatorConditioning, OperatorDenoiser
 from dfm_lightning.denoisers.patch_to_code import PatchToCode
@@ -13,6 +14,7 @@ __all__ = [
     "BackprojectionDenoiser",
     "DiTDenoiser",
     "ImageToMotion",
+    "LookGuidance",
     "MLPDenoiser",
     "OperatorConditioning",
     "OperatorDenoiser",

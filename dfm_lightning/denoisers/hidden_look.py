@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dfm_lightning.networks.dit import zero_parameters
 from dfm_lightning.networks.unet import UNet
 
 # Channels of an estimate with visibility: colour, opacity, depth, and how much of it the context sees.
@@ -44,13 +45,18 @@ class HiddenLook(nn.Module):
     numbers with noise of a known deviation; a small network denoises them as one vector, with EDM's
     preconditioning, and can choose one colour where a mean of several would be wrong.
 
+    Where the estimate's outlines are vague, each region holds other parts too, so that even the average of a clean
+    image is a mixture: olive, for a red back before green ground. `unmixed` looks have a further correction, of
+    any size at any level, from mixture to colour.
+
     Args:
         looks: number of looks (k).
         summary: length of the vector of the context.
         width: length of the hidden vectors.
+        unmixed: whether averages are taken for mixtures.
     """
 
-    def __init__(self, looks: int, summary: int, width: int = 128) -> None:
+    def __init__(self, looks: int, summary: int, width: int = 128, unmixed: bool = False) -> None:
         super().__init__()
         self.looks = looks
         self.places_net = UNet(2, CHANNELS + 2, 2 * looks + 1, _WIDTHS, summary)
@@ -61,6 +67,16 @@ class HiddenLook(nn.Module):
             nn.SiLU(),
             nn.Linear(width, 3 * looks),
         )
+        self.unmixing: nn.Sequential | None = None
+        if unmixed:
+            self.unmixing = nn.Sequential(
+                nn.Linear(10 * looks + summary, width),
+                nn.SiLU(),
+                nn.Linear(width, width),
+                nn.SiLU(),
+                nn.Linear(width, 3 * looks),
+            )
+            zero_parameters(self.unmixing[-1])
 
     def places(self, estimate: Float[Tensor, "b c h w"], summary: Float[Tensor, "b s"]) -> LookPlaces:
         """Choose the pixels of each look: from the estimate alone, once for a sampling run."""
@@ -94,5 +110,8 @@ class HiddenLook(nn.Module):
         correction = self.colours_net(told).float().unflatten(1, (-1, 3))
         skip, out = (_DEVIATION / scale).square(), _DEVIATION * noise / scale
         change = skip[..., None] * change + out[..., None] * correction
+        if self.unmixing is not None:
+            told = torch.cat([change.flatten(1), told], dim=1)
+            change = change + self.unmixing(told).float().unflatten(1, (-1, 3))
         painted = estimate[:, :3] + (change.mT @ places.shares).unflatten(2, noisy.shape[2:])
         return Look(places.colours + change, painted)

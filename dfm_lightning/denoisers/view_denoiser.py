@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dfm_lightning.denoisers.hidden_look import HiddenLook, LookPlaces
+from dfm_lightning.denoisers.hidden_look import HiddenLook, Look, LookPlaces
 from dfm_lightning.denoisers.rendered_estimate import EstimateInput
 from dfm_lightning.denoisers.scene_denoiser import SceneDenoiser
 from dfm_lightning.denoisers.view_encoding import BLURS, DATA_DEVIATION, blurs, preconditioning
@@ -41,6 +41,8 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         estimated: whether it sees an estimate of the image (see `EstimateInput`).
         looks: number of colours that are decided for all that the context hides (see `HiddenLook`), with an
             estimate.
+        unmixed_looks: whether the looks' averages count as mixtures, and the U-Net knows the looks' colours beside
+            the painted estimate.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         blurred_inputs: bool,
         estimated: bool,
         looks: int = 0,
+        unmixed_looks: bool = False,
     ) -> None:
         super().__init__()
         self.level = nn.Sequential(
@@ -65,11 +68,15 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         self.estimated = EstimateInput(image_widths[0], 1 if looks else 0) if estimated else None
         self.look: HiddenLook | None = None
         if looks:
-            self.look = HiddenLook(looks, condition_width)
+            self.look = HiddenLook(looks, condition_width, unmixed=unmixed_looks)
             # How far each pixel of the estimate follows the painted one, hardly at first.
             self.follow = nn.Conv2d(features, 1, 1)
             zero_parameters(self.follow)
             nn.init.constant_(self.follow.get_parameter("bias"), _FIRST_FOLLOWING)
+        self.look_condition: nn.Linear | None = None
+        if looks and unmixed_looks:
+            self.look_condition = nn.Linear(3 * looks, condition_width, bias=False)
+            zero_parameters(self.look_condition)
         self._held = HeldProcess()
 
     def use_process(self, process: Noising) -> None:
@@ -93,15 +100,18 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         estimate = maps[..., -3:].movedim(-1, 1) * 2 - 1
         return (estimate - clean).float().square().flatten(1).mean(dim=1) * weight
 
-    def _error_of_noised(
+    def _errors_of_noised(
         self,
         clean: Float[Tensor, "b v 3 h w"],
         summary: Float[Tensor, "b s"],
         estimate: Float[Tensor, "b v e h w"] | None,
         noises: int,
-    ) -> Float[Tensor, ""]:
-        """Compute the mean error of the 2D estimates of images, each noised several times at random levels."""
-        process = self._held.process
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Compute the mean errors of images, each noised several times at random levels.
+
+        "image" is that of their 2D estimates, "look" that of the painted estimates.
+        """
+        process, errors = self._held.process, {}
         summary = summary.repeat_interleave(clean.shape[1], dim=0)
         clean = clean.flatten(0, 1)
         places = None
@@ -117,10 +127,12 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         rates = self._rates(level)
         condition = self._level_condition(*rates) + summary
         if self.look is not None and estimate is not None and places is not None:
-            painted = self.look(noisy, *rates, estimate, summary, places).painted
-            estimate = torch.cat([painted, estimate[:, 3:]], dim=1)
+            look = self.look(noisy, *rates, estimate, summary, places)
+            estimate = torch.cat([look.painted, estimate[:, 3:]], dim=1)
+            condition = condition + self._of_look(look)
+            errors["look"] = (look.painted - clean).square().mean()
         maps, _ = self._encode(noisy, *rates, condition, estimate)
-        return self._image_error(maps, clean, level).mean()
+        return errors | {"image": self._image_error(maps, clean, level).mean()}
 
     def _look_error(
         self,
@@ -140,6 +152,12 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
         noisy = process.add_noise(clean, noise, level).to(clean.dtype)
         painted = self.look(noisy, *self._rates(level), estimate, summary, places).painted
         return (painted - clean).square().mean()
+
+    def _of_look(self, look: Look) -> Float[Tensor, "b c"]:
+        """Return what the U-Net knows of the looks' colours, to be added to its condition."""
+        if self.look_condition is None:
+            return look.colours.new_zeros(len(look.colours), 1)
+        return self.look_condition(look.colours.flatten(1))
 
     def _level_condition(
         self, signal_rate: Float[Tensor, " b"], noise_rate: Float[Tensor, " b"]

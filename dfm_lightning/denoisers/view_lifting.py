@@ -54,6 +54,7 @@ class ViewLifting(ViewDenoiser[VolumeConditioning]):
         blurred_inputs: see `ViewDenoiser`.
         estimated: see `ViewDenoiser`.
         looks: see `ViewDenoiser`.
+        unmixed_looks: see `ViewDenoiser`.
     """
 
     cells: Float[Tensor, "n 3"]
@@ -69,13 +70,22 @@ class ViewLifting(ViewDenoiser[VolumeConditioning]):
         blurred_inputs: bool,
         estimated: bool,
         looks: int,
+        unmixed_looks: bool = False,
     ) -> None:
         check_at_least(1, features=features, condition_width=condition_width, image_widths=image_widths)
         check_at_least(1, lifted_channels=lifted_channels, resolution=resolution)
         sides = [resolution] * 3 if isinstance(resolution, int) else resolution
         if len(sides) != 3:
             raise ValueError(f"resolution must be one number or three, got {resolution}")
-        super().__init__(features, image_widths, condition_width, blurred_inputs, estimated, looks)
+        super().__init__(
+            features,
+            image_widths,
+            condition_width,
+            blurred_inputs,
+            estimated,
+            looks,
+            unmixed_looks,
+        )
         self.grid = grid
         self.sides = sides
         self.lift = nn.Linear(features + 3 + 2, lifted_channels)

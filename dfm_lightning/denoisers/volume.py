@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from dfm_lightning.denoisers.look_guidance import LookGuidance
 from dfm_lightning.denoisers.rendered_estimate import check_coarse_only, rendered_estimate
 from dfm_lightning.denoisers.view_denoiser import LEVEL_CHANNELS
 from dfm_lightning.denoisers.view_lifting import PALETTE, ViewLifting, VolumeConditioning
@@ -71,6 +72,11 @@ class VolumeDenoiser(ViewLifting):
             the warm start, beside the one noise of the target that the volume sees. The 2D network decides what
             is hidden, and one image of a scene is little to learn that from. 0 for none, as for a student of
             another model, whose targets are not clean images (see `ProgressiveDistillation`).
+        unmixed_looks: the averages from which hidden colours are decided count as mixtures with what is beside the
+            hidden part (see `HiddenLook`), as they are where outlines are vague. A model that was trained without
+            goes on as it was, with `new_parts`. Needs `hidden_colours`.
+        look_guidance: decides hidden colours more firmly, in sampling; with a scale for each of the
+            `hidden_colours`. None if null.
     """
 
     without_effect = frozenset({"target_dropout", "image_weight", "warm_start_noises", "image_noises"})
@@ -95,6 +101,8 @@ class VolumeDenoiser(ViewLifting):
         hidden_colours: int = 0,
         warm_start_noises: int = 1,
         image_noises: int = 0,
+        unmixed_looks: bool = False,
+        look_guidance: LookGuidance | None = None,
     ) -> None:
         image_widths = image_widths or [32, 64, 96]
         estimated = estimate_renderer is not None
@@ -102,6 +110,13 @@ class VolumeDenoiser(ViewLifting):
         check_at_least(0, image_noises=image_noises)
         if hidden_colours and not estimated:
             raise ValueError("hidden_colours needs an estimate_renderer, which shows where they are")
+        if unmixed_looks and not hidden_colours:
+            raise ValueError("unmixed_looks needs hidden_colours, whose averages it is about")
+        if look_guidance is not None and len(look_guidance.scales) != hidden_colours:
+            raise ValueError(
+                f"look_guidance needs a scale for each of {hidden_colours} hidden_colours, got "
+                f"{len(look_guidance.scales)}"
+            )
         super().__init__(
             grid,
             resolution,
@@ -112,6 +127,7 @@ class VolumeDenoiser(ViewLifting):
             blurred_inputs,
             estimated,
             hidden_colours,
+            unmixed_looks,
         )
         check_below_one(target_dropout=target_dropout)
         check_at_least(1, estimate_reduction=estimate_reduction, warm_start_noises=warm_start_noises)
@@ -126,6 +142,7 @@ class VolumeDenoiser(ViewLifting):
         self.estimate_reduction = estimate_reduction
         self.warm_start_noises = warm_start_noises
         self.image_noises = image_noises
+        self.look_guidance = look_guidance
         volume_widths = volume_widths or [24, 48, 96]
         self.unet = UNet(3, 3 * lifted_channels + 6, volume_channels, volume_widths, condition_width)
         if min(self.sides) < 2 or any(side % self.unet.factor for side in self.sides):
@@ -213,12 +230,14 @@ class VolumeDenoiser(ViewLifting):
             views, estimate = concatenate([batch.target, batch.novel], dim=1), None
             if self.estimated is not None:
                 estimate = self._estimate(conditioning, views.params)
-            error = self._error_of_noised(views.observation, conditioning.summary, estimate, self.image_noises)
-            losses["images"] = LossTerm(error, self.image_weight)
+            errors = self._errors_of_noised(views.observation, conditioning.summary, estimate, self.image_noises)
+            losses["images"] = LossTerm(errors["image"], self.image_weight)
         return losses
 
     def warm_start_losses(self, batch: Batch) -> dict[str, LossTerm]:
-        """Return the squared error of the 2D estimates of all target and novel images, each noised on its own.
+        """Return the squared errors of the 2D estimates of all target and novel images, each noised on its own.
+
+        The painted estimates have one of their own, if there are any.
 
         The volume learns nothing from it, and renders at most the estimates that the 2D network sees (see
         `estimate_renderer`): per iteration, that network sees many times the images.
@@ -227,10 +246,23 @@ class VolumeDenoiser(ViewLifting):
         if self.estimated is not None:
             estimate = self.estimate(batch.context, views.params)
         summary = self._coarse(batch.context.observation)[1]
-        error = self._error_of_noised(views.observation, summary, estimate, self.warm_start_noises)
-        return {"image": LossTerm(error, 1.0)}
+        errors = self._errors_of_noised(views.observation, summary, estimate, self.warm_start_noises)
+        return {name: LossTerm(error, 1.0) for name, error in errors.items()}
 
     # --- parts ------------------------------------------------------------------------------------------
+
+    def _with_guided_look(
+        self,
+        guidance: LookGuidance,
+        maps: Float[Tensor, "b h w f"],
+        noise_rate: Float[Tensor, " b"],
+        conditioning: VolumeConditioning,
+    ) -> Float[Tensor, "b h w f"]:
+        """Replace the colours of the target's map by guided ones."""
+        assert conditioning.estimate is not None
+        assert conditioning.places is not None
+        guided = guidance(maps[..., -3:], noise_rate, conditioning.estimate[:, 0], conditioning.places)
+        return torch.cat([maps[..., :-3], guided], dim=-1)
 
     def _hidden_cells(
         self, conditioning: VolumeConditioning, present: Bool[Tensor, " b"]
@@ -286,7 +318,10 @@ class VolumeDenoiser(ViewLifting):
         if self.look is not None and estimate is not None and conditioning.places is not None:
             look = self.look(noisy, signal_rate, noise_rate, estimate, conditioning.summary, conditioning.places)
             estimate = torch.cat([look.painted, estimate[:, 3:]], dim=1)
+            condition = condition + self._of_look(look) * present[:, None]
         maps, encoded = self._encode(noisy, signal_rate, noise_rate, condition, estimate)
+        if self.look_guidance is not None and look is not None and not self.training:
+            maps = self._with_guided_look(self.look_guidance, maps, noise_rate, conditioning)
         told = self.level_of_view(level)
         own = lifted_views(conditioning.target, maps[:, None], told[:, None], present[:, None])
         target = self._seen_from(conditioning.points, own)[:, 0]

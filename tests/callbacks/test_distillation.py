@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 sys.path.insert(0, str(Path(__file__).parents[1] / "tuning"))
 
 from exact_model import Exact, Identity, exact_model
+from small_volumes import model_of
 
 from dfm_lightning.callbacks import ProgressiveDistillation
 from dfm_lightning.callbacks.distillation import Teacher, way
@@ -214,3 +215,11 @@ def test_other_samplers_are_refused(tmp_path: Path) -> None:
         model.sampler = sampler
         with pytest.raises(UserError, match="DDIM"):
             fitted(model, 1, tmp_path)
+
+
+def test_further_noises_of_the_target_are_refused(tmp_path: Path) -> None:
+    """The student's target is what the teacher makes of a noisy one: it is not clean."""
+    model = model_of(image_noises=2)
+    model.sampler = DDIM(4)
+    with pytest.raises(UserError, match="image_noises"):
+        ProgressiveDistillation().on_fit_start(Trainer(logger=False, default_root_dir=tmp_path), model)

@@ -1,7 +1,9 @@
 """The look of what the context does not show, and how much of a scene the context sees."""
 
 import math
+from typing import Any
 
+import pytest
 import torch
 from test_volume import views_of
 from torch import Tensor, nn
@@ -51,9 +53,11 @@ def test_transmittance_through_any_density_is_that_of_fine_steps_along_the_ray()
         torch.testing.assert_close(found[:, view], expected, atol=0.05, rtol=0.1)
 
 
-def look_and_places(looks: int = 2, side: int = 8) -> tuple[HiddenLook, Tensor, Tensor, LookPlaces]:
+def look_and_places(
+    looks: int = 2, side: int = 8, unmixed: bool = False
+) -> tuple[HiddenLook, Tensor, Tensor, LookPlaces]:
     torch.manual_seed(0)
-    look = HiddenLook(looks, 5, width=16).eval()
+    look = HiddenLook(looks, 5, width=16, unmixed=unmixed).eval()
     estimate, summary = torch.randn(3, 6, side, side) * 0.4, torch.randn(3, 5)
     with torch.no_grad():
         for parameter in look.parameters():
@@ -99,6 +103,53 @@ def test_a_target_of_noise_alone_gives_finite_numbers() -> None:
     found = look(torch.randn(3, 3, 8, 8), torch.zeros(3), torch.ones(3), estimate, summary, places)
     assert found.painted.isfinite().all()
     assert found.colours.abs().max() < 10
+
+
+def test_unmixing_changes_nothing_at_first() -> None:
+    """Nor does it when weights of a look without it are loaded."""
+    plain, estimate, summary, _ = look_and_places()
+    grown = HiddenLook(2, 5, width=16, unmixed=True).eval()
+    missing = grown.load_state_dict(plain.state_dict(), strict=False)
+    assert not missing.unexpected_keys
+    assert {name.split(".")[0] for name in missing.missing_keys} == {"unmixing"}
+    noisy, rates = torch.randn(3, 3, 8, 8), (torch.full((3,), 0.6), torch.full((3,), 0.8))
+    one, other = (
+        part(noisy, *rates, estimate, summary, part.places(estimate, summary)) for part in (plain, grown)
+    )
+    torch.testing.assert_close(one, other)
+
+
+def test_training_unmixes_averages_that_hold_other_colours_too() -> None:
+    """Half of each look's pixels lie beside the hidden part: their mean is half of its colour, even without noise.
+
+    The part is of pixels that the estimate does not tell apart, so that no choice of pixels helps; but the hidden
+    colour is one of two, and the other pixels' is told by the summary.
+    """
+    found = {}
+    for unmixed in (False, True):
+        torch.manual_seed(0)
+        look = HiddenLook(1, 1, width=32, unmixed=unmixed)
+        optimizer = torch.optim.Adam(look.parameters(), 2e-2)
+        estimate, signal, noise = torch.zeros(32, 6, 4, 4), torch.ones(32), torch.zeros(32)
+
+        def error(look: HiddenLook = look, estimate: Tensor = estimate, rates: Any = (signal, noise)) -> Tensor:
+            # The summary tells how much of the region shows the part, its mean alone does not.
+            part = torch.where(torch.rand(32, 1) < 0.5, 0.25, 0.75)
+            colour = torch.randint(2, (32, 1)) * 1.0 - 0.5
+            clean = (part * colour).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+            places = look.places(estimate, part)
+            colours = look(clean, *rates, estimate, part, places).colours
+            return (colours - colour[:, None]).square().mean()
+
+        for _ in range(80):
+            optimizer.zero_grad()
+            error().backward()
+            optimizer.step()
+        with torch.no_grad():
+            found[unmixed] = sum(float(error()) for _ in range(10)) / 10
+    # Without it the colour is the average exactly, and its error ((1 − part) · colour)².
+    assert found[False] == pytest.approx(0.25 * (0.75**2 + 0.25**2) / 2, rel=0.15)
+    assert found[True] < 0.005
 
 
 def test_training_decides_one_of_two_colours_where_a_linear_estimate_cannot() -> None:
