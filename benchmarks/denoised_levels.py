@@ -5,7 +5,7 @@
 Samples are only as good as this. Makes six test scenes whose hidden part has a known look (plain ones of `dfm
 data make-co3d`, another seed than any training's), noises each true target view, and prints for every level: the
 error of the denoised scene at target and novel views (PSNR), how far the mean colour of hidden pixels is from the
-true one (in [-1, 1]), and both for the volume denoiser's 2D estimate.
+true one (in [-1, 1]), and both for the volume denoiser's 2D estimate. Without guidance, which is for samples.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from datamodules.co3d import Co3DDataModule
 from datamodules.posed.back_from_target import BackFromTarget
 from datamodules.synthetic.co3d.writer import write_synthetic_co3d
 from dfm_lightning import load
+from dfm_lightning.denoisers import VolumeDenoiser
 from dfm_lightning.denoisers.volume_field import VolumeField
 from dfm_lightning.tasks import InverseGraphics
 from dfm_lightning.types import Batch, Views, concatenate
@@ -66,6 +67,8 @@ def main() -> None:
     parser.add_argument("--patterned", action="store_true", help="with patterns and companions")
     options = parser.parse_args()
     model: InverseGraphics = load(options.checkpoint)
+    if isinstance(model.denoiser, VolumeDenoiser):
+        model.denoiser.look_guidance = None
     with TemporaryDirectory() as folder:
         batch = read_scenes(Path(folder), options.scenes, options.seed, not options.patterned)
     views: Views = concatenate([batch.target, batch.novel], dim=1)

@@ -114,6 +114,8 @@ class SignalDenoiser(Recorded, nn.Module, ABC, Generic[Signal, Params, Condition
     """
 
     target_views: int = 1
+    # Arguments that belong to sampling: they are as each run says, while a checkpoint decides the others.
+    decided_by_run: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def condition(self, context: Views, target_params: Params) -> Conditioning:

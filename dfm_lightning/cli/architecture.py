@@ -32,9 +32,9 @@ def architecture_of(config: dict[str, Any], used: dict[str, Any]) -> dict[str, A
 
     It consists of the model's arguments that its class fixes and, for parts that are not fixed as a whole, the
     arguments that the part's class fixes, if the current config has a part of the same class. Settings missing
-    from the stored config come from the current one, if its part is of the same class. A class in the current
-    config that is derived from the stored one counts as the same, and is kept: scores or pictures can thus be
-    added to a model after training.
+    from the stored config come from the current one, if its part is of the same class; so do those that the part's
+    class leaves to each run (`decided_by_run`). A class in the current config that is derived from the stored one
+    counts as the same, and is kept: scores or pictures can thus be added to a model after training.
     """
     model = config.get("model", {})
     arguments = model.get("init_args", {})
@@ -60,10 +60,15 @@ def architecture_of(config: dict[str, Any], used: dict[str, Any]) -> dict[str, A
 
 def fixed_by(class_path: str | None) -> frozenset[str]:
     """List the arguments that a class and its bases declare to be fixed by a checkpoint."""
+    return _declared(class_path, "fixed_by_checkpoint")
+
+
+def _declared(class_path: str | None, name: str) -> frozenset[str]:
+    """List the arguments that a class and its bases declare under a name."""
     kind = _imported(class_path) if class_path else None
     if not isinstance(kind, type):
         return frozenset()
-    return frozenset().union(*(vars(cls).get("fixed_by_checkpoint", ()) for cls in kind.__mro__))
+    return frozenset().union(*(vars(cls).get(name, ()) for cls in kind.__mro__))
 
 
 def _laid_over(part: Any, used: Any) -> Any:
@@ -77,6 +82,9 @@ def _laid_over(part: Any, used: Any) -> Any:
     both = {**used, **part}
     if "class_path" in used:
         both["class_path"] = used["class_path"]
+        run = _declared(used["class_path"], "decided_by_run")
+        stored, now = part.get("init_args") or {}, used.get("init_args") or {}
+        both["init_args"] = {**stored, **{name: now[name] for name in now if name in run}}
     return {name: _laid_over(both[name], used[name]) if name in used else both[name] for name in both}
 
 

@@ -79,6 +79,7 @@ class VolumeDenoiser(ViewLifting):
             `hidden_colours`. None if null.
     """
 
+    decided_by_run = frozenset({"look_guidance"})
     without_effect = frozenset({"target_dropout", "image_weight", "warm_start_noises", "image_noises"})
 
     def __init__(

@@ -111,6 +111,23 @@ def test_a_class_derived_from_the_checkpoints_is_kept(folder: Path, monkeypatch:
         architecture_of(stored("Gone", "Gone"), used)
 
 
+def test_a_run_decides_what_a_denoiser_leaves_to_it() -> None:
+    """Guidance of looks belongs to sampling: it is as the run says, whatever the checkpoint was trained with."""
+
+    def config(**arguments: Any) -> dict[str, Any]:
+        denoiser = {"class_path": "dfm_lightning.denoisers.VolumeDenoiser", "init_args": arguments}
+        task = {"class_path": "dfm_lightning.tasks.InverseGraphics", "init_args": {"denoiser": denoiser}}
+        return {"model": task}
+
+    guidance = {"class_path": "dfm_lightning.denoisers.LookGuidance", "init_args": {"scales": [3.0]}}
+    for stored, now in ((None, guidance), (guidance, None)):
+        trained = config(resolution=16, look_guidance=stored)
+        laid = architecture_of(trained, config(resolution=24, look_guidance=now))["model"]["init_args"]
+        assert laid["denoiser"]["init_args"] == {"resolution": 16, "look_guidance": now}
+    laid = architecture_of(config(look_guidance=guidance), config(resolution=24))["model"]["init_args"]
+    assert laid["denoiser"]["init_args"] == {"resolution": 24, "look_guidance": guidance}
+
+
 @pytest.mark.slow
 def test_scores_can_be_added_after_training(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     path = checkpoint(run("fit", "--model.denoiser.width", "8"))
