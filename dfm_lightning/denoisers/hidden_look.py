@@ -60,22 +60,10 @@ class HiddenLook(nn.Module):
         super().__init__()
         self.looks = looks
         self.places_net = UNet(2, CHANNELS + 2, 2 * looks + 1, _WIDTHS, summary)
-        self.colours_net = nn.Sequential(
-            nn.Linear(7 * looks + summary, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, 3 * looks),
-        )
+        self.colours_net = _mlp(7 * looks + summary, width, 3 * looks)
         self.unmixing: nn.Sequential | None = None
         if unmixed:
-            self.unmixing = nn.Sequential(
-                nn.Linear(10 * looks + summary, width),
-                nn.SiLU(),
-                nn.Linear(width, width),
-                nn.SiLU(),
-                nn.Linear(width, 3 * looks),
-            )
+            self.unmixing = _mlp(10 * looks + summary, width, 3 * looks)
             zero_parameters(self.unmixing[-1])
 
     def places(self, estimate: Float[Tensor, "b c h w"], summary: Float[Tensor, "b s"]) -> LookPlaces:
@@ -115,3 +103,9 @@ class HiddenLook(nn.Module):
             change = change + self.unmixing(told).float().unflatten(1, (-1, 3))
         painted = estimate[:, :3] + (change.mT @ places.shares).unflatten(2, noisy.shape[2:])
         return Look(places.colours + change, painted)
+
+
+def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, outputs)
+    )

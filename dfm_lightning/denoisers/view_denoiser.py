@@ -111,7 +111,7 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
 
         "image" is that of their 2D estimates, "look" that of the painted estimates.
         """
-        process, errors = self._held.process, {}
+        errors = {}
         summary = summary.repeat_interleave(clean.shape[1], dim=0)
         clean = clean.flatten(0, 1)
         places = None
@@ -121,9 +121,7 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
                 places = repeat_batch(self.look.places(estimate, summary), noises)
             estimate = repeat_batch(estimate, noises)
         clean, summary = repeat_batch((clean, summary), noises)
-        level = process.training_levels(len(clean))
-        noise = torch.randn_like(clean.to(at_least_float32(clean)))
-        noisy = process.add_noise(clean, noise, level).to(clean.dtype)
+        noisy, level = self._noised(clean)
         rates = self._rates(level)
         condition = self._level_condition(*rates) + summary
         if self.look is not None and estimate is not None and places is not None:
@@ -143,15 +141,19 @@ class ViewDenoiser(SceneDenoiser[Conditioning], Generic[Conditioning]):
     ) -> Float[Tensor, ""]:
         """Compute the mean squared error of the painted estimates, for several noises of each image."""
         assert self.look is not None
-        process = self._held.process
         clean, summary, estimate, places = (
             repeat_batch(part, _LOOK_NOISES) for part in (clean, summary, estimate, places)
         )
-        level = process.training_levels(len(clean))
-        noise = torch.randn_like(clean.to(at_least_float32(clean)))
-        noisy = process.add_noise(clean, noise, level).to(clean.dtype)
+        noisy, level = self._noised(clean)
         painted = self.look(noisy, *self._rates(level), estimate, summary, places).painted
         return (painted - clean).square().mean()
+
+    def _noised(self, clean: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3 h w"], Level]:
+        """Noise each image at a level of its own, drawn as for training."""
+        process = self._held.process
+        level = process.training_levels(len(clean))
+        noise = torch.randn_like(clean.to(at_least_float32(clean)))
+        return process.add_noise(clean, noise, level).to(clean.dtype), level
 
     def _of_look(self, look: Look) -> Float[Tensor, "b c"]:
         """Return what the U-Net knows of the looks' colours, to be added to its condition."""
