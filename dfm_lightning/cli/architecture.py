@@ -82,9 +82,9 @@ def _laid_over(part: Any, used: Any) -> Any:
     both = {**used, **part}
     if "class_path" in used:
         both["class_path"] = used["class_path"]
-        run = _declared(used["class_path"], "decided_by_run")
-        stored, now = part.get("init_args") or {}, used.get("init_args") or {}
-        both["init_args"] = {**stored, **{name: now[name] for name in now if name in run}}
+        run, now = _declared(used["class_path"], "decided_by_run"), used.get("init_args") or {}
+        if run & now.keys():
+            both["init_args"] = {**(part.get("init_args") or {}), **{name: now[name] for name in run & now.keys()}}
     return {name: _laid_over(both[name], used[name]) if name in used else both[name] for name in both}
 
 
