@@ -139,6 +139,9 @@ class SignalDenoiser(Recorded, nn.Module, ABC, Generic[Signal, Params, Condition
     def use_forward_model(self, forward_model: ForwardModel) -> None:
         """Take the conventions shared with the model's forward model; called once."""
 
+    def check_taught(self) -> None:
+        """Raise `UserError` if a setting presupposes that targets are clean: a teacher's are not."""
+
     def remembering(self) -> Callable[[Signal], Signal]:
         """Return a function that prepares signals of one sampling run to be observed under the same parameters.
 

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from dfm_lightning.denoisers import VolumeDenoiser
 from dfm_lightning.diffusion import DDIM, NoiseProcess
 from dfm_lightning.diffusion.noise_process import Number
 from dfm_lightning.errors import UserError
@@ -56,8 +55,8 @@ class ProgressiveDistillation(Callback):
         """Make the model learn from the teacher.
 
         Raises:
-            UserError: it has no levels, its sampler is not `DDIM` without fresh noise, or its denoiser has
-                `image_noises`, which would noise the teacher's targets again.
+            UserError: it has no levels, its sampler is not `DDIM` without fresh noise, or its denoiser cannot be
+                taught (see `SignalDenoiser.check_taught`).
         """
         if not isinstance(pl_module, DiffusionWithForwardModel):
             raise UserError(f"ProgressiveDistillation needs a diffusion model, got {type(pl_module).__name__}")
@@ -67,11 +66,7 @@ class ProgressiveDistillation(Callback):
                 f"a distilled model samples by DDIM with eta 0, but its sampler is {type(sampler).__name__}: set "
                 "model.sampler to DDIM with the number of steps that the student is to take"
             )
-        if isinstance(pl_module.denoiser, VolumeDenoiser) and pl_module.denoiser.image_noises:
-            raise UserError(
-                "a student's targets are not clean images, which image_noises would noise: set "
-                "model.denoiser.image_noises to 0"
-            )
+        pl_module.denoiser.check_taught()
         denoiser = copy.deepcopy(pl_module.denoiser)
         if self._weights:
             denoiser.load_state_dict(self._weights)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dfm_lightning.checkpoints.stored_config import read_checkpoint
 from dfm_lightning.errors import UserError
@@ -37,7 +38,9 @@ def find_checkpoint(name: str) -> Path:
     )
 
 
-def export_weights(source: Path, destination: Path, half: bool = False) -> None:
+def export_weights(
+    source: Path, destination: Path, half: bool = False, averaged_with: list[Path] | None = None
+) -> None:
     """Write the weights and the config of a checkpoint as one safetensors file, without the training's state.
 
     The averaged weights are taken if training averaged them. The result can be used like a checkpoint, except that
@@ -47,15 +50,20 @@ def export_weights(source: Path, destination: Path, half: bool = False) -> None:
         source: a checkpoint of this program.
         destination: the .safetensors file to write.
         half: round weights to float16, which halves the file. They become float32 again when read.
+        averaged_with: further checkpoints of the same model: the mean of all their weights is written, each
+            counted once. Trainings that began with the same weights can share their gains so (model soups,
+            Wortsman et al. 2022). Config and all else are those of `source`.
     """
     if destination.suffix != SUFFIX:
         raise UserError(f"{destination} must end in {SUFFIX}")
     content = read_checkpoint(source)
     stored = content.get(CONFIG_KEY, {})
     config = {name: stored[name] for name in _KEPT if name in stored}
+    weights = content["state_dict"]
+    if averaged_with:
+        weights = _mean_of({path: read_checkpoint(path)["state_dict"] for path in (source, *averaged_with)})
     state = {
-        name: value.half() if half and value.dtype == torch.float32 else value
-        for name, value in content["state_dict"].items()
+        name: value.half() if half and value.dtype == torch.float32 else value for name, value in weights.items()
     }
     overflown = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if overflown:
@@ -65,3 +73,25 @@ def export_weights(source: Path, destination: Path, half: bool = False) -> None:
     write_weights_file(destination, state, config, beside)
     size = destination.stat().st_size / 2**20
     print(f"{destination}: {len(state)} tensors, {size:.1f} MiB")
+
+
+def _mean_of(states: dict[Path, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Average the tensors of checkpoints by name; those that are no fractions must be equal."""
+    (path, first), *others = states.items()
+    for other, state in others:
+        unlike = sorted(first.keys() ^ state.keys())
+        unlike = unlike or [name for name, value in first.items() if value.shape != state[name].shape]
+        if unlike:
+            raise UserError(f"{other} holds another model than {path}: they differ in {unlike[0]}")
+    mean = {}
+    for name, value in first.items():
+        each = [state[name] for state in states.values()]
+        if value.is_floating_point():
+            mean[name] = torch.stack([tensor.double() for tensor in each]).mean(dim=0).to(value.dtype)
+        elif all(torch.equal(value, tensor) for tensor in each):
+            mean[name] = value
+        else:
+            raise UserError(
+                f"{name} of {', '.join(map(str, states))} has no mean: it holds whole numbers that differ"
+            )
+    return mean

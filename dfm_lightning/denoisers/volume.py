@@ -10,6 +10,7 @@ from dfm_lightning.denoisers.view_denoiser import LEVEL_CHANNELS
 from dfm_lightning.denoisers.view_lifting import PALETTE, ViewLifting, VolumeConditioning
 from dfm_lightning.denoisers.visibility import Visibility, visibility
 from dfm_lightning.denoisers.volume_field import HiddenPart, VolumeField, lifted_views
+from dfm_lightning.errors import UserError
 from dfm_lightning.forward_models.volume_rendering import VolumeRendering
 from dfm_lightning.geometry.scene_grids import SceneGrid
 from dfm_lightning.interfaces import ForwardModel
@@ -171,6 +172,14 @@ class VolumeDenoiser(ViewLifting):
         """Adopt the forward model's conventions for the estimate. Raises `UserError` if they disagree."""
         if self.estimate_renderer is not None and isinstance(forward_model, VolumeRendering):
             self.estimate_renderer.share(forward_model, "denoiser.estimate_renderer")
+
+    def check_taught(self) -> None:
+        """Refuse `image_noises`, which would noise a teacher's targets again."""
+        if self.image_noises:
+            raise UserError(
+                "a student's targets are not clean images, which image_noises would noise: set "
+                "model.denoiser.image_noises to 0"
+            )
 
     def condition(self, context: Views, target_params: Cameras) -> VolumeConditioning:
         """Encode the context, lift it into the grid, and render the estimate at the target's camera."""

@@ -97,7 +97,8 @@ class PointDecoder(nn.Module):
         self.hidden_choice = nn.Linear(width + 1, hidden_colours) if hidden_colours else None
         self.from_hidden = nn.Linear(1, width, bias=False) if hidden_colours else None
         self.occlusion = nn.Parameter(torch.tensor(_FIRST_OCCLUSION)) if hidden_colours else None
-        self.floats_per_point = 6 * width
+        # Hidden vectors, what they are made of, and the steps between them.
+        self.floats_per_point = 12 * width
         zero_parameters(self.share)
         with torch.no_grad():
             self.output.weight.mul_(0.1)

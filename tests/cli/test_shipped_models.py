@@ -70,6 +70,41 @@ def test_half_halves_the_file_and_is_read_as_float32(trained: Path, folder: Path
     }
 
 
+def stored(name: str, **tensors: torch.Tensor) -> Path:
+    torch.save({"state_dict": tensors, "dfm_config": {"model": {}}}, name)
+    return Path(name)
+
+
+def test_the_mean_of_several_checkpoints(folder: Path) -> None:
+    torch.manual_seed(0)
+    weights, steps = torch.randn(3, 2, 5), torch.tensor([3])
+    first, *others = (stored(f"{n}.ckpt", layer=one, steps=steps) for n, one in enumerate(weights))
+    assert main(["convert", "to-safetensors", str(first), "mean.safetensors"] + [
+        text for other in others for text in ("--averaged_with+", str(other))
+    ]) == 0  # fmt: skip
+    found = load_file("mean.safetensors")
+    torch.testing.assert_close(found["layer"], torch.from_numpy(weights.numpy().mean(axis=0)))
+    assert found["steps"].tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "named"),
+    [
+        ({"layer": torch.ones(2), "steps": torch.tensor([1])}, "layer"),
+        ({"layer": torch.ones(3)}, "steps"),
+        ({"layer": torch.ones(3), "steps": torch.tensor([1]), "more": torch.ones(1)}, "more"),
+        ({"layer": torch.ones(3), "steps": torch.tensor([2])}, "steps"),
+    ],
+)
+def test_checkpoints_of_different_models_have_no_mean(
+    folder: Path, tensors: dict[str, torch.Tensor], named: str
+) -> None:
+    first = stored("first.ckpt", layer=torch.ones(3), steps=torch.tensor([1]))
+    with pytest.raises(UserError, match=named):
+        export_weights(first, Path("mean.safetensors"), averaged_with=[stored("other.ckpt", **tensors)])
+    assert not Path("mean.safetensors").exists()
+
+
 def test_the_same_weights_give_the_same_bytes(trained: Path, folder: Path) -> None:
     export_weights(trained, Path("one.safetensors"))
     export_weights(trained, Path("two.safetensors"))
