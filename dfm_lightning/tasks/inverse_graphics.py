@@ -72,6 +72,9 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
         draw_batch: how many of them predict draws in one batch; see `PredictingModule`.
         autoregressive_steps: number of views that predict samples one after the other, evenly along the
             trajectory (and at its end, unless it comes back to its beginning); each becomes context of the next.
+        farthest_first: sample each time the view that is farthest from those known, so that one view decides most
+            of what the context hides, and the others fill in between. By default views follow the trajectory, as in
+            the paper.
         perturbed_attention: guidance of DiT denoisers in sampling, for twice the evaluations; none if None.
         minority: scores how rare each sampled view is, for some evaluations more; none if None.
     """
@@ -101,6 +104,7 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
         draw_batch: int = 1,
         perturbed_attention: PerturbedAttention | None = None,
         minority: MinorityScore | None = None,
+        farthest_first: bool = False,
     ) -> None:
         super().__init__(
             denoiser,
@@ -125,6 +129,7 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
         self.warm_start_steps = warm_start_steps
         self.random_context_views = random_context_views
         self.autoregressive_steps = autoregressive_steps
+        self.farthest_first = farthest_first
 
     def setup(self, stage: str) -> None:
         """Refuse a precision too coarse for cameras; read the perceptual loss's weights before training starts."""
@@ -289,7 +294,7 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
 
     def target_frames(self, camera_to_world: Float[Tensor, "v 4 4"]) -> list[int]:
         """See `frames_to_sample`."""
-        return frames_to_sample(camera_to_world, self.autoregressive_steps)
+        return frames_to_sample(camera_to_world, self.autoregressive_steps, self.farthest_first)
 
     def work(self, batch: Batch | Request) -> int:
         """See `Predictor`: a piece is an evaluation of the denoiser or a rendering of one view."""

@@ -76,12 +76,20 @@ def angles_to_nearest(cameras: Cameras, contexts: int) -> Float[Tensor, "b v"]:
     return torch.rad2deg(torch.acos(cosine.clamp(-1, 1))).amin(dim=-1).float()
 
 
-def frames_to_sample(camera_to_world: Float[Tensor, "v 4 4"], steps: int) -> list[int]:
+def frames_to_sample(
+    camera_to_world: Float[Tensor, "v 4 4"], steps: int, farthest_first: bool = False
+) -> list[int]:
     """Choose the frames of a trajectory to sample one after the other; the trajectory begins at the context.
 
     They divide it into equal parts. If it returns to its start, context and sampled frames are equally far from
     their neighbours. Otherwise the last sampled frame is its end, so that the views there are sampled, not
     extrapolated by a field.
+
+    Args:
+        camera_to_world: poses along the trajectory.
+        steps: number of frames.
+        farthest_first: each next frame is the one farthest, in frames, from the context and those before it; else
+            they follow each other along the trajectory.
 
     Raises:
         UserError: the trajectory is too short.
@@ -91,9 +99,21 @@ def frames_to_sample(camera_to_world: Float[Tensor, "v 4 4"], steps: int) -> lis
         raise UserError(
             f"autoregressive_steps must be below the {counted(frames, 'frame')} of the trajectory, got {steps}"
         )
-    if comes_back(camera_to_world):
-        return [part * frames // (steps + 1) for part in range(1, steps + 1)]
-    return [part * (frames - 1) // steps for part in range(1, steps + 1)]
+    closed = comes_back(camera_to_world)
+    if closed:
+        chosen = [part * frames // (steps + 1) for part in range(1, steps + 1)]
+    else:
+        chosen = [part * (frames - 1) // steps for part in range(1, steps + 1)]
+    return _farthest_first(chosen, {0, frames} if closed else {0}) if farthest_first else chosen
+
+
+def _farthest_first(frames: list[int], known: set[int]) -> list[int]:
+    """Sort frames so that each is the farthest from those known and those before it; of equals, the first."""
+    order: list[int] = []
+    while len(order) < len(frames):
+        left = [frame for frame in frames if frame not in order]
+        order.append(max(left, key=lambda frame: min(abs(frame - other) for other in known.union(order))))
+    return order
 
 
 def render_views(

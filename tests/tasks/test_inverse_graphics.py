@@ -209,6 +209,16 @@ def test_an_open_trajectory_is_sampled_at_its_end() -> None:
     assert task(autoregressive_steps=1).target_frames(closed[:7]) == [6]
 
 
+def test_the_farthest_view_is_sampled_first_if_asked() -> None:
+    closed = cameras(12).camera_to_world
+    model = task(autoregressive_steps=3, farthest_first=True)
+    assert model.target_frames(closed) == [6, 3, 9]
+    assert model.target_frames(closed[:7]) == [6, 2, 4]
+    many = task(autoregressive_steps=5, farthest_first=True).target_frames(closed)
+    assert many == [6, 2, 4, 8, 10]
+    assert sorted(many) == task(autoregressive_steps=5).target_frames(closed)
+
+
 def test_frames_are_renderings_of_the_last_field_with_their_depth() -> None:
     model = task(samples=1).eval()
     wanted = request(["a"], frames=5)
