@@ -73,8 +73,8 @@ class InverseGraphics(DiffusionWithForwardModel[RadianceField, Cameras]):
         autoregressive_steps: number of views that predict samples one after the other, evenly along the
             trajectory (and at its end, unless it comes back to its beginning); each becomes context of the next.
         farthest_first: sample each time the view that is farthest from those known, so that one view decides most
-            of what the context hides, and the others fill in between. By default views follow the trajectory, as in
-            the paper.
+            of what the context hides, and the others fill in between. By default views follow the trajectory, as
+            in the paper.
         perturbed_attention: guidance of DiT denoisers in sampling, for twice the evaluations; none if None.
         minority: scores how rare each sampled view is, for some evaluations more; none if None.
     """
