@@ -54,6 +54,7 @@ ROWS = [
     ("DPMSolverSinglestep()", "Quadratic()"),
     ("DEIS(order=3)", "Quadratic()"),
     ("HeavyBall()", "Quadratic()"),
+    ("GHVB(order=3)", "LogSNR(last=4)"),
 ]
 
 
