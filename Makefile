@@ -67,7 +67,8 @@ demo/.finetuned: demo/.predicted
 	@touch $@
 
 demo/index.html: demo/.finetuned
-	$(BIN)/dfm report demo/test demo/predict demo/photograph runs/co3d_demo_finetune --title "The demo" --output $@
+	$(BIN)/dfm report demo/test demo/predict demo/photograph runs/co3d_demo_finetune --title "The demo" \
+		--pictures_first true --output $@
 
 demo-rooms: demo/rooms_index.html
 	@echo "Done. Look at demo/rooms_index.html: one image of a room, the rooms that may lie behind its door."
@@ -79,7 +80,8 @@ demo/.rooms: | $(VENV)/.installed
 demo/rooms_index.html: demo/.rooms
 	$(DFM) test $(ROOMS)
 	$(DFM) predict $(ROOMS) --data.scenes.test 3
-	$(BIN)/dfm report demo/rooms_test demo/rooms_predict --title "Behind the door" --output $@
+	$(BIN)/dfm report demo/rooms_test demo/rooms_predict --title "Behind the door" \
+		--pictures_first true --output $@
 
 demo-motion: demo/motion/index.html
 	@echo "Done. Look at demo/motion/index.html: one image, the motions that may follow."
@@ -92,7 +94,8 @@ demo/motion/.data: | $(VENV)/.installed
 demo/motion/index.html: demo/motion/.data
 	$(DFM) test $(MOTION) --model.samples 16
 	$(DFM) predict $(MOTION) --model.samples 8
-	$(BIN)/dfm report demo/motion/test demo/motion/predict --title "Motions from one image" --output $@
+	$(BIN)/dfm report demo/motion/test demo/motion/predict --title "Motions from one image" \
+		--pictures_first true --output $@
 
 demo-gan: demo_gan/index.html
 	@echo "Done. Look at demo_gan/index.html: a patch of a face, the faces that it may belong to."
@@ -100,7 +103,8 @@ demo-gan: demo_gan/index.html
 demo_gan/index.html: | $(VENV)/.installed
 	$(DFM) test $(GAN)
 	$(DFM) predict $(GAN)
-	$(BIN)/dfm report demo_gan/test demo_gan/predict --title "Faces from a patch" --output $@
+	$(BIN)/dfm report demo_gan/test demo_gan/predict --title "Faces from a patch" \
+		--pictures_first true --output $@
 
 demo-linear: demo_linear/index.html
 	@echo "Done. Look at demo_linear/index.html: measurements of faces, the faces that they may be of."
@@ -108,7 +112,8 @@ demo-linear: demo_linear/index.html
 demo_linear/index.html: | $(VENV)/.installed
 	$(DFM) test $(LINEAR)
 	$(DFM) predict $(LINEAR)
-	$(BIN)/dfm report demo_linear/test demo_linear/predict --title "Images from linear measurements" --output $@
+	$(BIN)/dfm report demo_linear/test demo_linear/predict --title "Images from linear measurements" \
+		--pictures_first true --output $@
 
 demo-sparsefusion: demo/sparsefusion/index.html
 	@echo "Done. Look at demo/sparsefusion/index.html: views from two images, by regression, sampled and distilled."
@@ -123,7 +128,7 @@ demo/sparsefusion/index.html: demo/sparsefusion/.data
 	$(DFM) test --config configs/sparsefusion_demo.yaml --config configs/sparsefusion_demo_distil.yaml $(SPARSE)
 	$(DFM) predict --config configs/sparsefusion_demo.yaml --config configs/sparsefusion_demo_distil.yaml $(SPARSE)
 	$(BIN)/dfm report demo/sparsefusion/test demo/sparsefusion/distilled demo/sparsefusion/predict \
-		--title "Views from two images" --output $@
+		--title "Views from two images" --pictures_first true --output $@
 
 demo-sparsefusion-from-scratch: $(SCRATCH)/index.html
 	@echo "Done. Look at $<: views from two images, by a model that was trained just now."

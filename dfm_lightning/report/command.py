@@ -18,6 +18,7 @@ def report_runs(
     title: str = "Results",
     scenes: int = 50,
     megabytes: Number = 30,
+    pictures_first: bool = False,
 ) -> None:
     """Make one page of results from the folders of tests, predictions and trainings.
 
@@ -32,13 +33,14 @@ def report_runs(
         scenes: largest number of scenes shown; those that most runs have come first. Scores cover all.
         megabytes: largest size of the page. If there are too many pictures, they are compressed or left out, and
             the page says so.
+        pictures_first: show the scenes and their videos above tables and charts.
     """
     if scenes < 0 or megabytes <= 0:
         raise UserError(f"scenes must be at least 0 and megabytes above 0, got {scenes} and {megabytes}")
     if output.is_dir():
         raise UserError(f"{output} is a folder: name the page to write, as in {output / 'report.html'}")
     runs = read_runs(folders)
-    page, cuts = page_of(runs, title, scenes, round(megabytes * _MEGABYTE))
+    page, cuts = page_of(runs, title, scenes, round(megabytes * _MEGABYTE), pictures_first)
     write_text(output, page)
     for line in [*notices_of(runs), *cuts]:
         print(line)

@@ -110,13 +110,16 @@ def notices_of(runs: list[Run]) -> list[str]:
     return lines
 
 
-def page_of(runs: list[Run], title: str, most_scenes: int, limit: int) -> tuple[str, list[str]]:
+def page_of(
+    runs: list[Run], title: str, most_scenes: int, limit: int, pictures_first: bool = False
+) -> tuple[str, list[str]]:
     """Return the page's text, of at most `limit` bytes if its tables leave room, and what was cut."""
     cards, number = cards_of([run for run in runs if run.kind != "fit"], most_scenes)
     noun = noun_of(runs)
     cuts = [f"{len(cards)} of {number} {noun.many} are shown"] if len(cards) < number else []
     values = {
         "title": title,
+        "pictures_first": pictures_first,
         "notices": notices_of(runs),
         "runs": shown_table(table_of_runs(runs)),
         "groups": _groups([run for run in runs if run.kind == "test"]),

@@ -87,6 +87,20 @@ def test_the_page_is_whole_and_asks_for_nothing(folders: list[Path], tmp_path: P
     assert all(canvas["aria-label"] for canvas in page.canvases)
 
 
+def test_pictures_stand_above_tables_on_demand(folders: list[Path], tmp_path: Path) -> None:
+    pages = {}
+    for first in (False, True):
+        report_runs(folders, tmp_path / "page.html", pictures_first=first)
+        pages[first] = Page((tmp_path / "page.html").read_text())
+    parts = ("runs", "scores-1", "training", "scenes")
+    orders = {first: [name for name in page.ids if name in parts] for first, page in pages.items()}
+    assert orders == {False: list(parts), True: ["scenes", *parts[:3]]}
+    # The links at the top have the order of the parts.
+    for first, page in pages.items():
+        assert [link[1:] for link in page.links if link[1:] in parts] == orders[first]
+    assert sorted(pages[True].ids) == sorted(pages[False].ids)
+
+
 def test_the_same_folders_give_the_same_bytes_wherever_they_are(folders: list[Path], tmp_path: Path) -> None:
     report_runs(folders, tmp_path / "1.html")
     elsewhere = tmp_path / "elsewhere"
