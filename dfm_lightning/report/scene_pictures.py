@@ -45,9 +45,10 @@ def pictures_of(run: Run, key: str) -> Layers | None:
 
 
 def videos_of(run: Run, key: str) -> list[tuple[int, Path]]:
-    """Return the videos of a scene's samples, with the samples' numbers from 1."""
+    """Return the videos of a scene's samples, with the samples' numbers from 1; those of depth come last."""
     folders = run.samples.get(key, [])
-    return [(number, path) for number, folder in enumerate(folders, 1) for path in sorted(folder.glob("*.mp4"))]
+    found = [(number, path) for number, folder in enumerate(folders, 1) for path in sorted(folder.glob("*.mp4"))]
+    return sorted(found, key=lambda video: video[1].name == "depth.mp4")
 
 
 def _of_samples(folders: list[Path]) -> Layers | None:

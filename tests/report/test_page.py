@@ -25,7 +25,7 @@ from dfm_lightning.report.folders import read_runs
 from dfm_lightning.report.page import notices_of
 from dfm_lightning.report.runs import Run
 from dfm_lightning.report.scene_cards import cards_of
-from dfm_lightning.report.scene_pictures import pictures_of
+from dfm_lightning.report.scene_pictures import pictures_of, videos_of
 from dfm_lightning.report.truth import truth_charts
 from dfm_lightning.sampling.scoring import score_draws
 from dfm_lightning.types import LookLaw
@@ -131,6 +131,16 @@ def test_pictures_are_those_of_the_runs(folders: list[Path], tmp_path: Path) -> 
     assert len(data["videos"]) == 1
     scores = [row["target psnr_mean"] for card in data["scores"] for row in card if row]
     assert sorted(scores) == sorted([*GOOD.values(), *(value - 2 for value in GOOD.values())])
+
+
+def test_what_samples_look_like_is_played_side_by_side_before_their_depth(tmp_path: Path) -> None:
+    paths = [tmp_path / f"sample_{n:02}" / f"{name}.mp4" for n in range(2) for name in ("depth", "video")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    run = Run("run", tmp_path, "predict", {}, samples={"s0": [paths[0].parent, paths[2].parent]})
+    videos = [(number, path.stem) for number, path in videos_of(run, "s0")]
+    assert videos == [(1, "video"), (2, "video"), (1, "depth"), (2, "depth")]
 
 
 def test_contact_sheets_stand_for_pictures_that_were_not_stored(tmp_path: Path) -> None:
