@@ -16,6 +16,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DFM := OMP_NUM_THREADS=1 $(BIN)/dfm
+# The page that a demo ends with: what one wants to see comes first.
+PAGE := report --pictures_first true
 # Scenes that the shipped model has never seen: those it was trained on have seed 0.
 PLAIN := --frames 16 --height 64 --width 64 --plain true --workers 2
 SCENES := --train_scenes 32 --val_scenes 4 --test_scenes 8 $(PLAIN) --seed 1
@@ -67,8 +69,7 @@ demo/.finetuned: demo/.predicted
 	@touch $@
 
 demo/index.html: demo/.finetuned
-	$(BIN)/dfm report demo/test demo/predict demo/photograph runs/co3d_demo_finetune --title "The demo" \
-		--pictures_first true --output $@
+	$(BIN)/dfm $(PAGE) demo/test demo/predict demo/photograph runs/co3d_demo_finetune --title "The demo" --output $@
 
 demo-rooms: demo/rooms_index.html
 	@echo "Done. Look at demo/rooms_index.html: one image of a room, the rooms that may lie behind its door."
@@ -80,8 +81,7 @@ demo/.rooms: | $(VENV)/.installed
 demo/rooms_index.html: demo/.rooms
 	$(DFM) test $(ROOMS)
 	$(DFM) predict $(ROOMS) --data.scenes.test 3
-	$(BIN)/dfm report demo/rooms_test demo/rooms_predict --title "Behind the door" \
-		--pictures_first true --output $@
+	$(BIN)/dfm $(PAGE) demo/rooms_test demo/rooms_predict --title "Behind the door" --output $@
 
 demo-motion: demo/motion/index.html
 	@echo "Done. Look at demo/motion/index.html: one image, the motions that may follow."
@@ -94,8 +94,7 @@ demo/motion/.data: | $(VENV)/.installed
 demo/motion/index.html: demo/motion/.data
 	$(DFM) test $(MOTION) --model.samples 16
 	$(DFM) predict $(MOTION) --model.samples 8
-	$(BIN)/dfm report demo/motion/test demo/motion/predict --title "Motions from one image" \
-		--pictures_first true --output $@
+	$(BIN)/dfm $(PAGE) demo/motion/test demo/motion/predict --title "Motions from one image" --output $@
 
 demo-gan: demo_gan/index.html
 	@echo "Done. Look at demo_gan/index.html: a patch of a face, the faces that it may belong to."
@@ -103,8 +102,7 @@ demo-gan: demo_gan/index.html
 demo_gan/index.html: | $(VENV)/.installed
 	$(DFM) test $(GAN)
 	$(DFM) predict $(GAN)
-	$(BIN)/dfm report demo_gan/test demo_gan/predict --title "Faces from a patch" \
-		--pictures_first true --output $@
+	$(BIN)/dfm $(PAGE) demo_gan/test demo_gan/predict --title "Faces from a patch" --output $@
 
 demo-linear: demo_linear/index.html
 	@echo "Done. Look at demo_linear/index.html: measurements of faces, the faces that they may be of."
@@ -112,8 +110,7 @@ demo-linear: demo_linear/index.html
 demo_linear/index.html: | $(VENV)/.installed
 	$(DFM) test $(LINEAR)
 	$(DFM) predict $(LINEAR)
-	$(BIN)/dfm report demo_linear/test demo_linear/predict --title "Images from linear measurements" \
-		--pictures_first true --output $@
+	$(BIN)/dfm $(PAGE) demo_linear/test demo_linear/predict --title "Images from linear measurements" --output $@
 
 demo-sparsefusion: demo/sparsefusion/index.html
 	@echo "Done. Look at demo/sparsefusion/index.html: views from two images, by regression, sampled and distilled."
@@ -127,8 +124,8 @@ demo/sparsefusion/index.html: demo/sparsefusion/.data
 	$(DFM) test --config configs/sparsefusion_demo.yaml $(SPARSE)
 	$(DFM) test --config configs/sparsefusion_demo.yaml --config configs/sparsefusion_demo_distil.yaml $(SPARSE)
 	$(DFM) predict --config configs/sparsefusion_demo.yaml --config configs/sparsefusion_demo_distil.yaml $(SPARSE)
-	$(BIN)/dfm report demo/sparsefusion/test demo/sparsefusion/distilled demo/sparsefusion/predict \
-		--title "Views from two images" --pictures_first true --output $@
+	$(BIN)/dfm $(PAGE) demo/sparsefusion/test demo/sparsefusion/distilled demo/sparsefusion/predict \
+		--title "Views from two images" --output $@
 
 demo-sparsefusion-from-scratch: $(SCRATCH)/index.html
 	@echo "Done. Look at $<: views from two images, by a model that was trained just now."
@@ -146,7 +143,7 @@ $(SCRATCH)/.trained: $(SCRATCH)/.data
 $(SCRATCH)/index.html: $(SCRATCH)/.trained
 	$(IN_SCRATCH) test $(SPARSE_CONFIG) --ckpt_path $(SPARSE_LAST)
 	$(IN_SCRATCH) test $(SPARSE_CONFIG) --config $(abspath configs)/sparsefusion_demo_distil.yaml --ckpt_path $(SPARSE_LAST)
-	$(IN_SCRATCH) report demo/sparsefusion/test demo/sparsefusion/distilled \
+	$(IN_SCRATCH) $(PAGE) demo/sparsefusion/test demo/sparsefusion/distilled \
 		--title "Views from two images, from nothing" --output index.html
 
 demo/.training_objects: | $(VENV)/.installed

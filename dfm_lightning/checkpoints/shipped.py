@@ -61,7 +61,8 @@ def export_weights(
     config = {name: stored[name] for name in _KEPT if name in stored}
     weights = content["state_dict"]
     if averaged_with:
-        weights = _mean_of({path: read_checkpoint(path)["state_dict"] for path in (source, *averaged_with)})
+        others = {path: read_checkpoint(path)["state_dict"] for path in averaged_with}
+        weights = _mean_of({source: weights} | others)
     state = {
         name: value.half() if half and value.dtype == torch.float32 else value for name, value in weights.items()
     }

@@ -111,7 +111,7 @@ def notices_of(runs: list[Run]) -> list[str]:
 
 
 def page_of(
-    runs: list[Run], title: str, most_scenes: int, limit: int, pictures_first: bool = False
+    runs: list[Run], title: str, most_scenes: int, limit: int, pictures_first: bool
 ) -> tuple[str, list[str]]:
     """Return the page's text, of at most `limit` bytes if its tables leave room, and what was cut."""
     cards, number = cards_of([run for run in runs if run.kind != "fit"], most_scenes)

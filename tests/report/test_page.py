@@ -90,8 +90,11 @@ def test_the_page_is_whole_and_asks_for_nothing(folders: list[Path], tmp_path: P
 def test_pictures_stand_above_tables_on_demand(folders: list[Path], tmp_path: Path) -> None:
     pages = {}
     for first in (False, True):
-        report_runs(folders, tmp_path / "page.html", pictures_first=first)
-        pages[first] = Page((tmp_path / "page.html").read_text())
+        report_runs(folders, tmp_path / "page.html", scenes=2, pictures_first=first)
+        text = (tmp_path / "page.html").read_text()
+        # What readers must know comes before both.
+        assert text.index('class="notices"') < min(text.index('id="runs"'), text.index('id="scenes"'))
+        pages[first] = Page(text)
     parts = ("runs", "scores-1", "training", "scenes")
     orders = {first: [name for name in page.ids if name in parts] for first, page in pages.items()}
     assert orders == {False: list(parts), True: ["scenes", *parts[:3]]}
